@@ -1,0 +1,12 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentd/calls: what the listener may ask for, a row of the method table on a configured worker, and nothing
+ * else: no program, path or pid can be named. Knows the verbs; never knows frames or sockets. */
+#ifndef AGENTD_CALLS_H
+#define AGENTD_CALLS_H
+
+#include "wire/wire.h"
+
+void calls_take(const struct wire_call *c);
+void calls_on_reload(void (*fn)(uint64_t call));
+
+#endif

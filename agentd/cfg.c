@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/cfg.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agentd/cfg_read.h"
+#include "base/fd.h"
+
+int cfg_load(const char *file, struct cfg_report *report, struct cfg **ret)
+{
+    struct cfg *cfg = malloc(sizeof(*cfg));
+    struct cfg_ctx c = {.report = report, .cfg = cfg, .file = file};
+    unsigned errors = report->n_agent_errors;
+
+    *ret = NULL;
+    if (cfg)
+        cfg_keys_defaults(cfg, NULL);
+    if (!cfg || !(cfg->file = strdup(file))) {
+        cfg_oom(&c);
+        free(cfg);
+        return -EINVAL;
+    }
+    /* The workers are read even if agentd.conf is wrong, so that all errors come at once. */
+    cfg_agent_read(cfg, report);
+    if (cfg->agent.workers_dir && cfg->agent.log_dir)
+        cfg_workers_read(cfg, report);
+    if (report->n_agent_errors != errors) {
+        cfg_free(cfg);
+        return -EINVAL;
+    }
+    *ret = cfg;
+    return 0;
+}
+
+char cfg_nothing[1];
+
+static void free_ids(struct cfg_ids *ids)
+{
+    free(ids->groups);
+    free(ids->user);
+    free(ids->home);
+    free(ids->shell);
+}
+
+void cfg_def_free(struct wk_def *d)
+{
+    if (!d)
+        return;
+    char *strings[] = {d->alias,         d->file,           d->description, d->log_pattern, d->exec_path,
+                       d->start_command, d->workdir,        d->user_name,   d->group_name,  d->user_at.file,
+                       d->group_at.file, d->groups_at.file, d->out.path,    d->err.path,    d->ready_path};
+    for (size_t i = 0; i < ARRAY_LEN(strings); i++)
+        if (strings[i] != cfg_nothing)
+            free(strings[i]);
+    for (size_t i = d->n_env_plain; d->env && d->env[i]; i++)
+        explicit_bzero(d->env[i], strlen(d->env[i]));
+    free(d->argv);
+    free(d->argv_late);
+    free(d->env);
+    free(d->env_files);
+    free(d->supplementary);
+    free(d->limits);
+    free_ids(&d->ids);
+    free(d);
+}
+
+static void free_rpc(struct cfg_rpc *r)
+{
+    for (unsigned i = 0; i < r->n_listeners; i++) {
+        free(r->listeners[i].text);
+        free(r->listeners[i].path);
+        free(r->listeners[i].host);
+    }
+    free(r->listeners);
+    free(r->credentials);
+    free(r->user);
+    free(r->manager_group);
+    free(r->viewer_group);
+}
+
+void cfg_free(struct cfg *cfg)
+{
+    if (!cfg)
+        return;
+    for (unsigned i = 0; i < cfg->n_workers; i++)
+        cfg_def_free(cfg->workers[i]);
+    for (unsigned i = 0; i < cfg->n_broken; i++)
+        free(cfg->broken[i]);
+    free(cfg->workers);
+    free(cfg->broken);
+    free_rpc(&cfg->rpc);
+    free(cfg->agent.install_home);
+    free(cfg->agent.host_ip);
+    free(cfg->agent.workers_dir);
+    free(cfg->agent.runtime_dir);
+    free(cfg->agent.state_dir);
+    free(cfg->agent.log_dir);
+    free(cfg->file);
+    free(cfg);
+}

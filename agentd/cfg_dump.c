@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The configuration in force, in the grammar that it was read in, so that it could be read again. The values
+ * of an environment file may be secret and are left to that file. */
+#include <stdio.h>
+#include <string.h>
+
+#include "agentd/cfg_read.h"
+#include "base/str.h"
+#include "proc/caps.h"
+
+static const char *yes(bool v)
+{
+    return v ? "yes" : "no";
+}
+
+static void number(struct buf *b, const char *key, long long v)
+{
+    buf_printf(b, "%s=%lld\n", key, v);
+}
+
+/* A value whose %-specifiers are expanded when it is read. */
+static void text(struct buf *b, const char *key, const char *prefix, const char *s)
+{
+    buf_printf(b, "%s=%s", key, prefix);
+    for (; *s; s++)
+        buf_str(b, *s == '%' ? "%%" : (const char[]){*s, 0});
+    buf_char(b, '\n');
+}
+
+static void put_span(struct buf *b, uint64_t us)
+{
+    if (us == STR_USEC_INFINITY)
+        buf_str(b, "infinity\n");
+    else if (us % 1000000 == 0)
+        buf_printf(b, "%llus\n", (unsigned long long)us / 1000000);
+    else if (us % 1000 == 0)
+        buf_printf(b, "%llums\n", (unsigned long long)us / 1000);
+    else
+        buf_printf(b, "%lluus\n", (unsigned long long)us);
+}
+
+static void span(struct buf *b, const char *key, uint64_t us)
+{
+    buf_printf(b, "%s=", key);
+    put_span(b, us);
+}
+
+/* A word of a quoted list; dollar: '$' is doubled too, as in Exec lines. */
+static void word(struct buf *b, const char *s, bool dollar)
+{
+    bool quote = !*s || strpbrk(s, " \t\n\"'\\;") != NULL;
+
+    if (quote)
+        buf_char(b, '"');
+    for (; *s; s++)
+        if (*s == '"' || *s == '\\')
+            buf_printf(b, "\\%c", *s);
+        else if ((unsigned char)*s < ' ' || *s == 0x7f)
+            buf_printf(b, "\\x%02x", (unsigned char)*s);
+        else if (*s == '%' || (*s == '$' && dollar))
+            buf_printf(b, "%c%c", *s, *s);
+        else
+            buf_char(b, *s);
+    if (quote)
+        buf_char(b, '"');
+}
+
+static void exec(struct buf *b, const struct wk_def *d)
+{
+    char *const *words = d->argv_late ? d->argv_late : d->argv;
+    bool named = str_eq(words[0], d->exec_path);
+
+    buf_printf(b, "ExecStart=%s%s", d->exec_ignore_failure ? "-" : "", named ? "" : "@");
+    word(b, d->exec_path, false);
+    for (size_t i = named; words[i]; i++) {
+        buf_char(b, ' ');
+        word(b, words[i], !d->argv_late);
+    }
+    buf_char(b, '\n');
+}
+
+static void environment(struct buf *b, const struct wk_def *d)
+{
+    for (unsigned i = 0; i < d->n_env_plain; i++) {
+        buf_str(b, "Environment=");
+        word(b, d->env[i], false);
+        buf_char(b, '\n');
+    }
+    for (char **s = d->env_files; s && *s; s++)
+        text(b, "EnvironmentFile", "", *s);
+    for (unsigned i = d->n_env_plain; d->env[i]; i++)
+        buf_printf(b, "# %.*s is set by an EnvironmentFile=\n", (int)strcspn(d->env[i], "="), d->env[i]);
+}
+
+static void status_set(struct buf *b, const char *key, const struct cfg_status_set *set)
+{
+    char name[16];
+
+    buf_printf(b, "%s=", key);
+    const char *blank = "";
+    for (unsigned i = 0; i < 256; i++)
+        if (set->codes[i / 64] >> (i % 64) & 1) {
+            buf_printf(b, "%s%u", blank, i);
+            blank = " ";
+        }
+    for (int i = 1; i <= 64; i++)
+        if (set->signals >> (i - 1) & 1) {
+            buf_printf(b, "%s%s", blank, cfg_signal_name(i, name));
+            blank = " ";
+        }
+    buf_char(b, '\n');
+}
+
+static void one_limit(struct buf *b, int unit, rlim_t v)
+{
+    if (v == RLIM_INFINITY)
+        buf_str(b, "infinity");
+    else
+        buf_printf(b, "%llu%s", (unsigned long long)v,
+                   unit == CFG_LIMIT_SEC    ? "s"
+                   : unit == CFG_LIMIT_USEC ? "us"
+                                            : "");
+}
+
+static void limits(struct buf *b, const struct wk_def *d)
+{
+    for (unsigned i = 0; i < cfg_n_limit_names; i++) {
+        const struct cfg_limit_name *l = &cfg_limit_names[i];
+        if (!(d->limits_set >> l->resource & 1))
+            continue;
+        buf_printf(b, "%s=", l->name);
+        one_limit(b, l->unit, d->limits[l->resource].rlim_cur);
+        buf_char(b, ':');
+        one_limit(b, l->unit, d->limits[l->resource].rlim_max);
+        buf_char(b, '\n');
+    }
+    if (d->has_nice)
+        number(b, "Nice", d->nice);
+    if (d->has_oom)
+        number(b, "OOMScoreAdjust", d->oom_score_adj);
+}
+
+/* The shorter way: what is in the set, or with '~' what is not. */
+static void capabilities(struct buf *b, const char *key, bool given, uint64_t set)
+{
+    uint64_t all = caps_all(), invert = (set & ~all) ? all : 0;
+    bool any = false;
+
+    if (!given)
+        return;
+    buf_printf(b, "%s=%s", key, invert ? "~" : "");
+    for (unsigned i = 0; i < 64; i++)
+        if ((set ^ invert) & all & 1ull << i) {
+            const char *name = caps_to_name(i);
+            buf_printf(b, "%s%s", any ? " " : "", name ? name : "?");
+            any = true;
+        }
+    buf_char(b, '\n');
+}
+
+static void output(struct buf *b, const char *key, const struct cfg_output_to *o)
+{
+    if (o->kind == CFG_OUT_APPEND)
+        text(b, key, "append:", o->path);
+    else
+        buf_printf(b, "%s=%s\n", key, o->kind == CFG_OUT_NULL ? "null" : "journal");
+}
+
+static void unit(struct buf *b, const struct wk_def *d)
+{
+    buf_str(b, "[Unit]\n");
+    text(b, "Description", "", d->description);
+    span(b, "StartLimitIntervalSec", d->limit_interval_us);
+    number(b, "StartLimitBurst", d->limit_burst);
+}
+
+static void service(struct buf *b, const struct wk_def *d)
+{
+    char name[16];
+
+    buf_printf(b, "[Service]\nType=%s\n", cfg_type_names[d->type]);
+    exec(b, d);
+    text(b, "WorkingDirectory", d->workdir_optional ? "-" : "", *d->workdir ? d->workdir : "/");
+    text(b, "User", "", d->user_name);
+    text(b, "Group", "", d->group_name);
+    if (d->supplementary)
+        buf_str(b, "SupplementaryGroups=");
+    for (char **s = d->supplementary; s && *s; s++) {
+        buf_str(b, s == d->supplementary ? "" : " ");
+        word(b, *s, false);
+    }
+    buf_printf(b, "%sUMask=%04o\n", d->supplementary ? "\n" : "", (unsigned)d->umask);
+    environment(b, d);
+    buf_printf(b, "Restart=%s\n", cfg_restart_names[d->restart]);
+    status_set(b, "RestartPreventExitStatus", &d->prevent);
+    span(b, "RestartSec", d->restart_us);
+    span(b, "RestartMaxDelaySec", d->restart_max_us);
+    number(b, "RestartSteps", d->restart_steps);
+    span(b, "TimeoutStartSec", d->start_timeout_us);
+    span(b, "TimeoutStopSec", d->stop_timeout_us);
+    buf_printf(b, "KillSignal=%s\n", cfg_signal_name(d->kill_signal, name));
+    buf_printf(b, "KillMode=%s\nSendSIGKILL=%s\n", cfg_kill_names[d->kill_mode], yes(d->send_sigkill));
+    status_set(b, "SuccessExitStatus", &d->success);
+    limits(b, d);
+    capabilities(b, "AmbientCapabilities", d->has_ambient, d->ambient);
+    capabilities(b, "CapabilityBoundingSet", d->has_bounding, d->bounding);
+    buf_printf(b, "NoNewPrivileges=%s\nIgnoreSIGPIPE=%s\n", yes(d->no_new_privileges),
+               yes(d->ignore_sigpipe));
+    output(b, "StandardOutput", &d->out);
+    output(b, "StandardError", &d->err);
+}
+
+static void ready(struct buf *b, const struct wk_def *d)
+{
+    if (d->ready == CFG_READY_TCP)
+        buf_printf(b, "ReadyCheck=tcp:%u\n", d->ready_port);
+    else if (d->ready == CFG_READY_UNIX)
+        text(b, "ReadyCheck", "unix:", d->ready_path);
+    else
+        buf_printf(b, "ReadyCheck=%s", d->ready == CFG_READY_STABLE ? "stable:" : "\n");
+    if (d->ready == CFG_READY_STABLE)
+        put_span(b, d->ready_stable_us);
+}
+
+static void worker(struct buf *b, const struct wk_def *d)
+{
+    buf_printf(b, "\n# %s\n", d->file);
+    unit(b, d);
+    service(b, d);
+    buf_str(b, "[Worker]\n");
+    if (d->id)
+        number(b, "Id", d->id);
+    buf_printf(b, "Alias=%s\n", d->alias);
+    text(b, "LogFilePattern", "", d->log_pattern);
+    buf_printf(b, "Operable=%s\n", yes(d->operable));
+    ready(b, d);
+}
+
+static void agent(struct buf *b, const struct cfg_agent *a)
+{
+    buf_str(b, "[Agent]\n");
+    if (a->host_id)
+        number(b, "HostId", a->host_id);
+    if (a->agent_id)
+        number(b, "AgentId", a->agent_id);
+    text(b, "InstallHome", "", a->install_home);
+    buf_printf(b, "HostInnerIpAddress=%s\n", a->host_ip);
+    text(b, "WorkersDirectory", "", a->workers_dir);
+    text(b, "RuntimeDirectory", "", a->runtime_dir);
+    text(b, "StateDirectory", "", a->state_dir);
+    text(b, "LogDirectory", "", a->log_dir);
+    buf_printf(b, "StopWorkersOnExit=%s\n", cfg_stop_names[a->stop_workers]);
+    number(b, "SampleMaxAgeMs", (long long)a->sample_max_age_ms);
+}
+
+static void rpc(struct buf *b, const struct cfg_rpc *r)
+{
+    buf_printf(b, "[Rpc]\nAllowPlaintextCredentials=%s\n", yes(r->plaintext_credentials));
+    for (unsigned i = 0; i < r->n_listeners; i++)
+        text(b, "ListenStream", "", r->listeners[i].text);
+    text(b, "Credentials", "", r->credentials);
+    text(b, "User", "", r->user);
+    text(b, "ManagerGroup", "", r->manager_group);
+    text(b, "ViewerGroup", "", r->viewer_group);
+    span(b, "ReplyDeadlineSec", r->reply_deadline_ms * 1000);
+    number(b, "MaxConnections", r->max_connections);
+    number(b, "MaxRequestBytes", r->max_request_bytes);
+    span(b, "RequestDeadlineSec", r->request_deadline_ms * 1000);
+}
+
+void cfg_dump(const struct cfg *cfg, struct buf *b)
+{
+    buf_printf(b, "# %s\n", cfg->file);
+    agent(b, &cfg->agent);
+    rpc(b, &cfg->rpc);
+    for (unsigned i = 0; i < cfg->n_workers; i++)
+        worker(b, cfg->workers[i]);
+}

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agentd/cfg_read.h"
+#include "base/str.h"
+
+#define REPORT_BYTES (256 * 1024)
+#define MESSAGE_MAX 1024
+
+void cfg_report_init(struct cfg_report *r)
+{
+    *r = (struct cfg_report){.errors = BUF_INIT(REPORT_BYTES), .warnings = BUF_INIT(REPORT_BYTES)};
+}
+
+void cfg_report_free(struct cfg_report *r)
+{
+    buf_free(&r->errors);
+    buf_free(&r->warnings);
+}
+
+/* One line; what a file says can't forge another. */
+static void put(struct buf *b, const char *file, unsigned line, unsigned col, const char *kind,
+                const char *text)
+{
+    char name[MESSAGE_MAX], message[MESSAGE_MAX];
+
+    str_escape(name, sizeof(name), file);
+    str_escape(message, sizeof(message), text);
+    buf_printf(b, "%s:%u:%u: %s%s\n", name, line, col, kind, message);
+}
+
+static void error_line(struct cfg_ctx *c, const char *file, unsigned line, unsigned col, const char *text)
+{
+    c->n_errors++;
+    if (!c->def)
+        c->report->n_agent_errors++;
+    if (c->report->n_errors++ < LIMIT_CONFIG_ERRORS)
+        put(&c->report->errors, file, line, col, "", text);
+}
+
+static void warn_line(struct cfg_ctx *c, const char *file, unsigned line, unsigned col, const char *text)
+{
+    if (c->report->n_warnings++ < LIMIT_CONFIG_ERRORS)
+        put(&c->report->warnings, file, line, col, "warning: ", text);
+}
+
+void cfg_error(struct cfg_ctx *c, const struct cfg_line *l, size_t at, const char *fmt, ...)
+{
+    char text[MESSAGE_MAX];
+    unsigned line, col;
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    cfg_line_at(l, at, &line, &col);
+    error_line(c, l->file, line, col, text);
+}
+
+void cfg_warn(struct cfg_ctx *c, const struct cfg_line *l, size_t at, const char *fmt, ...)
+{
+    char text[MESSAGE_MAX];
+    unsigned line, col;
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    cfg_line_at(l, at, &line, &col);
+    warn_line(c, l->file, line, col, text);
+}
+
+void cfg_error_in(struct cfg_ctx *c, const char *file, unsigned line, unsigned col, const char *fmt, ...)
+{
+    char text[MESSAGE_MAX];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    error_line(c, file, line, col, text);
+}
+
+void cfg_warn_in(struct cfg_ctx *c, const char *file, unsigned line, unsigned col, const char *fmt, ...)
+{
+    char text[MESSAGE_MAX];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    warn_line(c, file, line, col, text);
+}
+
+void cfg_oom(struct cfg_ctx *c)
+{
+    cfg_error_in(c, c->file, 1, 1, "out of memory");
+}
+
+char *cfg_dup(struct cfg_ctx *c, const char *s)
+{
+    char *copy = strdup(s);
+
+    if (!copy)
+        cfg_oom(c);
+    return copy;
+}
+
+void cfg_nearer(const char *word, const char *name, const char **best, unsigned *distance)
+{
+    unsigned d = str_distance(word, name);
+
+    if (!*best || d < *distance) {
+        *best = name;
+        *distance = d;
+    }
+}
+
+const char *cfg_hint(const char *word, const char *best, unsigned distance, char buf[CFG_HINT_MAX])
+{
+    size_t len = strlen(word);
+    bool near = best && len > 2 && distance <= (len > 10 ? 3 : 2) && distance < len / 2 + 1;
+
+    *buf = 0;
+    if (near)
+        snprintf(buf, CFG_HINT_MAX, ", did you mean \"%s\"?", best);
+    return buf;
+}

@@ -1,0 +1,354 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agentd/calls.h"
+#include "agentd/cfg.h"
+#include "agentd/link.h"
+#include "agentd/listen.h"
+#include "agentd/loop.h"
+#include "agentd/reap.h"
+#include "agentd/reload.h"
+#include "agentd/store.h"
+#include "agentd/sup.h"
+#include "agentd/wk.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "proc/caps.h"
+#include "proc/sys.h"
+#include "systemd/sdn.h"
+
+static int lock_fd = -1, signal_fd = -1;
+static struct loop_watch *signal_watch;
+static bool stopping, started;
+
+/* --- configuration -------------------------------------------------------------------------------- */
+
+static int load(const char *file, struct cfg **ret)
+{
+    struct cfg_report report;
+    int r;
+
+    cfg_report_init(&report);
+    r = cfg_load(file, &report, ret);
+    if (r == 0)
+        cfg_resolve(*ret, &report);
+    if (report.errors.len)
+        fputs(report.errors.p, stderr);
+    if (report.warnings.len)
+        fputs(report.warnings.p, stderr);
+    r = r < 0 ? r : report.n_errors ? 1 : 0;
+    cfg_report_free(&report);
+    return r;
+}
+
+int daemon_check(const char *file)
+{
+    struct cfg *cfg = NULL;
+    int r = load(file, &cfg);
+
+    cfg_free(cfg);
+    return r == 0 ? 0 : 2;
+}
+
+int daemon_dump(const char *file)
+{
+    struct cfg *cfg = NULL;
+    struct buf b = BUF_INIT(64 << 20);
+    int r = load(file, &cfg);
+
+    if (r < 0)
+        return 2;
+    cfg_dump(cfg, &b);
+    fwrite(b.p ? b.p : "", 1, b.len, stdout);
+    buf_free(&b);
+    cfg_free(cfg);
+    return r == 0 ? 0 : 2;
+}
+
+/* --- the ground ----------------------------------------------------------------------------------- */
+
+/* 0, 1 and 2 are there, and nothing that our starter left open reaches a worker. */
+static void clean_descriptors(void)
+{
+    int fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    while (fd >= 0 && fd < 3)
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int i = 0; i < 3; i++)
+        fcntl(i, F_SETFD, 0);
+    fd_close(fd);
+    sys_cloexec_from(3);
+}
+
+static int make_dir(const char *path, mode_t mode)
+{
+    struct stat st;
+
+    if (mkdir(path, mode) < 0 && errno != EEXIST) {
+        log_error("main", "%s: %s", path, strerror(errno));
+        return -errno;
+    }
+    if (stat(path, &st) < 0 || !S_ISDIR(st.st_mode)) {
+        log_error("main", "%s: not a directory", path);
+        return -ENOTDIR;
+    }
+    if (st.st_uid != geteuid() || st.st_mode & 022) {
+        log_error("main", "%s: must belong to uid %u and be writable by nobody else", path,
+                  (unsigned)geteuid());
+        return -EPERM;
+    }
+    return 0;
+}
+
+static int make_dirs(const struct cfg_agent *a)
+{
+    int r;
+
+    if ((r = make_dir(a->runtime_dir, 0755)) < 0 || (r = make_dir(a->state_dir, 0700)) < 0)
+        return r;
+    return make_dir(a->log_dir, 0755);
+}
+
+/* A record lock belongs to this process alone: no child, however stuck, can hold it after our death.
+ * fcntl(2). */
+static int take_lock(const char *dir)
+{
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    char path[600], pid[16];
+
+    snprintf(path, sizeof(path), "%s/lock", dir);
+    lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (lock_fd < 0) {
+        log_error("main", "%s: %s", path, strerror(errno));
+        return -errno;
+    }
+    if (fcntl(lock_fd, F_SETLK, &l) < 0) {
+        l.l_type = F_WRLCK;
+        fcntl(lock_fd, F_GETLK, &l);
+        log_error("main", "%s: another agentd (pid %d) runs on this directory", path,
+                  l.l_type == F_UNLCK ? 0 : (int)l.l_pid);
+        return -EBUSY;
+    }
+    snprintf(pid, sizeof(pid), "%d\n", (int)getpid());
+    if (ftruncate(lock_fd, 0) < 0 || write(lock_fd, pid, strlen(pid)) < 0)
+        log_warn("main", "%s: %s", path, strerror(errno));
+    return 0;
+}
+
+/* Descriptors for thousands of workers; the workers get back the limits that we were started with. */
+static void raise_limits(void)
+{
+    struct rlimit l;
+
+    spawn_init();
+    if (getrlimit(RLIMIT_NOFILE, &l) == 0 && l.rlim_cur < l.rlim_max) {
+        l.rlim_cur = l.rlim_max;
+        setrlimit(RLIMIT_NOFILE, &l);
+    }
+}
+
+static void find_cgroups(const struct cfg_agent *a)
+{
+    char name[17], why[1200] = "";
+    enum caps_scope scope;
+
+    str_copy(wk_host.runtime_dir, sizeof(wk_host.runtime_dir), a->runtime_dir);
+    wk_host.dir_hash = str_hash(STR_HASH_INIT, a->runtime_dir, strlen(a->runtime_dir));
+    if (getenv("AGENTD_NO_CGROUP"))
+        return; /* for tests, and for hosts where the hierarchy is somebody else's */
+    snprintf(name, sizeof(name), "%016llx", (unsigned long long)wk_host.dir_hash);
+    scope = caps_enter(CAPS_FILES);
+    if (cgroup_root_open(&wk_host.cgroups, name, why, sizeof(why)) < 0)
+        log_warn("main", "workers are tracked without cgroups: %s", why);
+    else
+        log_debug("main", "cgroups of workers: %s", wk_host.cgroups.path);
+    caps_enter(scope);
+}
+
+/* --- signals -------------------------------------------------------------------------------------- */
+
+static void begin_stop(const char *why)
+{
+    const struct cfg *cfg = reload_current();
+
+    if (stopping)
+        return;
+    stopping = true;
+    log_info("main", "stopping: %s", why);
+    sdn_stopping();
+    link_stop();
+    if (cfg->agent.stop_workers != CFG_STOP_NO)
+        sup_stop_all();
+    else
+        loop_stop();
+}
+
+static void on_signal(int fd, short what, void *arg)
+{
+    struct signalfd_siginfo si;
+
+    while (read(fd, &si, sizeof(si)) == sizeof(si))
+        switch (si.ssi_signo) {
+        case SIGTERM:
+        case SIGINT:
+            begin_stop(si.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+            break;
+        case SIGHUP:
+            if (started && !stopping)
+                reload_request(0);
+            break;
+        case SIGUSR1:
+            if (started && !stopping && listen_repair(&reload_current()->rpc) > 0)
+                link_replace();
+            break;
+        case SIGUSR2:
+            log_warn("main", "SIGUSR2: upgrading in place is not supported by this version");
+            break;
+        }
+}
+
+static int catch_signals(void)
+{
+    sigset_t set;
+
+    signal(SIGPIPE, SIG_IGN);
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP);
+    sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGUSR2);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    signal_fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    signal_watch = signal_fd < 0 ? NULL : loop_io(signal_fd, LOOP_READ, on_signal, NULL);
+    return signal_watch ? 0 : -errno;
+}
+
+/* --- life ----------------------------------------------------------------------------------------- */
+
+static void after_round(void)
+{
+    sup_forget_removed();
+    if (stopping && sup_all_down())
+        loop_stop();
+    else
+        link_flush();
+}
+
+static void on_cleared(void)
+{
+    if (stopping)
+        return;
+    started = true;
+    link_start();
+    sup_start_wanted();
+    sdn_ready("Running");
+    log_info("main", "agentd %s is ready: %u workers", PACKAGE_VERSION, sup_count());
+}
+
+/* agentd-rpc lies where it was installed; beside agentd in a build tree; or in ../libexec of a relocated
+ * installation. */
+static int find_rpc(char *path, size_t size)
+{
+    char self[512];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    char *slash;
+
+    if (n > 0) {
+        self[n] = 0;
+        slash = strrchr(self, '/');
+        *slash = 0;
+        snprintf(path, size, "%s/agentd-rpc", self);
+        if (access(path, X_OK) == 0)
+            return 0;
+        snprintf(path, size, "%s/../libexec/agentd-rpc", self);
+        if (access(path, X_OK) == 0)
+            return 0;
+    }
+    str_copy(path, size, LIBEXECDIR "/agentd-rpc");
+    return 0;
+}
+
+static int open_rooms(struct cfg *cfg)
+{
+    enum caps_scope scope;
+    char path[600];
+    struct err err;
+    int r;
+
+    if ((r = loop_init()) < 0 || (r = catch_signals()) < 0 || (r = reap_init()) < 0) {
+        log_error("main", "the event loop can't be made: %s", strerror(-r));
+        return r;
+    }
+    find_cgroups(&cfg->agent);
+    find_rpc(path, sizeof(path));
+    scope = caps_enter(CAPS_FILES);
+    r = store_open(cfg->agent.state_dir, &err);
+    if (r == 0)
+        r = listen_open(&cfg->rpc, &err);
+    caps_enter(scope);
+    if (r == 0)
+        r = link_init(cfg, path, &err);
+    if (r < 0)
+        log_error("main", "%s", err.text);
+    return r;
+}
+
+static void close_rooms(void)
+{
+    store_flush();
+    sup_done();
+    store_close();
+    listen_close();
+    enum caps_scope scope = caps_enter(CAPS_FILES);
+    cgroup_root_done(&wk_host.cgroups);
+    caps_enter(scope);
+    reload_done();
+    loop_free(&signal_watch);
+    fd_close(signal_fd);
+    reap_done();
+    loop_done();
+}
+
+int daemon_run(const char *file)
+{
+    struct cfg *cfg = NULL;
+    int r;
+
+    clean_descriptors();
+    if (sdn_has_journal())
+        log_set_sink(sdn_journal);
+    r = load(file, &cfg);
+    if (r < 0)
+        return 2;
+    if (r > 0)
+        log_error("main", "workers with errors in their files are left out: see agentd --check-config");
+    umask(022);
+    prctl(PR_SET_DUMPABLE, 0L);
+    raise_limits();
+    reload_init(cfg);
+    if (make_dirs(&cfg->agent) < 0 || take_lock(cfg->agent.runtime_dir) < 0 || caps_init() < 0 ||
+        open_rooms(cfg) < 0)
+        return 1;
+    calls_on_reload(reload_request);
+    sup_init(cfg);
+    sup_apply(cfg, NULL);
+    sup_clear_leftovers(on_cleared);
+    r = loop_run(after_round);
+    close_rooms();
+    log_info("main", "stopped");
+    return r < 0;
+}

@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/facts.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "proc/pidref.h"
+
+#define SLOT_SIZE 256
+static const char magic[16] = "agentd facts 1\n";
+
+struct header {
+    char magic[16];
+    char boot_id[40];
+};
+
+static int fd = -1;
+static char (*aliases)[LIMIT_ALIAS + 1]; /* of each slot; "" free */
+static int n_slots;
+
+_Static_assert(sizeof(struct facts) <= SLOT_SIZE, "a slot holds the facts");
+
+static off_t slot_at(int slot)
+{
+    return (off_t)SLOT_SIZE * (slot + 1); /* the first holds the header */
+}
+
+static int grow_slots(int n)
+{
+    void *p;
+
+    if (n <= n_slots)
+        return 0;
+    n = (n + 63) / 64 * 64;
+    if (!(p = realloc(aliases, (size_t)n * sizeof(*aliases))))
+        return -ENOMEM;
+    aliases = p;
+    memset(aliases[n_slots], 0, (size_t)(n - n_slots) * sizeof(*aliases));
+    n_slots = n;
+    return 0;
+}
+
+static int start_anew(void)
+{
+    char block[SLOT_SIZE] = "";
+    struct header *h = (void *)block;
+
+    memcpy(h->magic, magic, sizeof(magic));
+    str_copy(h->boot_id, sizeof(h->boot_id), pidref_boot_id());
+    if (ftruncate(fd, 0) < 0 || pwrite(fd, block, sizeof(block), 0) != sizeof(block))
+        return -errno;
+    return 0;
+}
+
+/* True if the file was written in this boot, in this format. */
+static int is_of_this_boot(void)
+{
+    struct header h;
+
+    return pread(fd, &h, sizeof(h), 0) == sizeof(h) && memcmp(h.magic, magic, sizeof(magic)) == 0 &&
+           pidref_boot_id()[0] && strncmp(h.boot_id, pidref_boot_id(), sizeof(h.boot_id)) == 0;
+}
+
+int facts_open(const char *dir, void (*found)(const struct facts *f, void *arg), void *arg)
+{
+    _cleanup_close_ int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    struct facts f;
+
+    if (dirfd < 0 || (fd = openat(dirfd, "facts", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
+        return -errno;
+    if (!is_of_this_boot())
+        return start_anew();
+    for (int i = 0; pread(fd, &f, sizeof(f), slot_at(i)) == sizeof(f) && i < LIMIT_WORKERS; i++) {
+        if (grow_slots(i + 1) < 0)
+            return -ENOMEM;
+        f.alias[LIMIT_ALIAS] = 0;
+        str_copy(aliases[i], sizeof(aliases[i]), f.alias);
+        if (f.phase != FACTS_NONE && f.alias[0])
+            found(&f, arg);
+    }
+    return 0;
+}
+
+void facts_close(void)
+{
+    fd = fd_close(fd);
+    free(aliases);
+    aliases = NULL;
+    n_slots = 0;
+}
+
+int facts_slot(const char *alias)
+{
+    int spare = -1;
+
+    for (int i = 0; i < n_slots; i++) {
+        if (str_eq(aliases[i], alias))
+            return i;
+        if (spare < 0 && !aliases[i][0])
+            spare = i;
+    }
+    if (spare < 0 && n_slots < LIMIT_WORKERS) {
+        spare = n_slots;
+        if (grow_slots(n_slots + 1) < 0)
+            return -ENOMEM;
+    }
+    if (spare < 0)
+        return -ENOSPC;
+    str_copy(aliases[spare], sizeof(aliases[spare]), alias);
+    return spare;
+}
+
+void facts_free_slot(int slot)
+{
+    struct facts none = {0};
+
+    if (slot < 0 || slot >= n_slots)
+        return;
+    facts_put(slot, &none);
+    aliases[slot][0] = 0;
+}
+
+int facts_put(int slot, const struct facts *f)
+{
+    char block[SLOT_SIZE] = "";
+    ssize_t n;
+
+    if (slot < 0 || fd < 0)
+        return -ENOSPC;
+    memcpy(block, f, sizeof(*f));
+    n = pwrite(fd, block, sizeof(block), slot_at(slot));
+    return n == (ssize_t)sizeof(block) ? 0 : n < 0 ? -errno : -ENOSPC;
+}

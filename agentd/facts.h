@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentd/facts: what must be known after agentd was killed at any instruction, and is void after a reboot:
+ * one fixed slot per worker in RuntimeDirectory/facts, written with one pwrite *before* acting.
+ * RuntimeDirectory is a tmpfs. Never knows what the facts are used for. */
+#ifndef AGENTD_FACTS_H
+#define AGENTD_FACTS_H
+
+#include <stdint.h>
+
+#include "base/limits.h"
+
+enum facts_phase {
+    FACTS_NONE,    /* nothing runs, none is being made */
+    FACTS_INTENT,  /* this generation is being made: pid unknown */
+    FACTS_SPAWNED, /* pid is on record */
+    FACTS_READY,   /* and it became ready */
+};
+
+struct facts {
+    char alias[LIMIT_ALIAS + 1];
+    uint8_t phase;
+    uint8_t leaf; /* number of the leaf in use, for its name */
+    uint32_t generation;
+    int32_t pid;
+    uint64_t start;
+    uint64_t def_hash;
+    int64_t ready_us, started_us; /* wall clock */
+};
+
+/* Opens or makes dir/facts and reads what an earlier agentd of this boot left; a file of another boot or
+ * format is emptied. found is called for each slot that is not NONE. 0 or -errno. */
+int facts_open(const char *dir, void (*found)(const struct facts *f, void *arg), void *arg);
+void facts_close(void);
+
+/* The slot of an alias: found again, or a free one. -ENOSPC beyond LIMIT_WORKERS. */
+int facts_slot(const char *alias);
+void facts_free_slot(int slot);
+
+/* 0 or -errno; a failure (full tmpfs) costs crash-safety of this worker only: the caller says so and goes on.
+ */
+int facts_put(int slot, const struct facts *f);
+
+#endif

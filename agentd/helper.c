@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/helper.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agentd/loop.h"
+#include "agentd/reap.h"
+#include "base/buf.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "proc/caps.h"
+#include "proc/pidref.h"
+
+struct helper {
+    struct pidref ref;
+    int fd;
+    struct loop_watch *io, *timer;
+    struct buf answer;
+    helper_done_fn done;
+    void *arg;
+    int status;
+    unsigned exited : 1, eof : 1;
+};
+
+static unsigned n_helpers;
+
+static void close_all_above(int fd)
+{
+    if (syscall(__NR_close_range, fd + 1, ~0u, 0) == 0)
+        return;
+    for (long i = fd + 1, n = sysconf(_SC_OPEN_MAX); i < n; i++)
+        close((int)i);
+}
+
+static void __attribute__((noreturn)) child(helper_run_fn run, void *arg, int out)
+{
+    sigset_t none;
+
+    for (int sig = 1; sig < NSIG; sig++)
+        signal(sig, SIG_DFL);
+    sigemptyset(&none);
+    if (out != 3 && dup2(out, 3) < 0)
+        _exit(125);
+    close_all_above(3);
+    fcntl(3, F_SETFD, FD_CLOEXEC);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    _exit(run(3, arg));
+}
+
+static pid_t start(helper_run_fn run, void *arg, int out)
+{
+    sigset_t all, before;
+    pid_t pid;
+
+    if (n_helpers >= LIMIT_HELPERS)
+        return -EAGAIN;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    pid = fork();
+    if (pid == 0)
+        child(run, arg, out);
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (pid < 0)
+        return -errno;
+    n_helpers++;
+    return pid;
+}
+
+static void free_helper(struct helper *h)
+{
+    loop_free(&h->io);
+    loop_free(&h->timer);
+    fd_close(h->fd);
+    pidref_done(&h->ref);
+    buf_free(&h->answer);
+    free(h);
+}
+
+static void finish_if_over(struct helper *h)
+{
+    if (!h->exited || !h->eof)
+        return;
+    if (h->done)
+        h->done(h->answer.error ? -1 : h->status, h->answer.p ? h->answer.p : "", h->answer.len, h->arg);
+    free_helper(h);
+}
+
+static void on_exit_status(pid_t pid, int code, int status, void *arg)
+{
+    struct helper *h = arg;
+
+    n_helpers--;
+    h->exited = 1;
+    h->status = code == CLD_EXITED ? status : -1;
+    finish_if_over(h);
+}
+
+static void on_detached_exit(pid_t pid, int code, int status, void *arg)
+{
+    n_helpers--;
+}
+
+static void on_answer(int fd, short what, void *arg)
+{
+    struct helper *h = arg;
+    char chunk[4096];
+    ssize_t n = read(fd, chunk, sizeof(chunk));
+
+    if (n > 0) {
+        buf_put(&h->answer, chunk, (size_t)n);
+        return;
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    loop_free(&h->io);
+    h->eof = 1;
+    finish_if_over(h);
+}
+
+static void on_timeout(int fd, short what, void *arg)
+{
+    struct helper *h = arg;
+
+    enum caps_scope scope = caps_enter(CAPS_SIGNAL);
+    pidref_signal(&h->ref, SIGKILL);
+    caps_enter(scope);
+}
+
+struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn done, void *done_arg,
+                            uint64_t timeout_us, size_t max)
+{
+    struct helper *h = calloc(1, sizeof(*h));
+    int pipe_fds[2];
+    pid_t pid;
+
+    if (!h || pipe2(pipe_fds, O_CLOEXEC) < 0) {
+        free(h);
+        return NULL;
+    }
+    pid = start(run, run_arg, pipe_fds[1]);
+    fd_close(pipe_fds[1]);
+    fd_nonblock(pipe_fds[0], 1);
+    *h = (struct helper){
+        .ref = PIDREF_NULL, .fd = pipe_fds[0], .answer = BUF_INIT(max), .done = done, .arg = done_arg};
+    if (pid < 0 || reap_add(pid, on_exit_status, h) < 0) {
+        log_warn("helper", "no helper can be started: %s", pid < 0 ? strerror(-pid) : "no memory");
+        free_helper(h);
+        return NULL;
+    }
+    pidref_open(&h->ref, pid);
+    h->io = loop_io(h->fd, LOOP_READ, on_answer, h);
+    if (timeout_us)
+        h->timer = loop_timer(timeout_us, on_timeout, h);
+    return h;
+}
+
+void helper_cancel(struct helper **hp)
+{
+    struct helper *h = TAKE_PTR(*hp);
+
+    if (!h)
+        return;
+    h->done = NULL;
+    on_timeout(-1, 0, h);
+}
+
+int helper_detach(helper_run_fn run, void *run_arg, int out)
+{
+    pid_t pid = start(run, run_arg, out);
+
+    if (pid < 0)
+        return (int)pid;
+    return reap_add(pid, on_detached_exit, NULL);
+}
+
+int helper_become(const struct cfg_ids *ids)
+{
+    if (!ids->set || geteuid() != 0)
+        return 0;
+    caps_enter(CAPS_SPAWN);
+    if (setgroups(ids->n_groups, ids->groups) < 0 || setresgid(ids->gid, ids->gid, ids->gid) < 0 ||
+        setresuid(ids->uid, ids->uid, ids->uid) < 0)
+        return -errno;
+    return 0;
+}

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentd/helper: what may block runs in a short-lived child: a copy of agentd without its descriptors. Its
+ * answer comes back as bytes. It ends with agentd: writing into a pipe that nobody reads kills it, and one
+ * that waits polls the pipe. Never knows what is asked. */
+#ifndef AGENTD_HELPER_H
+#define AGENTD_HELPER_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "agentd/cfg.h"
+
+struct helper;
+
+/* In the child: does the work, writes the answer to out, returns the exit status. Signals are default, all
+ * other descriptors from 3 on are closed. */
+typedef int (*helper_run_fn)(int out, void *arg);
+
+/* In agentd: status is the exit status, or -1 if it was killed or timed out; p (n bytes) is what it wrote. */
+typedef void (*helper_done_fn)(int status, const char *p, size_t n, void *arg);
+
+/* NULL if none can be started: then done is never called. timeout 0: none. At most max bytes are taken. */
+struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn done, void *done_arg,
+                            uint64_t timeout_us, size_t max);
+
+/* Kills it; done is not called any more. *h becomes NULL; NULL-safe. */
+void helper_cancel(struct helper **h);
+
+/* A child whose answer goes elsewhere: out is the descriptor it writes to (kept open in the child only by
+ * it). 0 or -errno. */
+int helper_detach(helper_run_fn run, void *run_arg, int out);
+
+/* In a helper: becomes the worker's user with its groups, for good. 0 or -errno. */
+int helper_become(const struct cfg_ids *ids);
+
+#endif

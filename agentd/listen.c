@@ -1,0 +1,157 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/listen.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+
+#define IN_USE_WAIT_MS 2000
+#define BACKLOG 1024 /* connections wait here while a new listener comes up */
+
+static struct listen_socket *sockets;
+static unsigned n_sockets;
+
+/* A socket file of a dead agentd is in the way; one where somebody accepts is not ours to take. */
+static int clear_path(const struct sockaddr_un *sa, struct err *err)
+{
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    struct stat st;
+
+    if (lstat(sa->sun_path, &st) < 0)
+        return errno == ENOENT ? 0 : err_set(err, errno, "%s: %s", sa->sun_path, strerror(errno));
+    if (!S_ISSOCK(st.st_mode))
+        return err_set(err, EEXIST, "%s is in the way and not a socket: remove it", sa->sun_path);
+    if (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) == 0 || errno == EAGAIN)
+        return err_set(err, EADDRINUSE, "%s: another program answers there", sa->sun_path);
+    return unlink(sa->sun_path) < 0 ? err_set(err, errno, "%s: %s", sa->sun_path, strerror(errno)) : 0;
+}
+
+static int open_unix(const struct cfg_listener *l, struct listen_socket *s, struct err *err)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    struct stat st;
+    int r;
+
+    if (strlen(l->path) >= sizeof(sa.sun_path))
+        return err_set(err, ENAMETOOLONG, "ListenStream=%s: longer than a socket's path may be (%zu bytes)",
+                       l->path, sizeof(sa.sun_path) - 1);
+    str_copy(sa.sun_path, sizeof(sa.sun_path), l->path);
+    if ((r = clear_path(&sa, err)) < 0)
+        return r;
+    s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    /* Open to all: the peer's uid and groups decide, and the answer says so instead of a bare refusal. */
+    if (s->fd < 0 || bind(s->fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(l->path, 0666) < 0 ||
+        listen(s->fd, BACKLOG) < 0 || lstat(l->path, &st) < 0)
+        return err_set(err, errno, "ListenStream=%s: %s", l->path, strerror(errno));
+    s->path = strdup(l->path);
+    s->dev = st.st_dev;
+    s->ino = st.st_ino;
+    return 0;
+}
+
+static int open_tcp(const struct cfg_listener *l, struct listen_socket *s, struct err *err)
+{
+    struct sockaddr_in6 six = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)l->port)};
+    struct sockaddr_in four = {.sin_family = AF_INET, .sin_port = htons((uint16_t)l->port)};
+    bool is_four = inet_pton(AF_INET, l->host, &four.sin_addr) == 1;
+    const struct sockaddr *sa = is_four ? (void *)&four : (void *)&six;
+    socklen_t len = is_four ? sizeof(four) : sizeof(six);
+    int on = 1;
+
+    if (!is_four && inet_pton(AF_INET6, l->host, &six.sin6_addr) != 1)
+        return err_set(err, EINVAL, "ListenStream=%s: not a numeric address", l->text);
+    s->tcp = true;
+    s->loopback = l->loopback;
+    s->fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->fd < 0 || setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
+        bind(s->fd, sa, len) < 0 || listen(s->fd, BACKLOG) < 0)
+        return err_set(err, errno, "ListenStream=%s: %s", l->text, strerror(errno));
+    return 0;
+}
+
+static int open_one(const struct cfg_listener *l, struct listen_socket *s, struct err *err)
+{
+    int r;
+
+    /* The listener of an agentd that was killed closes its sockets at once, but at its own pace. Before
+     * READY, so that nothing is kept waiting. */
+    for (int waited = 0;; waited += 10) {
+        s->fd = -1;
+        r = l->tcp ? open_tcp(l, s, err) : open_unix(l, s, err);
+        if (r != -EADDRINUSE || waited >= IN_USE_WAIT_MS)
+            return r;
+        fd_close(s->fd);
+        poll(NULL, 0, 10);
+    }
+}
+
+int listen_open(const struct cfg_rpc *rpc, struct err *err)
+{
+    int r = 0;
+
+    if (!(sockets = calloc(rpc->n_listeners + 1, sizeof(*sockets))))
+        return err_set(err, ENOMEM, "no memory");
+    for (unsigned i = 0; r == 0 && i < rpc->n_listeners; i++) {
+        struct listen_socket *s = &sockets[n_sockets++];
+        s->text = strdup(rpc->listeners[i].text);
+        r = open_one(&rpc->listeners[i], s, err);
+    }
+    if (r < 0)
+        listen_close();
+    return r;
+}
+
+const struct listen_socket *listen_get(unsigned i)
+{
+    return i < n_sockets ? &sockets[i] : NULL;
+}
+
+static bool is_ours(const struct listen_socket *s)
+{
+    struct stat st;
+
+    return lstat(s->path, &st) == 0 && st.st_ino == s->ino && st.st_dev == s->dev;
+}
+
+int listen_repair(const struct cfg_rpc *rpc)
+{
+    int n = 0;
+
+    for (unsigned i = 0; i < n_sockets && i < rpc->n_listeners; i++) {
+        struct listen_socket *s = &sockets[i], fresh = {.fd = -1};
+        struct err err;
+        if (!s->path || is_ours(s) || open_unix(&rpc->listeners[i], &fresh, &err) < 0)
+            continue;
+        fd_close(s->fd);
+        free(s->path);
+        fresh.text = s->text;
+        *s = fresh;
+        n++;
+    }
+    return n;
+}
+
+void listen_close(void)
+{
+    for (unsigned i = 0; i < n_sockets; i++) {
+        struct listen_socket *s = &sockets[i];
+        if (s->path && is_ours(s))
+            unlink(s->path);
+        fd_close(s->fd);
+        free(s->text);
+        free(s->path);
+    }
+    free(sockets);
+    sockets = NULL;
+    n_sockets = 0;
+}

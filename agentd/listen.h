@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentd/listen: the listening sockets. agentd opens and keeps them, so that the listener's death refuses no
+ * connection. Knows addresses; never accepts. */
+#ifndef AGENTD_LISTEN_H
+#define AGENTD_LISTEN_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "agentd/cfg.h"
+#include "base/err.h"
+
+struct listen_socket {
+    int fd;
+    bool tcp, loopback;
+    char *text, *path; /* path: of a unix socket */
+    dev_t dev;
+    ino_t ino; /* of the path: another inode there means that it was replaced */
+};
+
+/* Opens all; a path where somebody still answers is refused. 0 or -errno with err filled. */
+int listen_open(const struct cfg_rpc *rpc, struct err *err);
+const struct listen_socket *listen_get(unsigned i); /* NULL behind the last */
+/* Opens those unix sockets anew whose path was removed or replaced: how many. */
+int listen_repair(const struct cfg_rpc *rpc);
+void listen_close(void); /* also removes the paths that are still ours */
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/logs.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fnmatch.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/str.h"
+#include "wire/logstream.h"
+
+#define LIST_TIMEOUT_US 10000000
+#define LIST_MAX 500 /* files named in one answer: a wire string holds no more */
+
+static int refuse(char *why, size_t size, const char *path, const char *what, int error)
+{
+    snprintf(why, size, "%.80s: %s", path, what);
+    return -error;
+}
+
+int logs_open_file(const char *path, const struct cfg_ids *ids, char *why, size_t size)
+{
+    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    uid_t own = ids->set ? ids->uid : geteuid();
+    struct stat st;
+
+    if (fd < 0 && errno == ELOOP)
+        return refuse(why, size, path, "a symbolic link", ELOOP);
+    if (fd < 0)
+        return refuse(why, size, path, strerror(errno), errno);
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1 &&
+        (st.st_uid == 0 || st.st_uid == own))
+        return fd;
+    fd_close(fd);
+    return refuse(why, size, path, "not a regular file of the worker's user with one name", EPERM);
+}
+
+/* LogFilePattern split: its folder and its last component. */
+static const char *pattern_of(const struct wk_def *d, char *dir, size_t size)
+{
+    const char *slash = strrchr(d->log_pattern, '/');
+
+    if (!slash)
+        return NULL;
+    snprintf(dir, size, "%.*s", slash == d->log_pattern ? 1 : (int)(slash - d->log_pattern), d->log_pattern);
+    return slash + 1;
+}
+
+static const char *base_name(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+
+    return slash ? slash + 1 : path;
+}
+
+static void put_row(int out, const char *name, const struct stat *st)
+{
+    char row[512];
+    int n = snprintf(row, sizeof(row), "%s\t%lld\t%lld\n", name, (long long)st->st_size,
+                     (long long)st->st_mtim.tv_sec * 1000000 + st->st_mtim.tv_nsec / 1000);
+
+    if (n > 0 && n < (int)sizeof(row) && !strpbrk(name, "\t\n"))
+        fd_write_all(out, row, (size_t)n);
+}
+
+static int run_list(int out, void *arg)
+{
+    const struct wk_def *d = arg;
+    char folder[4096];
+    const char *pattern = pattern_of(d, folder, sizeof(folder));
+    struct dirent *e;
+    struct stat st;
+    int n = 0;
+    DIR *dir;
+
+    if (helper_become(&d->ids) < 0)
+        return 1;
+    if (d->out.kind == CFG_OUT_APPEND && lstat(d->out.path, &st) == 0 && S_ISREG(st.st_mode))
+        put_row(out, base_name(d->out.path), &st);
+    if (d->err.kind == CFG_OUT_APPEND && d->out.kind == CFG_OUT_APPEND && !str_eq(d->err.path, d->out.path) &&
+        lstat(d->err.path, &st) == 0 && S_ISREG(st.st_mode))
+        put_row(out, base_name(d->err.path), &st);
+    if (!pattern || !(dir = opendir(folder)))
+        return 0;
+    while ((e = readdir(dir)) && n < LIST_MAX)
+        if (fnmatch(pattern, e->d_name, FNM_PERIOD) == 0 &&
+            fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode)) {
+            put_row(out, e->d_name, &st);
+            n++;
+        }
+    closedir(dir);
+    return 0;
+}
+
+struct helper *logs_list(const struct wk_def *def, helper_done_fn done, void *arg)
+{
+    return helper_start(run_list, (void *)(uintptr_t)def, done, arg, LIST_TIMEOUT_US, LIMIT_WIRE_STRING - 1);
+}
+
+/* The path that a name stands for: captured output by its own name, else a file that the pattern matches. */
+static int resolve(const struct wk_def *d, const char *name, char *path, size_t size)
+{
+    char folder[4096];
+    const char *pattern;
+
+    if (!name[0] || strchr(name, '/') || name[0] == '.')
+        return -EINVAL;
+    if (d->out.kind == CFG_OUT_APPEND && str_eq(base_name(d->out.path), name))
+        str_copy(path, size, d->out.path);
+    else if (d->err.kind == CFG_OUT_APPEND && str_eq(base_name(d->err.path), name))
+        str_copy(path, size, d->err.path);
+    else if ((pattern = pattern_of(d, folder, sizeof(folder))) && fnmatch(pattern, name, FNM_PERIOD) == 0)
+        snprintf(path, size, "%s/%s", folder[1] ? folder : "", name);
+    else
+        return -ENOENT;
+    return 0;
+}
+
+struct stream_args {
+    const struct wk_def *def;
+    const char *name;
+    uint64_t from, limit;
+    bool follow;
+};
+
+static int open_for_stream(const struct stream_args *a, char *path, size_t size, struct wire_log_head *head)
+{
+    struct stat st;
+    int fd = resolve(a->def, a->name, path, size);
+
+    if (fd < 0) {
+        snprintf(head->message, sizeof(head->message), "%.80s: not a log file of this worker", a->name);
+        head->error = ENOENT;
+        return -1;
+    }
+    if (helper_become(&a->def->ids) < 0) {
+        head->error = EPERM;
+        return -1;
+    }
+    fd = logs_open_file(path, &a->def->ids, head->message, sizeof(head->message));
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        head->error = fd < 0 ? -fd : errno;
+        return -1;
+    }
+    head->device = st.st_dev;
+    head->inode = st.st_ino;
+    head->size = (uint64_t)st.st_size;
+    head->from = a->from == UINT64_MAX ? (a->limit < head->size ? head->size - a->limit : 0) : a->from;
+    return fd;
+}
+
+/* Waits until the file may have grown or moved away, or nobody reads any more (-1). */
+static int wait_for_more(int out, int notify_fd)
+{
+    struct pollfd fds[2] = {{.fd = out}, {.fd = notify_fd, .events = POLLIN}};
+    char events[4096];
+
+    if (poll(fds, 2, -1) < 0)
+        return errno == EINTR ? 0 : -1;
+    if (fds[0].revents)
+        return -1;
+    return read(notify_fd, events, sizeof(events)) < 0 && errno != EAGAIN ? -1 : 0;
+}
+
+/* After a rotation the path names another file: go on with its beginning once the old one is read out. */
+static int reopen_if_moved(const struct stream_args *a, const char *path, int fd)
+{
+    struct stat now, old;
+    char why[128];
+    int next;
+
+    if (stat(path, &now) < 0 || fstat(fd, &old) < 0 || (now.st_ino == old.st_ino && now.st_dev == old.st_dev))
+        return -1;
+    next = logs_open_file(path, &a->def->ids, why, sizeof(why));
+    return next;
+}
+
+static void pump(int out, const struct stream_args *a, const char *path, int fd,
+                 const struct wire_log_head *head)
+{
+    uint64_t at = head->from, left = a->limit ? a->limit : UINT64_MAX;
+    int notify_fd = a->follow ? inotify_init1(IN_CLOEXEC | IN_NONBLOCK) : -1;
+    char chunk[65536], folder[4096];
+
+    if (a->follow) {
+        left = UINT64_MAX;
+        inotify_add_watch(notify_fd, path, IN_MODIFY | IN_MOVE_SELF);
+        snprintf(folder, sizeof(folder), "%.*s", (int)(base_name(path) - path), path);
+        inotify_add_watch(notify_fd, folder, IN_CREATE | IN_MOVED_TO);
+    }
+    while (left) {
+        struct stat st;
+        ssize_t n = pread(fd, chunk, left < sizeof(chunk) ? left : sizeof(chunk), (off_t)at);
+        if (n > 0) {
+            if (fd_write_all(out, chunk, (size_t)n) < 0)
+                return;
+            at += (uint64_t)n;
+            left -= left == UINT64_MAX ? 0 : (uint64_t)n;
+            continue;
+        }
+        if (n < 0 || !a->follow)
+            return;
+        if (fstat(fd, &st) == 0 && (uint64_t)st.st_size < at) {
+            at = 0; /* truncated */
+            continue;
+        }
+        int next = reopen_if_moved(a, path, fd);
+        if (next >= 0) {
+            fd_close(fd);
+            fd = next;
+            at = 0;
+            inotify_add_watch(notify_fd, path, IN_MODIFY | IN_MOVE_SELF);
+            continue;
+        }
+        if (wait_for_more(out, notify_fd) < 0)
+            return;
+    }
+}
+
+static int run_stream(int out, void *arg)
+{
+    const struct stream_args *a = arg;
+    struct wire_log_head head = {0};
+    char path[4096 + 256];
+    int fd = open_for_stream(a, path, sizeof(path), &head);
+
+    signal(SIGPIPE, SIG_IGN);
+    if (fd_write_all(out, &head, sizeof(head)) < 0 || fd < 0)
+        return 0;
+    pump(out, a, path, fd, &head);
+    return 0;
+}
+
+int logs_stream(const struct wk_def *def, const char *name, uint64_t from, uint64_t limit, bool follow)
+{
+    struct stream_args args = {def, name, from, limit, follow};
+    int fds[2], r;
+
+    if (pipe2(fds, O_CLOEXEC) < 0)
+        return -errno;
+    r = helper_detach(run_stream, &args, fds[1]);
+    fd_close(fds[1]);
+    if (r < 0) {
+        fd_close(fds[0]);
+        return r;
+    }
+    return fds[0];
+}

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/op.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "agentd/link.h"
+#include "agentd/store.h"
+#include "agentd/view.h"
+#include "agentd/wk.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+
+static TAILQ_HEAD(, op) all = TAILQ_HEAD_INITIALIZER(all);
+static unsigned n_all, n_running;
+
+static const char *const result_names[] = {"running", "done", "failed", "superseded"};
+static const char *const phase_names[] = {"stop", "spawn", "ready"};
+static const char *const verb_names[WIRE_VERB_MAX] = {
+    [WIRE_VERB_START] = "start", [WIRE_VERB_STOP] = "stop", [WIRE_VERB_RESTART] = "restart"};
+
+static void make_id(char id[24])
+{
+    static uint32_t counter;
+    uint32_t r = 0;
+
+    if (getrandom(&r, sizeof(r), GRND_NONBLOCK) < 0)
+        r = (uint32_t)clock_mono_us();
+    snprintf(id, 24, "%011llx%04x%04x", (unsigned long long)(clock_wall_us() / 1000) & 0xfffffffffffull,
+             ++counter & 0xffff, r & 0xffff);
+}
+
+static struct op_identity identity_of(const struct wk *w)
+{
+    return (struct op_identity){(uint32_t)w->main.pid, w->generation, w->main.start};
+}
+
+static void free_op(struct op *o)
+{
+    TAILQ_REMOVE(&all, o, link);
+    n_all--;
+    free(o->alias);
+    free(o->actor);
+    free(o->source);
+    free(o->reason);
+    free(o->message);
+    free(o->killed);
+    free(o->survivors);
+    free(o->leftovers);
+    free(o->waiters);
+    free(o);
+}
+
+/* The oldest that has ended makes room. */
+static void make_room(void)
+{
+    struct op *o, *next;
+
+    for (o = TAILQ_FIRST(&all); o && n_all >= LIMIT_OPERATIONS; o = next) {
+        next = TAILQ_NEXT(o, link);
+        if (o->result != OP_RUNNING)
+            free_op(o);
+    }
+}
+
+static struct op *new_op(struct wk *w, const struct wire_call *c)
+{
+    struct op *o;
+
+    make_room();
+    if (n_all >= LIMIT_OPERATIONS || !(o = calloc(1, sizeof(*o))))
+        return NULL;
+    make_id(o->id);
+    o->verb = c->verb;
+    o->alias = strdup(w->def->alias);
+    o->actor = strdup(c->actor);
+    o->source = strdup(c->source);
+    o->reason = strdup(c->reason);
+    o->created_us = clock_wall_us();
+    TAILQ_INSERT_TAIL(&all, o, link);
+    n_all++;
+    n_running++;
+    return o;
+}
+
+static bool add_waiter(struct op *o, uint64_t call)
+{
+    uint64_t *p;
+
+    if (o->n_waiters >= LIMIT_OPERATION_WAITERS ||
+        !(p = realloc(o->waiters, (o->n_waiters + 1) * sizeof(*p))))
+        return false;
+    p[o->n_waiters++] = call;
+    o->waiters = p;
+    return true;
+}
+
+const struct op *op_find(const char *id)
+{
+    struct op *o;
+
+    TAILQ_FOREACH (o, &all, link)
+        if (str_eq(o->id, id))
+            return o;
+    return NULL;
+}
+
+unsigned op_running(void)
+{
+    return n_running;
+}
+
+void op_forget_waiters(void)
+{
+    struct op *o;
+
+    TAILQ_FOREACH (o, &all, link)
+        o->n_waiters = 0;
+}
+
+/* Each phase lasts from the end of the one before. */
+static void print_phases(const struct op *o, char *text, size_t size)
+{
+    uint64_t last = o->began_mono;
+    size_t at = 0;
+
+    text[0] = 0;
+    for (int i = 0; i < OP_PHASE_MAX; i++)
+        if (o->phase_mono[i] && at < size) {
+            at += (size_t)snprintf(text + at, size - at, "%s%s:%llu", at ? "," : "", phase_names[i],
+                                   (unsigned long long)(o->phase_mono[i] - last));
+            last = o->phase_mono[i];
+        }
+}
+
+void op_fill_reply(const struct op *o, struct wire_reply *r, char *phases, size_t size)
+{
+    print_phases(o, phases, size);
+    r->has_operation = 1;
+    r->operation = o->id;
+    r->verb = verb_names[o->verb];
+    r->alias = o->alias;
+    r->actor = o->actor;
+    r->source = o->source;
+    r->reason = o->reason;
+    r->result = result_names[o->result];
+    r->durable = o->durable;
+    r->created_us = o->created_us;
+    r->ended_us = o->ended_us;
+    r->phases = phases;
+    r->before_pid = o->before.pid;
+    r->before_start = o->before.start;
+    r->before_generation = o->before.generation;
+    r->after_pid = o->after.pid;
+    r->after_start = o->after.start;
+    r->after_generation = o->after.generation;
+    r->killed = o->killed;
+    r->survivors = o->survivors;
+    r->leftovers = o->leftovers;
+}
+
+static void reply(const struct op *o, uint64_t call, enum wire_error error)
+{
+    struct wire_reply r = {.call = call, .error = (uint8_t)error, .message = o->message};
+    char phases[128];
+
+    op_fill_reply(o, &r, phases, sizeof(phases));
+    link_reply(&r);
+}
+
+static void refuse(const struct wire_call *c, enum wire_error error, const char *message)
+{
+    link_reply(&(struct wire_reply){.call = c->call, .error = (uint8_t)error, .message = message});
+}
+
+static void finish(struct op *o, enum op_result result, enum wire_error error, const char *message)
+{
+    if (o->result != OP_RUNNING)
+        return;
+    o->result = result;
+    o->error = error;
+    o->ended_us = clock_wall_us();
+    if (message)
+        o->message = strdup(message);
+    n_running--;
+    log_write(result == OP_FAILED ? LOG_WARNING : LOG_INFO, "op",
+              &(struct log_about){.worker = o->alias, .operation = o->id}, "%s by %s %s%s%s",
+              verb_names[o->verb], o->actor, result_names[result], message ? ": " : "",
+              message ? message : "");
+    for (unsigned i = 0; i < o->n_waiters; i++)
+        reply(o, o->waiters[i], error);
+    o->n_waiters = 0;
+}
+
+static void supersede(struct op **slot, const char *by)
+{
+    char text[96];
+
+    if (!*slot)
+        return;
+    snprintf(text, sizeof(text), "superseded by %s", by);
+    finish(TAKE_PTR(*slot), OP_SUPERSEDED, WIRE_E_SUPERSEDED, text);
+}
+
+/* The proof is complete, and on disk if it has to be. */
+static void finish_reached(struct wk *w)
+{
+    struct op *o = w->op;
+
+    if (!o || !o->reached || (o->wants_disk && !o->durable && store_is_busy()))
+        return;
+    o->after = w->main.pid ? identity_of(w) : (struct op_identity){.generation = w->generation};
+    w->op = NULL;
+    finish(o, OP_DONE, WIRE_OK,
+           o->wants_disk && !o->durable
+               ? "done, but the state directory can't be written: the goal is not durable"
+               : NULL);
+}
+
+/* Begins with the worker as it is now. */
+static void begin(struct wk *w, struct op *o)
+{
+    static const enum wk_event events[] = {
+        [WIRE_VERB_START] = WK_EV_START, [WIRE_VERB_STOP] = WK_EV_STOP, [WIRE_VERB_RESTART] = WK_EV_RESTART};
+    enum wk_goal goal = o->verb == WIRE_VERB_STOP ? WK_GOAL_DOWN : WK_GOAL_UP;
+
+    w->op = o;
+    o->before = identity_of(w);
+    o->began_mono = clock_mono_us();
+    if (w->goal != goal) {
+        free(w->goal_by);
+        w->goal_by = strdup(o->actor);
+        w->goal_us = w->update_us = clock_wall_us();
+        w->goal = goal;
+        o->wants_disk = o->verb != WIRE_VERB_RESTART;
+        store_changed();
+    } else {
+        o->durable = !store_is_busy();
+    }
+    wk_event(w, events[o->verb]);
+}
+
+/* killed and survivors as they stand at this moment of a stop. */
+static void note_members(struct wk *w, struct op *o)
+{
+    char text[2048];
+
+    wk_stop_list(w, true, text, sizeof(text));
+    if (text[0] && !o->killed)
+        o->killed = strdup(text);
+}
+
+static void note_leftovers(struct wk *w, struct op *o)
+{
+    char text[2048];
+
+    view_leftovers(w, text, sizeof(text));
+    if (text[0] && !o->leftovers)
+        o->leftovers = strdup(text);
+}
+
+static void next_queued(struct wk *w)
+{
+    if (!w->op && w->queued)
+        begin(w, TAKE_PTR(w->queued));
+}
+
+static void mark(struct op *o, enum op_phase phase)
+{
+    if (!o->phase_mono[phase])
+        o->phase_mono[phase] = clock_mono_us();
+}
+
+static bool is_up_anew(const struct wk *w, const struct op *o)
+{
+    return w->state == WK_UP &&
+           (o->verb == WIRE_VERB_START || w->generation != o->before.generation || !o->before.pid);
+}
+
+void op_told(struct wk *w, bool failed)
+{
+    struct op *o = w->op;
+
+    if (!o)
+        return;
+    note_members(w, o);
+    if (w->state != WK_UP)
+        mark(o, OP_STOP);
+    if (o->verb == WIRE_VERB_STOP && w->state == WK_DOWN) {
+        note_leftovers(w, o);
+        o->reached = true;
+    } else if (o->verb != WIRE_VERB_STOP && is_up_anew(w, o)) {
+        if (w->exec_mono_us > o->began_mono)
+            o->phase_mono[OP_SPAWN] = w->exec_mono_us;
+        mark(o, OP_READY);
+        view_sample(w);
+        o->reached = true;
+    } else if (o->verb != WIRE_VERB_STOP && failed && w->generation != o->before.generation) {
+        w->op = NULL;
+        finish(o, OP_FAILED, WIRE_E_START_FAILED, w->message ? w->message : "it did not come up");
+    }
+    finish_reached(w);
+    next_queued(w);
+}
+
+void op_disk(bool ok)
+{
+    struct op *o, *next;
+
+    for (o = TAILQ_FIRST(&all); o; o = next) {
+        struct wk *w;
+        next = TAILQ_NEXT(o, link);
+        if (o->result != OP_RUNNING)
+            continue;
+        o->durable = ok;
+        if ((w = link_find_worker(o->alias)) && w->op == o) {
+            finish_reached(w);
+            next_queued(w);
+        }
+    }
+}
+
+/* The operation that this request may share, or NULL. */
+static struct op **joinable(struct wk *w, enum wire_verb verb)
+{
+    struct op *o = w->op;
+
+    if (w->queued && verb != WIRE_VERB_STOP)
+        return &w->queued;
+    if (!o)
+        return NULL;
+    if (o->verb == verb && verb != WIRE_VERB_RESTART)
+        return &w->op;
+    if (o->verb == WIRE_VERB_RESTART && verb == WIRE_VERB_START)
+        return &w->op;
+    if (o->verb == WIRE_VERB_RESTART && verb == WIRE_VERB_RESTART && w->generation == o->before.generation)
+        return &w->op;
+    return NULL;
+}
+
+static void admit(struct wk *w, const struct wire_call *c)
+{
+    struct op *o, **shared = joinable(w, c->verb);
+    bool opposite = w->op && (w->op->verb == WIRE_VERB_STOP) != (c->verb == WIRE_VERB_STOP);
+
+    if (!shared && opposite) {
+        supersede(&w->op, verb_names[c->verb]);
+        supersede(&w->queued, verb_names[c->verb]);
+    }
+    o = shared ? *shared : new_op(w, c);
+    if (!o || !add_waiter(o, c->call)) {
+        refuse(c, WIRE_E_TOO_MANY, "too many operations are under way");
+        return;
+    }
+    reply(o, c->call, WIRE_E_ACCEPTED);
+    if (shared)
+        return;
+    if (w->op)
+        w->queued = o;
+    else
+        begin(w, o);
+}
+
+void op_request(struct wk *w, const struct wire_call *c)
+{
+    if (!w->def->operable) {
+        refuse(c, WIRE_E_NOT_OPERABLE, "the worker's file says Operable=no");
+        return;
+    }
+    admit(w, c);
+}
+
+void op_override(struct wk *w, enum wire_verb verb)
+{
+    if (w->op && (w->op->verb == WIRE_VERB_STOP) != (verb == WIRE_VERB_STOP)) {
+        supersede(&w->op, "agentd");
+        supersede(&w->queued, "agentd");
+    }
+    wk_event(w, verb == WIRE_VERB_STOP ? WK_EV_STOP : verb == WIRE_VERB_START ? WK_EV_START : WK_EV_RESTART);
+}
+
+void op_worker_gone(struct wk *w)
+{
+    supersede(&w->op, "the worker's removal");
+    supersede(&w->queued, "the worker's removal");
+}

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentd/reload: reads the configuration again while workers run. Names are resolved in a helper, since name
+ * service may block. Knows when to read and whom to tell; never knows keys. */
+#ifndef AGENTD_RELOAD_H
+#define AGENTD_RELOAD_H
+
+#include <stdint.h>
+
+#include "agentd/cfg.h"
+
+/* The configuration in force; reload owns it from here on. */
+void reload_init(struct cfg *current);
+const struct cfg *reload_current(void);
+/* call 0: on HUP; else the listener's call, which is answered when it is applied. */
+void reload_request(uint64_t call);
+void reload_done(void);
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/store.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "agentd/helper.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#define MAGIC "agentd-state 1"
+#define WRITE_TIMEOUT_US 60000000
+#define WAIT_MS 10000
+
+static struct store_entry *entries;
+static char state_dir[512];
+static int64_t created_us, highest_id = 1000;
+static struct helper *writer;
+static bool dirty;
+static void (*on_written)(bool ok);
+static void (*collect)(void);
+
+static void start_write(void);
+
+static struct store_entry *add(const char *alias)
+{
+    struct store_entry *e = calloc(1, sizeof(*e));
+
+    if (!e || !(e->alias = strdup(alias))) {
+        free(e);
+        return NULL;
+    }
+    e->next = entries;
+    entries = e;
+    return e;
+}
+
+struct store_entry *store_find(const char *alias)
+{
+    struct store_entry *e = entries;
+
+    while (e && !str_eq(e->alias, alias))
+        e = e->next;
+    return e;
+}
+
+struct store_entry *store_get(const char *alias, int64_t id)
+{
+    struct store_entry *e = store_find(alias);
+
+    if (!e && !(e = add(alias)))
+        return NULL;
+    if (!e->create_us) {
+        e->create_us = e->update_us = e->goal_us = clock_wall_us();
+        e->goal_up = true;
+    }
+    if (id)
+        e->id = id;
+    else if (!e->id)
+        e->id = highest_id + 1;
+    if (e->id > highest_id)
+        highest_id = e->id;
+    return e;
+}
+
+int64_t store_created_us(void)
+{
+    return created_us;
+}
+
+static int parse_line(char *line)
+{
+    char *field[8], *save = NULL, *at = strtok_r(line, "\t", &save);
+    struct store_entry *e;
+    int n = 0;
+
+    for (; at && n < 8; at = strtok_r(NULL, "\t", &save))
+        field[n++] = at;
+    if (n != 8 || !(e = add(field[0])))
+        return n == 8 ? -ENOMEM : -EBADMSG;
+    e->id = strtoll(field[1], NULL, 10);
+    e->create_us = strtoll(field[2], NULL, 10);
+    e->update_us = strtoll(field[3], NULL, 10);
+    e->goal_up = str_eq(field[4], "UP");
+    e->goal_us = strtoll(field[5], NULL, 10);
+    e->def_hash_all = strtoull(field[6], NULL, 16);
+    e->goal_by = strdup(field[7]);
+    if (e->id > highest_id)
+        highest_id = e->id;
+    return 0;
+}
+
+static int parse(char *text)
+{
+    char *save = NULL, *line = strtok_r(text, "\n", &save);
+    long long created;
+    int r = 0;
+
+    if (!line || sscanf(line, MAGIC " %lld", &created) != 1)
+        return -EBADMSG;
+    created_us = created;
+    while (r == 0 && (line = strtok_r(NULL, "\n", &save)))
+        r = parse_line(line);
+    return r;
+}
+
+/* The lock is held by a helper that writes, also by one whose agentd is dead. Waiting here is before READY.
+ */
+static int wait_for_writer(int dirfd)
+{
+    _cleanup_close_ int lock = openat(dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    if (lock < 0)
+        return -errno;
+    for (int waited = 0; flock(lock, LOCK_EX | LOCK_NB) < 0; waited += 20) {
+        if (waited >= WAIT_MS)
+            return -EBUSY;
+        poll(NULL, 0, 20);
+    }
+    return 0;
+}
+
+int store_open(const char *dir, struct err *err)
+{
+    _cleanup_close_ int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), fd = -1;
+    _cleanup_free_ char *text = NULL;
+    ssize_t n;
+    int r;
+
+    str_copy(state_dir, sizeof(state_dir), dir);
+    created_us = clock_wall_us();
+    if (dirfd < 0)
+        return err_set(err, errno, "%s: %s", dir, strerror(errno));
+    if ((r = wait_for_writer(dirfd)) < 0)
+        return err_set(err, -r, "%s/lock: %s", dir,
+                       r == -EBUSY ? "a helper of an earlier agentd still writes" : strerror(-r));
+    fd = openat(dirfd, "state", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return errno == ENOENT ? 0 : err_set(err, errno, "%s/state: %s", dir, strerror(errno));
+    n = fd_read_all(fd, 16 << 20, &text);
+    if (n >= 0 && (n == 0 || parse(text) < 0)) {
+        log_error("store", "%s/state can't be read: set aside as state.bad; ids and wanted states start anew",
+                  dir);
+        renameat(dirfd, "state", dirfd, "state.bad");
+        return 0;
+    }
+    return n < 0 ? err_set(err, (int)-n, "%s/state: %s", dir, strerror((int)-n)) : 0;
+}
+
+void store_close(void)
+{
+    while (entries) {
+        struct store_entry *e = entries;
+        entries = e->next;
+        free(e->alias);
+        free(e->goal_by);
+        free(e);
+    }
+    helper_cancel(&writer);
+}
+
+static void print_state(struct buf *b)
+{
+    buf_printf(b, MAGIC " %lld\n", (long long)created_us);
+    for (struct store_entry *e = entries; e; e = e->next)
+        buf_printf(b, "%s\t%lld\t%lld\t%lld\t%s\t%lld\t%llx\t%s\n", e->alias, (long long)e->id,
+                   (long long)e->create_us, (long long)e->update_us, e->goal_up ? "UP" : "DOWN",
+                   (long long)e->goal_us, (unsigned long long)e->def_hash_all,
+                   e->goal_by && e->goal_by[0] ? e->goal_by : "config");
+}
+
+/* In the helper, or in agentd when it exits. 0 or a positive errno, which is the helper's exit status. */
+static int write_state(int out, void *arg)
+{
+    _cleanup_close_ int dirfd = open(state_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC), lock = -1, fd = -1;
+    struct buf b = BUF_INIT(64 << 20);
+    int r = 0;
+
+    if (dirfd < 0 || (lock = openat(dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0 ||
+        flock(lock, LOCK_EX) < 0 ||
+        (fd = openat(dirfd, "state.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
+        return errno;
+    print_state(&b);
+    r = b.error ? b.error : fd_write_all(fd, b.p, b.len);
+    buf_free(&b);
+    if (r < 0)
+        return -r;
+    if (fsync(fd) < 0 || renameat(dirfd, "state.new", dirfd, "state") < 0 || fsync(dirfd) < 0)
+        return errno;
+    return 0;
+}
+
+static void on_write_end(int status, const char *p, size_t n, void *arg)
+{
+    writer = NULL;
+    if (status != 0)
+        log_error("store", "%s/state can't be written: %s; what was wanted may be lost after a reboot",
+                  state_dir, status > 0 ? strerror(status) : "the helper did not end");
+    if (dirty) {
+        start_write();
+        if (writer)
+            return; /* those that wait, wait for the newer one */
+    }
+    if (on_written)
+        on_written(status == 0);
+}
+
+static void start_write(void)
+{
+    dirty = false;
+    if (collect)
+        collect();
+    writer = helper_start(write_state, NULL, on_write_end, NULL, WRITE_TIMEOUT_US, 16);
+    if (!writer && on_written)
+        on_written(false);
+}
+
+void store_changed(void)
+{
+    dirty = true;
+    if (!writer)
+        start_write();
+}
+
+bool store_is_busy(void)
+{
+    return writer != NULL;
+}
+
+void store_on_written(void (*done)(bool ok))
+{
+    on_written = done;
+}
+
+void store_set_collect(void (*fn)(void))
+{
+    collect = fn;
+}
+
+void store_flush(void)
+{
+    if (!dirty && !writer)
+        return;
+    helper_cancel(&writer);
+    if (collect)
+        collect();
+    write_state(-1, NULL);
+}

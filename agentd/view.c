@@ -1,0 +1,193 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/view.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agentd/sup.h"
+#include "agentd/wk.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "proc/caps.h"
+#include "proc/ports.h"
+#include "proc/snap.h"
+#include "wire/wire.h"
+
+#define PORTS_TEXT 1024
+
+static int tree_of(const struct wk *w, struct snap_tree *tree)
+{
+    return w->leaf.fd >= 0 ? snap_tree_of_leaf(&w->leaf, tree) : snap_tree_of_session(w->main.pid, tree);
+}
+
+/* By the cgroup of the socket's maker; by descriptors where there is no leaf, and for adopted ones, whose
+ * sockets may be older than their leaf. */
+static char *find_ports(const struct wk *w, const struct ports_table *t, const struct snap_tree *tree,
+                        char *text)
+{
+    enum caps_scope scope;
+
+    if (w->leaf.fd >= 0 && !w->adopted)
+        return ports_of_cgroup(t, w->leaf.id, text, PORTS_TEXT);
+    scope = caps_enter(CAPS_LOOK);
+    ports_of_pids(t, tree->pids, tree->n, text, PORTS_TEXT);
+    caps_enter(scope);
+    return text;
+}
+
+static void take_sample(struct wk *w, const struct ports_table *t)
+{
+    struct snap_tree tree;
+    struct snap_usage usage;
+    char text[PORTS_TEXT];
+
+    w->sampled_us = clock_mono_us();
+    if (!wk_is_alive(w) || tree_of(w, &tree) < 0)
+        return;
+    snap_usage(&tree, &usage);
+    find_ports(w, t, &tree, text);
+    w->active_us = clock_wall_us();
+    w->processes = usage.processes;
+    w->cpu_us = usage.cpu_us;
+    w->memory = usage.memory;
+    if (!w->ports || !str_eq(w->ports, text)) {
+        free(w->ports);
+        w->ports = text[0] ? strdup(text) : NULL;
+    }
+    snap_tree_done(&tree);
+    wk_changed(w);
+}
+
+void view_sample(struct wk *w)
+{
+    struct ports_table t;
+
+    if (ports_dump(&t) < 0)
+        return;
+    take_sample(w, &t);
+    ports_done(&t);
+}
+
+void view_sample_all(void)
+{
+    struct ports_table t;
+    struct wk *w;
+
+    if (ports_dump(&t) < 0)
+        return;
+    TAILQ_FOREACH (w, &sup_workers, link)
+        take_sample(w, &t);
+    ports_done(&t);
+}
+
+bool view_listens(struct wk *w, unsigned port)
+{
+    struct ports_table t;
+    struct snap_tree tree = {0};
+    char text[PORTS_TEXT], *save = NULL;
+    bool found = false;
+
+    if (ports_dump(&t) < 0)
+        return false;
+    if (w->leaf.fd < 0)
+        tree_of(w, &tree);
+    find_ports(w, &t, &tree, text);
+    for (char *p = strtok_r(text, ",", &save); p; p = strtok_r(NULL, ",", &save))
+        found = found || (unsigned)atoi(p) == port;
+    snap_tree_done(&tree);
+    ports_done(&t);
+    return found;
+}
+
+void view_leftovers(const struct wk *w, char *text, size_t size)
+{
+    struct snap_tree tree;
+    size_t at = 0;
+
+    text[0] = 0;
+    if (w->leaf.fd < 0 || w->def->kill_mode != CFG_KILL_PROCESS || snap_tree_of_leaf(&w->leaf, &tree) < 0)
+        return;
+    for (size_t i = 0; i < tree.n && at + 12 < size; i++)
+        at += (size_t)snprintf(text + at, size - at, "%s%d", at ? "," : "", (int)tree.pids[i]);
+    snap_tree_done(&tree);
+}
+
+static const char *exit_kind(const struct wk_exit *e)
+{
+    static const char *const kinds[] = {
+        [WK_END_EXITED] = "exited",   [WK_END_SIGNALLED] = "killed",          [WK_END_DUMPED] = "dumped",
+        [WK_END_UNKNOWN] = "unknown", [WK_END_SPAWN_FAILED] = "spawn-failed", [WK_END_TIMEOUT] = "timeout"};
+
+    return e->at_us ? kinds[e->end] : "";
+}
+
+/* The kernel's uid in words, if it is the one that was configured. */
+static const char *user_of(const struct wk *w, char *text, size_t size)
+{
+    if (w->def->ids.user && (w->main.pid == 0 || w->uid == w->def->ids.uid))
+        return w->def->ids.user;
+    snprintf(text, size, "%u", (unsigned)w->uid);
+    return text;
+}
+
+static void fill_process(const struct wk *w, struct wire_record *r)
+{
+    if (!wk_is_alive(w))
+        return;
+    r->alive = 1;
+    r->ownership = w->adopted ? "adopted" : "child";
+    r->pid = (uint32_t)w->main.pid;
+    r->start_ticks = w->main.start;
+    r->start_boot_us = pidref_start_us(w->main.start);
+    r->ports = w->ports;
+    r->processes = w->processes;
+    r->cpu_us = w->cpu_us;
+    r->memory = w->memory;
+}
+
+void view_put_record(struct wk *w, struct buf *b)
+{
+    const struct wk_def *d = w->def;
+    char user[16];
+    struct wire_record r = {
+        .id = w->id,
+        .alias = d->alias,
+        .description = d->description,
+        .state = wk_fsm_state_name(w->state),
+        .goal = w->goal == WK_GOAL_UP ? "UP" : "DOWN",
+        .reason = wk_fsm_reason_name(w->reason),
+        .message = w->message,
+        .ready = w->ready,
+        .operable = d->operable,
+        .generation = w->generation,
+        .uid = w->uid,
+        .user = user_of(w, user, sizeof(user)),
+        .cgroup_id = w->leaf.id,
+        .start_command = d->start_command,
+        .log_pattern = d->log_pattern,
+        .output = d->out.kind == CFG_OUT_APPEND ? d->out.path : "",
+        .sampled_us = w->sampled_us,
+        .restarts = w->restarts,
+        .attempts = w->backoff.attempts,
+        .since_us = w->since_us,
+        .active_us = w->active_us,
+        .create_us = w->create_us,
+        .update_us = w->update_us,
+        .retry_us = w->retry_us,
+        .exit_kind = exit_kind(&w->last),
+        .exit_status = w->last.status,
+        .exit_us = w->last.at_us,
+        .exit_pid = (uint32_t)w->last.pid,
+        .goal_by = w->goal_by ? w->goal_by : "config",
+        .goal_us = w->goal_us,
+        .stale = w->stale    ? "definition"
+                 : w->broken ? "file"
+                             : "",
+    };
+
+    fill_process(w, &r);
+    wire_put_record(b, &r);
+}

@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/wk.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "agentd/helper.h"
+#include "agentd/loop.h"
+#include "agentd/reap.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+
+struct wk_host wk_host = {.cgroups = CGROUP_ROOT_NULL};
+
+#define KILL_AGAIN_US 5000000 /* a tree that was killed and is still there: killed again, and named */
+
+struct wk *wk_new(struct wk_def *def, int64_t id)
+{
+    struct wk *w = calloc(1, sizeof(*w));
+
+    if (!w) {
+        cfg_def_free(def);
+        return NULL;
+    }
+    w->def = def;
+    w->id = id;
+    w->main = (struct pidref)PIDREF_NULL;
+    w->leaf = (struct cgroup_leaf)CGROUP_LEAF_NULL;
+    w->reason = WK_WHY_NEW;
+    w->error_size = -1;
+    w->slot = facts_slot(def->alias);
+    w->since_us = clock_wall_us();
+    return w;
+}
+
+void wk_free(struct wk *w)
+{
+    wk_start_done(w);
+    wk_stop_done(w);
+    loop_free(&w->main_watch);
+    loop_free(&w->timer);
+    if (w->main.pid)
+        reap_remove(w->main.pid);
+    pidref_done(&w->main);
+    cgroup_leaf_done(&w->leaf);
+    cfg_def_free(w->def);
+    cfg_def_free(w->next_def);
+    free(w->message);
+    free(w->goal_by);
+    free(w->ports);
+    free(w);
+}
+
+void wk_set_message(struct wk *w, const char *fmt, ...)
+{
+    char text[LIMIT_STDERR_TAIL + 512];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    free(w->message);
+    w->message = text[0] ? strdup(text) : NULL;
+}
+
+void wk_changed(struct wk *w)
+{
+    wk_host.changed(w);
+}
+
+bool wk_is_alive(const struct wk *w)
+{
+    return w->main.pid != 0 && !(w->start && w->start->spawning);
+}
+
+uint64_t wk_lived_us(const struct wk *w)
+{
+    return w->exec_mono_us ? clock_mono_us() - w->exec_mono_us : 0;
+}
+
+void wk_leaf_name(const struct wk *w, unsigned no, char name[LIMIT_ALIAS + 8])
+{
+    if (no)
+        snprintf(name, LIMIT_ALIAS + 8, "w-%s~%u", w->def->alias, no);
+    else
+        snprintf(name, LIMIT_ALIAS + 8, "w-%s", w->def->alias);
+}
+
+void wk_cookie_prefix(const struct wk *w, char *text, size_t size)
+{
+    snprintf(text, size, "%016llx:%s:", (unsigned long long)wk_host.dir_hash, w->def->alias);
+}
+
+void wk_put_facts(struct wk *w, enum facts_phase phase)
+{
+    struct facts f = {
+        .phase = (uint8_t)phase,
+        .leaf = w->leaf_no,
+        .generation = w->generation,
+        .pid = phase >= FACTS_SPAWNED ? w->main.pid : 0,
+        .start = phase >= FACTS_SPAWNED ? w->main.start : 0,
+        .def_hash = w->def->hash,
+        .started_us = w->started_us,
+        .ready_us = phase == FACTS_READY ? clock_wall_us() : 0,
+    };
+    int r;
+
+    str_copy(f.alias, sizeof(f.alias), w->def->alias);
+    if ((r = facts_put(w->slot, &f)) < 0)
+        log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
+                  "the runtime directory can't be written (%s): if agentd dies now, this worker is found by "
+                  "its cgroup only",
+                  strerror(-r));
+}
+
+static void on_timer(int fd, short what, void *arg)
+{
+    wk_event(arg, WK_EV_TIMEOUT);
+}
+
+static void arm(struct wk *w, uint64_t us)
+{
+    loop_free(&w->timer);
+    if (us != STR_USEC_INFINITY)
+        w->timer = loop_timer(us, on_timer, w);
+}
+
+/* What the new state may not own is released here, in one place. */
+static void enter(struct wk *w, enum wk_state next)
+{
+    if (next != w->state)
+        w->since_us = clock_wall_us();
+    if (next != WK_STARTING)
+        wk_start_done(w);
+    if (next != WK_STOPPING && next != WK_KILLING)
+        wk_stop_done(w);
+    if (next != WK_BACKOFF && next != WK_COOLDOWN)
+        w->retry_us = 0;
+    if (next == WK_UP && w->state != WK_UP) {
+        w->ready = true;
+        wk_put_facts(w, FACTS_READY);
+        wk_set_message(w, "%s", "");
+    }
+    if (next != WK_UP)
+        w->ready = false;
+    w->state = next;
+}
+
+static uint64_t random_delay_seed(void)
+{
+    uint32_t v = 0;
+
+    if (getrandom(&v, sizeof(v), GRND_NONBLOCK) < 0)
+        v = (uint32_t)clock_mono_us();
+    return v;
+}
+
+static void do_actions(struct wk *w, unsigned actions)
+{
+    if (actions & WK_DO_TELL) {
+        bool failed = w->start_failed;
+        w->start_failed = false;
+        wk_host.told(w, failed);
+    }
+    if (actions & WK_DO_SPAWN) {
+        w->requested = false;
+        arm(w, w->def->start_timeout_us);
+        wk_start_spawn(w);
+    }
+    if (actions & WK_DO_PROBE)
+        wk_start_probe(w);
+    if (actions & WK_DO_STOP_TIMER)
+        arm(w, w->state == WK_KILLING ? KILL_AGAIN_US : w->def->stop_timeout_us);
+    if (actions & WK_DO_RETRY_TIMER)
+        arm(w, w->retry_us > clock_wall_us() ? (uint64_t)(w->retry_us - clock_wall_us()) : 1);
+    if (actions & WK_DO_SIGNAL)
+        wk_stop_signal(w);
+    if (actions & WK_DO_KILL)
+        wk_stop_kill(w);
+}
+
+static void note_goal(struct wk *w, enum wk_event e)
+{
+    bool ending = w->state == WK_STOPPING || w->state == WK_KILLING;
+
+    if (e == WK_EV_START || e == WK_EV_RESTART) {
+        w->requested = w->requested || e == WK_EV_RESTART || ending;
+        w->goal = WK_GOAL_UP;
+    }
+    if (e == WK_EV_STOP) {
+        w->goal = WK_GOAL_DOWN;
+        w->requested = false;
+    }
+    if (w->state == WK_STARTING && (e == WK_EV_EXIT || e == WK_EV_FAILED || e == WK_EV_TIMEOUT))
+        w->start_failed = true;
+    if ((e == WK_EV_START || e == WK_EV_RESTART) && (w->state == WK_BACKOFF || w->state == WK_COOLDOWN))
+        w->backoff = (struct wk_backoff){0};
+}
+
+static void step(struct wk *w, enum wk_event e)
+{
+    const struct wk_step *s;
+    enum wk_state before = w->state;
+
+    note_goal(w, e);
+    s = wk_fsm_step(w->state, w->goal, e);
+    if (s->reason != WK_WHY_KEEP)
+        w->reason = s->reason;
+    if (s->next != before) {
+        loop_free(&w->timer);
+        log_write(LOG_DEBUG, "wk", &(struct log_about){.worker = w->def->alias}, "%s: %s -> %s",
+                  wk_fsm_event_name(e), wk_fsm_state_name(before), wk_fsm_state_name(s->next));
+    }
+    enter(w, s->next);
+    do_actions(w, s->actions);
+    wk_changed(w);
+}
+
+/* Actions may bring up the next event at once: it waits its turn here, so that nothing recurses. */
+void wk_event(struct wk *w, enum wk_event e)
+{
+    if (w->n_queue < ARRAY_LEN(w->queue))
+        w->queue[w->n_queue++] = (uint8_t)e;
+    else
+        log_error("wk", "%s: event %s lost: too many at once", w->def->alias, wk_fsm_event_name(e));
+    if (w->draining)
+        return;
+    w->draining = true;
+    while (w->n_queue) {
+        enum wk_event next = w->queue[0];
+        memmove(w->queue, w->queue + 1, --w->n_queue);
+        step(w, next);
+    }
+    w->draining = false;
+}
+
+static void use_def(struct wk *w, struct wk_def *def)
+{
+    w->stale = w->main.pid != 0 && (w->stale || def->hash != w->def->hash);
+    cfg_def_free(w->def);
+    w->def = def;
+}
+
+bool wk_set_def(struct wk *w, struct wk_def *def)
+{
+    bool differs = def->hash != w->def->hash;
+
+    if (def->hash_all != w->def->hash_all)
+        w->update_us = clock_wall_us();
+    cfg_def_free(TAKE_PTR(w->next_def));
+    if (w->start && w->start->spawning)
+        w->next_def = def; /* the child may still be reading the old one */
+    else
+        use_def(w, def);
+    wk_changed(w);
+    return differs && (w->main.pid != 0 || w->state == WK_STARTING);
+}
+
+/* How the end reads for people. */
+static void describe_end(struct wk *w, enum wk_end end, int status)
+{
+    const char *during = w->state == WK_STARTING ? " before it was ready" : "";
+
+    if (w->state == WK_STOPPING || w->state == WK_KILLING)
+        return; /* it was asked to: the reason says by whom */
+    if (end == WK_END_EXITED)
+        wk_set_message(w, "the main process exited with status %d%s", status, during);
+    else if (end == WK_END_UNKNOWN)
+        wk_set_message(w, "the main process ended%s, nobody saw how", during);
+    else
+        wk_set_message(w, "the main process was killed by signal %d (SIG%s)%s%s", status,
+                       sigabbrev_np(status) ? sigabbrev_np(status) : "?",
+                       end == WK_END_DUMPED ? ", core dumped" : "", during);
+}
+
+void wk_main_exited(struct wk *w, enum wk_end end, int status)
+{
+    w->last = (struct wk_exit){end, status, w->main.pid, clock_wall_us()};
+    w->active_us = w->last.at_us;
+    describe_end(w, end, status);
+    loop_free(&w->main_watch);
+    pidref_done(&w->main);
+    w->adopted = false;
+    w->stale = false;
+    if (w->start && w->start->spawning) {
+        /* Killed on the way to exec, or gone before we saw the exec: the pipe tells nothing more. */
+        loop_free(&w->start->status);
+        spawn_done(&w->start->job);
+        w->start->spawning = false;
+    }
+    if (w->next_def)
+        use_def(w, TAKE_PTR(w->next_def));
+    wk_event(w, WK_EV_EXIT);
+    wk_stop_check(w);
+}
+
+void wk_gone(struct wk *w)
+{
+    struct wk_death d = {
+        .goal = w->goal,
+        .requested = w->requested,
+        .end = w->reason == WK_WHY_START_TIMEOUT ? WK_END_TIMEOUT : w->last.end,
+        .status = w->last.status,
+        .lived_us = wk_lived_us(w),
+        .now_us = clock_mono_us(),
+        .random = (uint32_t)random_delay_seed(),
+    };
+    uint64_t delay;
+    enum wk_event e = wk_fsm_after(w->def, &w->backoff, &d, &delay);
+
+    w->exec_mono_us = 0;
+    wk_put_facts(w, FACTS_NONE);
+    free(TAKE_PTR(w->ports));
+    w->processes = 0;
+    w->memory = 0;
+    w->retry_us = delay ? clock_wall_us() + (int64_t)delay : 0;
+    wk_event(w, e);
+}

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentd/wk: one worker: its definition, its processes, its timers. Events go through the pure table
+ * (wk_fsm), actions come out and are done here. Knows this worker's resources; never knows other workers,
+ * clients or HTTP. wk.c: life and events. wk_start.c: spawn and readiness. wk_stop.c: ending the tree.
+ * wk_adopt.c: after agentd's death. */
+#ifndef AGENTD_WK_H
+#define AGENTD_WK_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/queue.h>
+
+#include "agentd/cfg.h"
+#include "agentd/facts.h"
+#include "agentd/wk_fsm.h"
+#include "proc/cgroup.h"
+#include "proc/pidref.h"
+#include "proc/spawn.h"
+
+struct loop_watch;
+struct helper;
+struct op;
+struct wk;
+
+/* What all workers share. */
+struct wk_host {
+    struct cgroup_root cgroups;
+    char runtime_dir[512];
+    uint64_t dir_hash;                       /* of runtime_dir: tells our workers from another agentd's */
+    void (*changed)(struct wk *w);           /* the record changed */
+    void (*told)(struct wk *w, bool failed); /* WK_DO_TELL; failed: a start just failed */
+};
+extern struct wk_host wk_host;
+
+/* A process of the tree that is waited for while it ends. */
+struct wk_member {
+    LIST_ENTRY(wk_member) link;
+    struct wk *w;
+    struct pidref ref;
+    struct loop_watch *watch;
+    bool killed;
+};
+
+/* Only while a process is being made or is not ready: so that a worker at rest costs no memory for it. */
+struct wk_start {
+    struct spawn_job job;
+    struct spawn_spec spec;
+    char **envp;
+    char *env_block;
+    struct loop_watch *status, *probe_timer, *notify;
+    struct helper *probe;
+    int notify_fd;
+    unsigned probe_ms;
+    bool spawning; /* until exec or failure */
+};
+
+/* Only while the tree is being ended. */
+struct wk_stop {
+    LIST_HEAD(, wk_member) members;
+    struct loop_watch *events;
+    int events_fd;
+    struct helper *sweep, *tail;
+    bool swept_clean;   /* without a cgroup: the last look found nothing */
+    bool after_started; /* the tail of stderr is being read */
+};
+
+struct wk_exit {
+    enum wk_end end;
+    int status;
+    pid_t pid;
+    int64_t at_us; /* wall clock; 0: never ended */
+};
+
+struct wk {
+    struct wk_def *def, *next_def; /* next_def: taken over when no spawn uses def any more */
+    int64_t id;
+    enum wk_state state;
+    enum wk_goal goal;
+    enum wk_reason reason;
+    uint32_t generation, restarts;
+    struct pidref main; /* pid 0: none; a zombie that is not yet reaped counts as alive for waiting only */
+    uid_t uid;
+    bool adopted, ready, removed, stale, dirty, draining, broken;
+    bool requested; /* a new process was asked for, so backoff does not apply */
+    bool start_failed;
+    bool leaf_spoiled; /* cgroup.kill was used on it */
+    uint8_t leaf_no;
+    struct cgroup_leaf leaf;
+    int slot; /* of facts */
+    struct wk_start *start;
+    struct wk_stop *stop;
+    struct loop_watch *main_watch, *timer;
+    struct wk_backoff backoff;
+    struct wk_exit last;
+    struct op *op, *queued;                                                           /* owned by op.c */
+    int64_t create_us, update_us, goal_us, since_us, active_us, retry_us, started_us; /* wall clock */
+    uint64_t exec_mono_us;
+    int64_t error_size; /* length of stderr's file at this start, -1: none */
+    char *message, *goal_by, *ports;
+    uint32_t processes;
+    uint64_t cpu_us, memory, sampled_us;
+    uint8_t queue[8], n_queue; /* events that came up while one was handled */
+    LIST_ENTRY(wk) by_id;
+    TAILQ_ENTRY(wk) link, dirty_link;
+};
+
+/* Takes def over. NULL if there is no memory. The worker is DOWN with goal DOWN. */
+struct wk *wk_new(struct wk_def *def, int64_t id);
+void wk_free(struct wk *w); /* its processes are left alone */
+
+/* Feeds an event through the table. START, STOP and RESTART set the goal. */
+void wk_event(struct wk *w, enum wk_event e);
+
+/* A new definition: live parts are in force at once, the rest at the next start. True if the running process
+ * would have to be restarted for it. Takes def over. */
+bool wk_set_def(struct wk *w, struct wk_def *def);
+
+void wk_set_message(struct wk *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+void wk_changed(struct wk *w); /* marks its record for the listener */
+bool wk_is_alive(const struct wk *w);
+void wk_put_facts(struct wk *w, enum facts_phase phase);
+void wk_leaf_name(const struct wk *w, unsigned no, char name[LIMIT_ALIAS + 8]);
+void wk_cookie_prefix(const struct wk *w, char *text, size_t size);
+uint64_t wk_lived_us(const struct wk *w);
+
+/* wk_start.c */
+void wk_start_spawn(struct wk *w);
+void wk_start_probe(struct wk *w);
+void wk_start_done(struct wk *w); /* releases all that only a start owns */
+void wk_gone(struct wk *w);       /* nothing of the tree is left: what now? */
+/* wk_stop.c */
+void wk_stop_signal(struct wk *w);
+void wk_stop_kill(struct wk *w);
+void wk_stop_check(struct wk *w); /* is the tree gone? */
+void wk_stop_done(struct wk *w);
+void wk_stop_list(const struct wk *w, bool killed, char *text, size_t size); /* pids, comma list */
+void wk_main_exited(struct wk *w, enum wk_end end, int status);
+/* wk_adopt.c: facts of an earlier agentd: true if its main process runs on, verified, and is ours now. */
+bool wk_adopt(struct wk *w, const struct facts *f);
+
+#endif

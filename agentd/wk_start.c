@@ -1,0 +1,423 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Making a process, and finding out when it is ready. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <poll.h>
+#include <signal.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "agentd/helper.h"
+#include "agentd/loop.h"
+#include "agentd/notify.h"
+#include "agentd/reap.h"
+#include "agentd/view.h"
+#include "agentd/wk.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "proc/caps.h"
+
+#define PROBE_FIRST_MS 2
+#define PROBE_MAX_MS 100
+
+void wk_start_done(struct wk *w)
+{
+    struct wk_start *s = w->start;
+
+    if (!s || s->spawning) /* a half-made child reads our memory: only its end frees it */
+        return;
+    loop_free(&s->status);
+    loop_free(&s->probe_timer);
+    helper_cancel(&s->probe);
+    notify_close(w, s);
+    spawn_done(&s->job);
+    free(s->envp);
+    free(s->env_block);
+    free(s);
+    w->start = NULL;
+}
+
+static bool defines(char *const *env, const char *name)
+{
+    size_t n = strlen(name);
+
+    for (; env && *env; env++)
+        if (strncmp(*env, name, n) == 0 && (*env)[n] == '=')
+            return true;
+    return false;
+}
+
+static void put_var(struct buf *b, const struct wk *w, const char *name, const char *value)
+{
+    if (value && value[0] && !defines(w->def->env, name)) {
+        buf_printf(b, "%s=%s", name, value);
+        buf_char(b, 0);
+    }
+}
+
+/* What systemd sets for a service, what agentd adds, what the file says. systemd.exec(5), "Environment
+ * variables set". */
+static void put_environment(struct buf *b, const struct wk *w)
+{
+    const struct wk_def *d = w->def;
+    char text[LIMIT_ALIAS + 64], prefix[LIMIT_ALIAS + 32], path[700];
+
+    for (char **e = d->env; e && *e; e++)
+        buf_put(b, *e, strlen(*e) + 1);
+    put_var(b, w, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+    put_var(b, w, "LANG", getenv("LANG"));
+    if (d->ids.set) {
+        put_var(b, w, "USER", d->ids.user);
+        put_var(b, w, "LOGNAME", d->ids.user);
+        put_var(b, w, "HOME", d->ids.home);
+        put_var(b, w, "SHELL", d->ids.shell);
+    }
+    put_var(b, w, "AGENTD_ALIAS", d->alias);
+    snprintf(text, sizeof(text), "%lld", (long long)w->id);
+    put_var(b, w, "AGENTD_ID", text);
+    snprintf(text, sizeof(text), "%u", w->generation);
+    put_var(b, w, "AGENTD_GENERATION", text);
+    wk_cookie_prefix(w, prefix, sizeof(prefix));
+    snprintf(text, sizeof(text), "%s%u", prefix, w->generation);
+    put_var(b, w, "AGENTD_COOKIE", text);
+    if (d->type == CFG_NOTIFY) {
+        notify_path(w, path, sizeof(path));
+        put_var(b, w, "NOTIFY_SOCKET", path);
+    }
+}
+
+static int make_environment(struct wk *w, struct wk_start *s)
+{
+    struct buf b = BUF_INIT(1 << 20);
+    size_t n = 0, i = 0;
+
+    put_environment(&b, w);
+    if (b.error) {
+        buf_free(&b);
+        return b.error;
+    }
+    for (size_t at = 0; at < b.len; at += strlen(b.p + at) + 1)
+        n++;
+    s->env_block = b.p;
+    if (!(s->envp = calloc(n + 1, sizeof(char *))))
+        return -ENOMEM;
+    for (size_t at = 0; at < b.len; at += strlen(b.p + at) + 1)
+        s->envp[i++] = b.p + at;
+    return 0;
+}
+
+static struct spawn_output output_of(const struct cfg_output_to *o)
+{
+    static const enum spawn_output_kind kinds[] = {[CFG_OUT_APPEND] = SPAWN_OUT_APPEND,
+                                                   [CFG_OUT_JOURNAL] = SPAWN_OUT_JOURNAL,
+                                                   [CFG_OUT_NULL] = SPAWN_OUT_NULL};
+
+    return (struct spawn_output){kinds[o->kind], o->path, o->in_log_dir};
+}
+
+static bool same_output(const struct wk_def *d)
+{
+    return d->out.kind == d->err.kind && (d->out.kind != CFG_OUT_APPEND || str_eq(d->out.path, d->err.path));
+}
+
+static void make_spec(struct wk *w, struct wk_start *s)
+{
+    const struct wk_def *d = w->def;
+
+    s->spec = (struct spawn_spec){
+        .path = d->exec_path,
+        .argv = d->argv,
+        .envp = s->envp,
+        .directory = d->workdir,
+        .directory_optional = d->workdir_optional,
+        .change_ids = d->ids.set && geteuid() == 0,
+        .uid = d->ids.uid,
+        .gid = d->ids.gid,
+        .groups = d->ids.groups,
+        .n_groups = d->ids.n_groups,
+        .umask = d->umask,
+        .limits = d->limits,
+        .limits_set = d->limits_set,
+        .has_nice = d->has_nice,
+        .has_oom = d->has_oom,
+        .nice = d->nice,
+        .oom_score_adj = d->oom_score_adj,
+        .out = output_of(&d->out),
+        .err = output_of(&d->err),
+        .identifier = d->alias,
+        .no_new_privileges = d->no_new_privileges,
+        .ignore_sigpipe = d->ignore_sigpipe,
+        .has_bounding = d->has_bounding,
+        .bounding = d->bounding,
+        .ambient = d->has_ambient ? d->ambient : 0,
+        .pass_fd = -1,
+        .cgroup_fd = w->leaf.fd,
+    };
+    if (same_output(d))
+        s->spec.err.kind = SPAWN_OUT_SAME;
+}
+
+/* The leaf is kept from the last incarnation, unless it is not known to be clean: after a write to cgroup.kill, kernels from
+ * 6.14 on kill every process that is cloned into that cgroup from outside (they compare its kill count with that of the
+ * parent's cgroup); so such a leaf, and one found at our start, is made anew. One that still holds leftovers
+ * (KillMode=process) is retired, and the next number taken. */
+static int prepare_leaf(struct wk *w)
+{
+    char name[LIMIT_ALIAS + 8];
+    enum caps_scope scope;
+    int r = -EBUSY;
+
+    if (wk_host.cgroups.fd < 0)
+        return 0;
+    if (w->leaf.fd >= 0 && !w->leaf_spoiled && cgroup_leaf_populated(&w->leaf) == 0)
+        return 0;
+    scope = caps_enter(CAPS_FILES);
+    cgroup_leaf_done(&w->leaf);
+    for (unsigned tries = 0; tries < 255; tries++) {
+        wk_leaf_name(w, w->leaf_no, name);
+        r = cgroup_leaf_remove(&wk_host.cgroups, name);
+        if (r == 0 || r == -ENOENT)
+            break;
+        w->leaf_no++;
+    }
+    r = cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
+    w->leaf_spoiled = false;
+    caps_enter(scope);
+    return r;
+}
+
+static void spawn_failed(struct wk *w, const struct spawn_failure *f)
+{
+    const struct wk_def *d = w->def;
+    const char *path = f->stage == SPAWN_EXEC           ? d->exec_path
+                       : f->stage == SPAWN_DIRECTORY    ? d->workdir
+                       : f->stage == SPAWN_OUTPUT       ? d->out.path
+                       : f->stage == SPAWN_ERROR_OUTPUT ? d->err.path
+                       : f->stage == SPAWN_CGROUP       ? wk_host.cgroups.path
+                       : f->stage == SPAWN_USER         ? d->user_name
+                       : f->stage == SPAWN_GROUP        ? d->group_name
+                                                        : NULL;
+
+    w->last = (struct wk_exit){WK_END_SPAWN_FAILED, f->error, w->main.pid, clock_wall_us()};
+    wk_set_message(w, "%s%s%s failed: %s (%s)", spawn_stage_name(f->stage), path && path[0] ? " " : "",
+                   path && path[0] ? path : "", strerror(f->error),
+                   strerrorname_np(f->error) ? strerrorname_np(f->error) : "?");
+    log_write(LOG_ERR, "wk", &(struct log_about){.worker = d->alias}, "%s",
+              w->message ? w->message : "no memory");
+    wk_event(w, WK_EV_FAILED);
+}
+
+/* The child has told all it will: its end of the start is over. */
+static void end_spawning(struct wk *w)
+{
+    struct wk_start *s = w->start;
+
+    w->error_size = s->job.error_size;
+    if (s->job.clamped)
+        log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
+                  "a limit or score was refused by the kernel and is clamped");
+    loop_free(&s->status);
+    spawn_done(&s->job);
+    s->spawning = false;
+}
+
+static void on_main_exit(pid_t pid, int code, int status, void *arg)
+{
+    struct wk *w = arg;
+    enum wk_end end = code == CLD_EXITED   ? WK_END_EXITED
+                      : code == CLD_DUMPED ? WK_END_DUMPED
+                                           : WK_END_SIGNALLED;
+    struct spawn_failure f;
+
+    if (w->start && w->start->spawning && spawn_poll(&w->start->job, &f) < 0) {
+        end_spawning(w);
+        spawn_failed(w, &f);
+    }
+    if (w->last.end == WK_END_SPAWN_FAILED && w->reason == WK_WHY_SPAWN_FAILED) {
+        loop_free(
+            &w->main_watch); /* the child that told its failure: its status is ours, not the program's */
+        pidref_done(&w->main);
+        wk_stop_check(w);
+        return;
+    }
+    wk_main_exited(w, end, status);
+}
+
+static void on_main_readable(int fd, short what, void *arg)
+{
+    struct wk *w = arg;
+
+    loop_free(&w->main_watch); /* a pidfd stays readable: it leaves the loop at its first event */
+    reap_sweep();
+}
+
+/* The end of the status pipe: the program runs, or why not. */
+static void on_status(int fd, short what, void *arg)
+{
+    struct wk *w = arg;
+    struct wk_start *s = w->start;
+    struct spawn_failure f;
+    int r = spawn_poll(&s->job, &f);
+
+    if (r == 0)
+        return;
+    end_spawning(w);
+    if (w->next_def) {
+        struct wk_def *def = TAKE_PTR(w->next_def);
+        bool restart = wk_set_def(w, def);
+        if (restart && r > 0 && w->goal == WK_GOAL_UP)
+            wk_event(w, WK_EV_RESTART);
+    }
+    if (w->state != WK_STARTING) { /* it is being stopped already */
+        wk_start_done(w);
+        wk_stop_check(w);
+        return;
+    }
+    if (r < 0) {
+        spawn_failed(w, &f);
+        return;
+    }
+    reap_sweep(); /* killed on the way to exec, its pipe ends in the same way */
+    if (w->main.pid == 0)
+        return;
+    w->exec_mono_us = clock_mono_us();
+    w->uid = w->def->ids.set ? w->def->ids.uid : geteuid();
+    wk_event(w, WK_EV_EXEC);
+}
+
+static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
+{
+    int r;
+
+    *f = (struct spawn_failure){SPAWN_CGROUP, 0};
+    if ((r = prepare_leaf(w)) < 0) {
+        f->error = -r;
+        return r;
+    }
+    f->stage = SPAWN_CLONE;
+    if ((r = make_environment(w, s)) < 0 || (w->def->type == CFG_NOTIFY && (r = notify_open(w, s)) < 0)) {
+        f->error = -r;
+        return r;
+    }
+    make_spec(w, s);
+    wk_put_facts(w, FACTS_INTENT);
+    return spawn_start(&s->spec, &s->job, f);
+}
+
+/* On record before it may run anything: pid and start ticks. */
+static void record(struct wk *w, struct wk_start *s)
+{
+    w->main = s->job.ref;
+    s->job.ref = (struct pidref)PIDREF_NULL;
+    s->spawning = true;
+    w->started_us = clock_wall_us();
+    wk_put_facts(w, FACTS_SPAWNED);
+    if (reap_add(w->main.pid, on_main_exit, w) < 0)
+        log_error("wk", "%s: no memory to wait for its end", w->def->alias);
+    if (w->main.fd >= 0)
+        w->main_watch = loop_io(w->main.fd, LOOP_READ, on_main_readable, w);
+    s->status = loop_io(s->job.status_fd, LOOP_READ, on_status, w);
+    spawn_release(&s->job);
+}
+
+void wk_start_spawn(struct wk *w)
+{
+    struct spawn_failure f;
+    struct wk_start *s = calloc(1, sizeof(*s));
+
+    if (w->generation++)
+        w->restarts++;
+    w->exec_mono_us = 0;
+    w->error_size = -1;
+    w->sampled_us = 0;
+    if (s) {
+        s->notify_fd = -1;
+        s->job = (struct spawn_job)SPAWN_JOB_NULL;
+        w->start = s;
+    }
+    if (!s || begin(w, s, &f) < 0) {
+        if (!s)
+            f = (struct spawn_failure){SPAWN_CLONE, ENOMEM};
+        spawn_failed(w, &f);
+        return;
+    }
+    record(w, s);
+}
+
+/* --- readiness ------------------------------------------------------------------------------ */
+
+static void on_probe_timer(int fd, short what, void *arg)
+{
+    struct wk *w = arg;
+
+    if (w->def->ready == CFG_READY_STABLE || view_listens(w, w->def->ready_port)) {
+        wk_event(w, WK_EV_READY);
+        return;
+    }
+    if (w->start->probe_ms < PROBE_MAX_MS)
+        w->start->probe_ms *= 2;
+    loop_rearm(w->start->probe_timer, w->start->probe_ms * 1000u);
+}
+
+/* In a helper, as the worker's user: the path may lie on a file system that hangs. */
+static int probe_unix(int out, void *arg)
+{
+    const struct wk_def *d = arg;
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    struct pollfd gone = {.fd = out}; /* POLLERR: agentd does not read any more */
+
+    if (helper_become(&d->ids) < 0)
+        return 1;
+    str_copy(sa.sun_path, sizeof(sa.sun_path), d->ready_path);
+    for (int ms = PROBE_FIRST_MS; poll(&gone, 1, 0) == 0; ms = ms < PROBE_MAX_MS ? ms * 2 : ms) {
+        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN)
+            return 0;
+        if (poll(&gone, 1, ms) != 0)
+            break;
+    }
+    return 1;
+}
+
+static void on_probe_answer(int status, const char *p, size_t n, void *arg)
+{
+    struct wk *w = arg;
+
+    if (w->start)
+        w->start->probe = NULL;
+    if (status == 0)
+        wk_event(w, WK_EV_READY);
+}
+
+void wk_start_probe(struct wk *w)
+{
+    struct wk_start *s = w->start;
+
+    if (w->def->type == CFG_NOTIFY)
+        return; /* its own READY=1 says it */
+    switch (w->def->ready) {
+    case CFG_READY_NONE:
+        wk_event(w, WK_EV_READY);
+        break;
+    case CFG_READY_TCP:
+        s->probe_ms = PROBE_FIRST_MS;
+        s->probe_timer = loop_timer(PROBE_FIRST_MS * 1000, on_probe_timer, w);
+        break;
+    case CFG_READY_STABLE:
+        s->probe_timer = loop_timer(w->def->ready_stable_us, on_probe_timer, w);
+        break;
+    case CFG_READY_UNIX:
+        s->probe = helper_start(probe_unix, w->def, on_probe_answer, w, 0, 16);
+        break;
+    }
+}

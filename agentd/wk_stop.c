@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ending a tree, and knowing that nothing of it is left. With a cgroup: the leaf is empty. Without: the
+ * processes that were known are gone, and a look at all environments found no cookie of ours. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "agentd/helper.h"
+#include "agentd/loop.h"
+#include "agentd/reap.h"
+#include "agentd/tail.h"
+#include "agentd/wk.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "proc/caps.h"
+#include "proc/snap.h"
+
+#define SWEEP_TIMEOUT_US 10000000
+#define WITHOUT_PIDFD_US 20000 /* kernels before 5.3: looks at members that are not our children */
+
+static void free_member(struct wk_member *m)
+{
+    LIST_REMOVE(m, link);
+    loop_free(&m->watch);
+    pidref_done(&m->ref);
+    free(m);
+}
+
+void wk_stop_done(struct wk *w)
+{
+    struct wk_stop *s = w->stop;
+
+    if (!s)
+        return;
+    while (!LIST_EMPTY(&s->members))
+        free_member(LIST_FIRST(&s->members));
+    loop_free(&s->events);
+    fd_close(s->events_fd);
+    helper_cancel(&s->sweep);
+    helper_cancel(&s->tail);
+    free(s);
+    w->stop = NULL;
+}
+
+static struct wk_stop *get_stop(struct wk *w)
+{
+    if (!w->stop && (w->stop = calloc(1, sizeof(*w->stop)))) {
+        LIST_INIT(&w->stop->members);
+        w->stop->events_fd = -1;
+    }
+    return w->stop;
+}
+
+void wk_stop_list(const struct wk *w, bool killed, char *text, size_t size)
+{
+    struct wk_member *m;
+    size_t at = 0;
+
+    text[0] = 0;
+    if (!w->stop)
+        return;
+    LIST_FOREACH (m, &w->stop->members, link)
+        if (m->killed == killed && at + 12 < size)
+            at += (size_t)snprintf(text + at, size - at, "%s%d", at ? "," : "", (int)m->ref.pid);
+}
+
+static void on_member(int fd, short what, void *arg)
+{
+    struct wk_member *m = arg;
+    struct wk *w = m->w;
+
+    if (m->ref.fd < 0 && pidref_check(&m->ref) != PIDREF_GONE) {
+        loop_rearm(m->watch, WITHOUT_PIDFD_US);
+        return;
+    }
+    free_member(m);
+    reap_sweep(); /* we are its reaper if its parent is gone */
+    wk_stop_check(w);
+}
+
+static bool is_watched(const struct wk_stop *s, pid_t pid)
+{
+    struct wk_member *m;
+
+    LIST_FOREACH (m, &s->members, link)
+        if (m->ref.pid == pid)
+            return true;
+    return false;
+}
+
+/* Takes hold of a member and waits for its end; NULL if it is gone already. */
+static struct wk_member *watch_member(struct wk *w, pid_t pid)
+{
+    struct wk_member *m = calloc(1, sizeof(*m));
+
+    if (!m)
+        return NULL;
+    m->w = w;
+    if (pidref_open(&m->ref, pid) < 0) {
+        free(m);
+        return NULL;
+    }
+    m->watch = m->ref.fd >= 0 ? loop_io(m->ref.fd, LOOP_READ, on_member, m)
+                              : loop_timer(WITHOUT_PIDFD_US, on_member, m);
+    LIST_INSERT_HEAD(&w->stop->members, m, link);
+    return m;
+}
+
+static int tree_of(const struct wk *w, struct snap_tree *tree)
+{
+    if (w->leaf.fd >= 0)
+        return snap_tree_of_leaf(&w->leaf, tree);
+    if (w->main.pid)
+        return snap_tree_of_session(w->main.pid, tree);
+    *tree = (struct snap_tree){0};
+    return 0;
+}
+
+/* Watches every member that is not watched yet (the main process has its own watch), and signals each. */
+static void watch_tree(struct wk *w, int sig)
+{
+    struct snap_tree tree;
+    enum caps_scope scope;
+
+    if (!get_stop(w) || tree_of(w, &tree) < 0)
+        return;
+    scope = caps_enter(CAPS_SIGNAL);
+    for (size_t i = 0; i < tree.n; i++) {
+        struct wk_member *m;
+        if (tree.pids[i] == w->main.pid || is_watched(w->stop, tree.pids[i]))
+            continue;
+        if ((m = watch_member(w, tree.pids[i])) && sig) {
+            m->killed = sig == SIGKILL;
+            pidref_signal(&m->ref, sig);
+        }
+    }
+    caps_enter(scope);
+    snap_tree_done(&tree);
+}
+
+static void signal_members(struct wk *w, int sig)
+{
+    struct wk_member *m;
+    enum caps_scope scope = caps_enter(CAPS_SIGNAL);
+
+    if (w->stop)
+        LIST_FOREACH (m, &w->stop->members, link) {
+            m->killed = m->killed || sig == SIGKILL;
+            pidref_signal(&m->ref, sig);
+        }
+    caps_enter(scope);
+}
+
+static void signal_main(struct wk *w, int sig)
+{
+    enum caps_scope scope = caps_enter(CAPS_SIGNAL);
+
+    pidref_signal(&w->main, sig);
+    caps_enter(scope);
+}
+
+/* As systemd does: SIGCONT after the signal, so that a stopped process can follow it. */
+static void ask(struct wk *w, int sig, void (*whom)(struct wk *w, int sig))
+{
+    whom(w, sig);
+    if (sig != SIGKILL && sig != SIGCONT)
+        whom(w, SIGCONT);
+}
+
+void wk_stop_signal(struct wk *w)
+{
+    bool main_gone = w->main.pid == 0;
+
+    if (w->def->kill_mode == CFG_KILL_CGROUP) {
+        watch_tree(w, 0);
+        if (w->stop && !LIST_EMPTY(&w->stop->members))
+            ask(w, w->def->kill_signal, signal_members);
+    }
+    if (!main_gone)
+        ask(w, w->def->kill_signal, signal_main);
+    if (main_gone)
+        wk_stop_check(w);
+}
+
+void wk_stop_kill(struct wk *w)
+{
+    if (w->reason == WK_WHY_STOP_TIMEOUT && !w->def->send_sigkill)
+        return;
+    if (w->reason == WK_WHY_SPAWN_FAILED && w->state == WK_KILLING && !w->stop) {
+        get_stop(w); /* the child says why and exits by itself; the timer comes back here if it does not */
+        wk_stop_check(w);
+        return;
+    }
+    if (w->def->kill_mode != CFG_KILL_PROCESS) {
+        watch_tree(w, SIGKILL);
+        signal_members(w, SIGKILL);
+        if (w->leaf.fd >= 0) {
+            enum caps_scope scope = caps_enter(CAPS_SIGNAL);
+            cgroup_leaf_kill(&w->leaf); /* also what was forked since */
+            w->leaf_spoiled = true;
+            caps_enter(scope);
+        }
+        if (w->stop)
+            w->stop->swept_clean = false;
+    }
+    signal_main(w, SIGKILL);
+    wk_stop_check(w);
+}
+
+static void on_cgroup_event(int fd, short what, void *arg)
+{
+    struct wk *w = arg;
+
+    wk_stop_check(w);
+}
+
+/* The kernel's notification comes 10 to 20 ms late: it only guards against a member that no pidfd told of. */
+static void watch_events(struct wk *w)
+{
+    struct wk_stop *s = w->stop;
+
+    if (!s || s->events_fd >= 0)
+        return;
+    s->events_fd = cgroup_leaf_events(&w->leaf);
+    if (s->events_fd >= 0)
+        s->events = loop_io(s->events_fd, LOOP_READ | LOOP_EDGE, on_cgroup_event, w);
+}
+
+/* --- without a cgroup: who carries our cookie? ------------------------------------------------ */
+
+static void print_match(pid_t pid, const char *rest, void *arg)
+{
+    struct pidref_stat st;
+    char line[64];
+    int n;
+
+    if (pidref_read_stat(pid, &st) < 0 || st.state == 'Z')
+        return;
+    n = snprintf(line, sizeof(line), "%d %llu\n", (int)pid, (unsigned long long)st.start);
+    fd_write_all(*(int *)arg, line, (size_t)n);
+}
+
+static int run_sweep(int out, void *arg)
+{
+    char prefix[LIMIT_ALIAS + 32];
+
+    caps_enter(CAPS_LOOK);
+    wk_cookie_prefix(arg, prefix, sizeof(prefix));
+    return snap_sweep_cookie("AGENTD_COOKIE", prefix, print_match, &out) < 0;
+}
+
+static void on_sweep(int status, const char *p, size_t n, void *arg)
+{
+    struct wk *w = arg;
+    int pid, used = 0;
+    unsigned long long start;
+    bool any = false;
+
+    if (!w->stop)
+        return;
+    w->stop->sweep = NULL;
+    for (; sscanf(p, "%d %llu\n%n", &pid, &start, &used) == 2; p += used) {
+        struct wk_member *m;
+        if (is_watched(w->stop, pid) || pid == w->main.pid || !(m = watch_member(w, pid)))
+            continue;
+        if (m->ref.start != start) { /* the pid is somebody else's by now */
+            free_member(m);
+            continue;
+        }
+        any = true;
+    }
+    if (any)
+        ask(w, w->state == WK_KILLING ? SIGKILL : w->def->kill_signal, signal_members);
+    w->stop->swept_clean = !any && status == 0;
+    wk_stop_check(w);
+}
+
+/* True once no process that we know of and none with our cookie is left. */
+static bool is_gone_without_cgroup(struct wk *w)
+{
+    struct wk_stop *s = get_stop(w);
+
+    if (!s || !LIST_EMPTY(&s->members) || s->sweep)
+        return false;
+    if (s->swept_clean)
+        return true;
+    s->sweep = helper_start(run_sweep, w, on_sweep, w, SWEEP_TIMEOUT_US, 65536);
+    return false;
+}
+
+/* --------------------------------------------------------------------------------------------- */
+
+static bool is_gone(struct wk *w)
+{
+    int populated;
+
+    if (w->main.pid)
+        return false;
+    if (w->def->kill_mode == CFG_KILL_PROCESS)
+        return true; /* the rest is none of our business; its leaf is retired at the next start */
+    if (w->leaf.fd < 0)
+        return wk_host.cgroups.fd >= 0 || is_gone_without_cgroup(w);
+    populated = cgroup_leaf_populated(&w->leaf);
+    if (populated <= 0)
+        return true; /* empty, or the leaf itself was removed, which takes an empty one */
+    if (w->def->kill_mode == CFG_KILL_MIXED && w->state == WK_STOPPING) {
+        watch_tree(w, SIGKILL);
+        enum caps_scope scope = caps_enter(CAPS_SIGNAL);
+        cgroup_leaf_kill(&w->leaf);
+        w->leaf_spoiled = true;
+        caps_enter(scope);
+    }
+    watch_tree(w, w->state == WK_KILLING ? SIGKILL : w->def->kill_signal);
+    watch_events(w);
+    return cgroup_leaf_populated(&w->leaf) <= 0;
+}
+
+static void on_tail(int status, const char *p, size_t n, void *arg)
+{
+    struct wk *w = arg;
+    _cleanup_free_ char *message = w->message;
+
+    w->message = NULL;
+    w->stop->tail = NULL;
+    if (status == 0 && n)
+        wk_set_message(w, "%s\n%s", message ? message : "", p);
+    else
+        wk_set_message(w, "%s", message ? message : "");
+    wk_gone(w);
+}
+
+void wk_stop_check(struct wk *w)
+{
+    if ((w->state != WK_STOPPING && w->state != WK_KILLING) || (w->stop && w->stop->after_started) ||
+        w->n_queue)
+        return;
+    if (w->start && w->start->spawning)
+        return;
+    if (!is_gone(w))
+        return;
+    /* Once only: a look for more may come while the last lines are read. */
+    if (!get_stop(w))
+        return;
+    w->stop->after_started = true;
+    if (w->reason == WK_WHY_START_TIMEOUT)
+        wk_set_message(w, "it was not ready within TimeoutStartSec=");
+    if (w->start_failed && w->last.end != WK_END_SPAWN_FAILED && w->error_size >= 0)
+        w->stop->tail = tail_start(w->def, (uint64_t)w->error_size, on_tail, w);
+    if (!w->stop->tail)
+        wk_gone(w);
+}

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* base/buf: a byte buffer that grows up to a limit. An overflow or lack of memory is remembered in
+ * `error`, so that a writer checks once, at the end. */
+#ifndef BASE_BUF_H
+#define BASE_BUF_H
+
+#include <stddef.h>
+
+struct buf {
+    char *p; /* always ends in NUL once anything was written */
+    size_t len, size, max;
+    int error; /* 0, -ENOMEM or -EFBIG */
+};
+
+#define BUF_INIT(limit) {.max = (limit)}
+
+void buf_free(struct buf *b);
+void buf_reset(struct buf *b); /* empties it, keeps the memory */
+void buf_put(struct buf *b, const void *p, size_t n);
+void buf_str(struct buf *b, const char *s);
+void buf_char(struct buf *b, char c);
+void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+#endif

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/fd.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+int fd_close(int fd)
+{
+    if (fd >= 0) {
+        int saved = errno;
+        close(fd); /* EINTR too has closed it on Linux, close(2) */
+        errno = saved;
+    }
+    return -1;
+}
+
+int fd_nonblock(int fd, int on)
+{
+    int flags = fcntl(fd, F_GETFL);
+
+    if (flags < 0)
+        return -errno;
+    flags = on ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+    return fcntl(fd, F_SETFL, flags) < 0 ? -errno : 0;
+}
+
+ssize_t fd_read_all(int fd, size_t max, char **ret)
+{
+    size_t size = 4096, len = 0;
+    _cleanup_free_ char *buf = malloc(size);
+
+    while (buf) {
+        if (len + 1 == size) {
+            char *bigger = realloc(buf, size *= 2);
+            if (!bigger)
+                return -ENOMEM;
+            buf = bigger;
+        }
+        ssize_t n = read(fd, buf + len, size - 1 - len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        len += (size_t)n;
+        if (len > max)
+            return -EFBIG;
+        if (n == 0) {
+            buf[len] = 0;
+            *ret = TAKE_PTR(buf);
+            return (ssize_t)len;
+        }
+    }
+    return -ENOMEM;
+}
+
+ssize_t fd_read_file(int dirfd, const char *path, char *buf, size_t size)
+{
+    _cleanup_close_ int fd = openat(dirfd, path, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+    size_t len = 0;
+    ssize_t n;
+
+    if (fd < 0)
+        return -errno;
+    while (len < size - 1 && (n = read(fd, buf + len, size - 1 - len)) != 0) {
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        len += (size_t)n;
+    }
+    buf[len] = 0;
+    return (ssize_t)len;
+}
+
+int fd_write_file(int dirfd, const char *path, const char *text)
+{
+    _cleanup_close_ int fd = openat(dirfd, path, O_WRONLY | O_CLOEXEC | O_NOCTTY);
+    size_t len = strlen(text);
+    ssize_t n;
+
+    if (fd < 0)
+        return -errno;
+    n = write(fd, text, len);
+    return n < 0 ? -errno : (size_t)n == len ? 0 : -EIO;
+}
+
+int fd_write_all(int fd, const void *p, size_t len)
+{
+    const char *at = p;
+
+    while (len) {
+        ssize_t n = write(fd, at, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        at += n;
+        len -= (size_t)n;
+    }
+    return 0;
+}

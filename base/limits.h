@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* base/limits: every number that bounds what a peer, a file or a worker can make us spend, in one table. */
+#ifndef BASE_LIMITS_H
+#define BASE_LIMITS_H
+
+/* names and configuration */
+#define LIMIT_ALIAS 64                 /* bytes of an alias; also a file name and a cgroup name */
+#define LIMIT_CONFIG_FILE (256 * 1024) /* bytes of one configuration file */
+#define LIMIT_CONFIG_LINE 8192         /* bytes of one logical line, continuations joined */
+#define LIMIT_CONFIG_ERRORS 100        /* messages listed in one load */
+#define LIMIT_WORKERS 10000
+#define LIMIT_ARGS 256 /* words of one Exec line */
+#define LIMIT_ENV 256  /* variables of one worker */
+#define LIMIT_GROUPS 64
+#define LIMIT_CREDENTIALS 256
+#define LIMIT_CREDENTIAL_LINE 512
+
+/* the wire between agentd and agentd-rpc */
+#define LIMIT_WIRE_PACKET 32768 /* bytes of one SOCK_SEQPACKET packet */
+#define LIMIT_WIRE_STRING 8192  /* bytes of one string in a frame */
+#define LIMIT_WIRE_CALLS 512    /* calls that agentd holds open for the listener */
+#define LIMIT_WIRE_REPLIES 1024 /* frames queued for a listener that does not read; beyond, it is replaced \
+                                 */
+
+/* HTTP */
+#define LIMIT_HTTP_CONNECTIONS 512         /* [Rpc] MaxConnections= */
+#define LIMIT_HTTP_PER_UID 64              /* connections of one uid on the unix socket */
+#define LIMIT_HTTP_ROOT_RESERVE 16         /* of all connections, kept for uid 0 */
+#define LIMIT_HTTP_HEADER_BYTES 16384      /* request line and headers */
+#define LIMIT_HTTP_HEADERS 64              /* header lines */
+#define LIMIT_HTTP_TARGET 2048             /* bytes of the request target */
+#define LIMIT_HTTP_BODY 65536              /* [Rpc] MaxRequestBytes= */
+#define LIMIT_HTTP_REQUEST_SEC 10          /* [Rpc] RequestDeadlineSec=: first byte to last, in total */
+#define LIMIT_HTTP_IDLE_SEC 60             /* a kept connection without a request */
+#define LIMIT_HTTP_REQUESTS 100000         /* requests of one connection */
+#define LIMIT_HTTP_REPLY (16 << 20)        /* bytes of one reply's body */
+#define LIMIT_HTTP_STREAMS 16              /* log streams at once */
+#define LIMIT_HTTP_STREAM_OUTPUT (1 << 20) /* bytes unsent to a slow reader before its stream pauses */
+#define LIMIT_HTTP_TAKE_SEC 120            /* a reader that takes nothing of its reply for so long is dropped */
+#define LIMIT_HTTP_LINGER_SEC 2            /* after a refusal: for the reader to take it before the close */
+#define LIMIT_HTTP_BIG_REPLY (64 << 10)    /* a body above it is handed over, not copied */
+#define LIMIT_HTTP_REASON 256              /* bytes of Agentd-Reason */
+#define LIMIT_HTTP_PASSWORD 256            /* bytes of user and password */
+#define LIMIT_HTTP_SAMPLE_MS 2000          /* a reader waits at most so long for a fresh sample */
+#define LIMIT_HTTP_PAGE 1000               /* rows of one page */
+#define LIMIT_HTTP_LOG_TAIL 65536          /* bytes of a log without from= */
+#define LIMIT_AUTH_CHECK_SEC 10            /* CPU seconds of one password hash */
+#define LIMIT_JSON_WORD 64                 /* bytes of one word of a list in a record */
+#define LIMIT_JSON_DEPTH 32
+#define LIMIT_JSON_TOKENS 4096
+#define LIMIT_AUTH_CHECKS 4    /* password hashes computed at once */
+#define LIMIT_AUTH_WAITING 64  /* requests that wait for one */
+#define LIMIT_AUTH_VERDICTS 64 /* verdicts kept */
+
+/* operations */
+#define LIMIT_OPERATIONS 256        /* operations remembered */
+#define LIMIT_OPERATION_WAITERS 256 /* callers of one operation */
+
+/* workers */
+#define LIMIT_SPAWN_STACKS 8   /* stacks kept for the next spawns */
+#define LIMIT_STDERR_TAIL 4096 /* bytes of stderr read for a failed start */
+#define LIMIT_STDERR_LINES 20
+#define LIMIT_HELPERS 32     /* helper processes at once */
+#define LIMIT_TREE_PIDS 4096 /* members of one worker's tree that are waited for one by one */
+
+#endif

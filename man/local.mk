@@ -1,0 +1,1 @@
+dist_man_MANS = man/agentd.conf.5 man/agentd.worker.5

@@ -1,0 +1,244 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proc/ports.h"
+
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+
+#define ATTR_CGROUP_ID 21   /* INET_DIAG_CGROUP_ID, Linux 5.7 */
+#define STATE_UNCONNECTED 7 /* TCP_CLOSE: what a bound UDP socket is in */
+
+static int add(struct ports_table *t, struct ports_socket s)
+{
+    if (t->n == t->size) {
+        size_t size = t->size ? t->size * 2 : 64;
+        struct ports_socket *p = realloc(t->sockets, size * sizeof(*p));
+        if (!p)
+            return -ENOMEM;
+        t->sockets = p;
+        t->size = size;
+    }
+    t->sockets[t->n++] = s;
+    return 0;
+}
+
+void ports_done(struct ports_table *t)
+{
+    free(t->sockets);
+    *t = (struct ports_table){0};
+}
+
+/* One netlink socket for the life of the process: making one for each dump costs more than the dump. */
+static int diag_socket(void)
+{
+    static int fd = -1;
+
+    if (fd < 0)
+        fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_SOCK_DIAG);
+    return fd < 0 ? -errno : fd;
+}
+
+static int ask(int fd, int family, int protocol, uint32_t states, uint32_t seq)
+{
+    struct {
+        struct nlmsghdr h;
+        struct inet_diag_req_v2 r;
+    } m = {
+        .h = {.nlmsg_len = sizeof(m),
+              .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+              .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP,
+              .nlmsg_seq = seq},
+        .r = {.sdiag_family = (uint8_t)family, .sdiag_protocol = (uint8_t)protocol, .idiag_states = states},
+    };
+
+    return send(fd, &m, sizeof(m), 0) < 0 ? -errno : 0;
+}
+
+static int take_socket(struct ports_table *t, const struct nlmsghdr *h)
+{
+    const struct inet_diag_msg *d = NLMSG_DATA(h);
+    size_t left = h->nlmsg_len - NLMSG_LENGTH(sizeof(*d));
+    struct ports_socket s = {.inode = d->idiag_inode, .port = ntohs(d->id.idiag_sport)};
+
+    if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*d)))
+        return -EBADMSG;
+    for (const struct nlattr *a = (const void *)(d + 1); left >= sizeof(*a) && a->nla_len >= sizeof(*a);) {
+        size_t step = NLMSG_ALIGN(a->nla_len);
+        if ((a->nla_type & NLA_TYPE_MASK) == ATTR_CGROUP_ID && a->nla_len >= sizeof(*a) + 8)
+            memcpy(&s.cgroup, a + 1, 8);
+        if (step > left)
+            break;
+        left -= step;
+        a = (const void *)((const char *)a + step);
+    }
+    return s.port ? add(t, s) : 0;
+}
+
+/* Reads the answers of one request; the kernel fills them in as we read, so nothing is waited for. */
+static int take_dump(int fd, struct ports_table *t, uint32_t seq)
+{
+    static char buf[32768] __attribute__((aligned(8)));
+
+    for (;;) {
+        ssize_t n = recv(fd, buf, sizeof(buf), 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n < 0)
+            return -errno;
+        size_t left = (size_t)n;
+        for (struct nlmsghdr *h = (void *)buf; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+            int r = 0;
+            if (h->nlmsg_seq != seq)
+                continue; /* the rest of a dump that failed half-way */
+            if (h->nlmsg_type == NLMSG_DONE)
+                return 0;
+            if (h->nlmsg_type == NLMSG_ERROR)
+                return ((struct nlmsgerr *)NLMSG_DATA(h))->error;
+            if (h->nlmsg_type == SOCK_DIAG_BY_FAMILY && (r = take_socket(t, h)) < 0)
+                return r;
+        }
+    }
+}
+
+int ports_dump(struct ports_table *ret)
+{
+    static const struct {
+        int family, protocol;
+        uint32_t states;
+    } dumps[] = {
+        {AF_INET, IPPROTO_TCP, 1u << TCP_LISTEN},
+        {AF_INET6, IPPROTO_TCP, 1u << TCP_LISTEN},
+        {AF_INET, IPPROTO_UDP, 1u << STATE_UNCONNECTED | 1u << TCP_ESTABLISHED},
+        {AF_INET6, IPPROTO_UDP, 1u << STATE_UNCONNECTED | 1u << TCP_ESTABLISHED},
+    };
+    static uint32_t seq;
+    int fd = diag_socket();
+
+    *ret = (struct ports_table){0};
+    for (size_t i = 0; i < ARRAY_LEN(dumps) && fd >= 0; i++) {
+        int r = ask(fd, dumps[i].family, dumps[i].protocol, dumps[i].states, ++seq);
+        if (r == 0)
+            r = take_dump(fd, ret, seq);
+        if (r == -ENOENT && dumps[i].family == AF_INET6)
+            continue; /* no IPv6 here */
+        if (r < 0) {
+            ports_done(ret);
+            return ports_dump_proc(ret);
+        }
+    }
+    return fd < 0 ? ports_dump_proc(ret) : 0;
+}
+
+static int read_proc_net(struct ports_table *t, const char *path, unsigned state)
+{
+    FILE *f = fopen(path, "re");
+    char line[512];
+    int r = 0;
+
+    if (!f)
+        return errno == ENOENT ? 0 : -errno;
+    while (r == 0 && fgets(line, sizeof(line), f)) {
+        unsigned port, st, inode;
+        if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u %u", &port, &st,
+                   &inode) == 3 &&
+            port && (state == 0 || st == state))
+            r = add(t, (struct ports_socket){0, inode, (uint16_t)port});
+    }
+    fclose(f);
+    return r;
+}
+
+int ports_dump_proc(struct ports_table *ret)
+{
+    int r;
+
+    *ret = (struct ports_table){0};
+    if ((r = read_proc_net(ret, "/proc/net/tcp", TCP_LISTEN)) < 0 ||
+        (r = read_proc_net(ret, "/proc/net/tcp6", TCP_LISTEN)) < 0 ||
+        (r = read_proc_net(ret, "/proc/net/udp", 0)) < 0 || (r = read_proc_net(ret, "/proc/net/udp6", 0)) < 0)
+        ports_done(ret);
+    return r;
+}
+
+static int compare(const void *a, const void *b)
+{
+    return (int)*(const uint16_t *)a - (int)*(const uint16_t *)b;
+}
+
+/* Sorts, drops doubles, prints. */
+static char *print_ports(uint16_t *ports, size_t n, char *text, size_t size)
+{
+    size_t at = 0;
+
+    text[0] = 0;
+    qsort(ports, n, sizeof(*ports), compare);
+    for (size_t i = 0; i < n; i++) {
+        if (i && ports[i] == ports[i - 1])
+            continue;
+        if (at + 7 > size)
+            break;
+        at += (size_t)snprintf(text + at, size - at, "%s%u", at ? "," : "", ports[i]);
+    }
+    return text;
+}
+
+char *ports_of_cgroup(const struct ports_table *t, uint64_t cgroup, char *text, size_t size)
+{
+    uint16_t ports[1024];
+    size_t n = 0;
+
+    for (size_t i = 0; i < t->n && n < ARRAY_LEN(ports) && cgroup; i++)
+        if (t->sockets[i].cgroup == cgroup)
+            ports[n++] = t->sockets[i].port;
+    return print_ports(ports, n, text, size);
+}
+
+/* The ports of the sockets among one process's descriptors. */
+static size_t add_pid(const struct ports_table *t, pid_t pid, uint16_t *ports, size_t n, size_t max)
+{
+    char dir[32], link[64];
+    struct dirent *e;
+    DIR *d;
+
+    snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)pid);
+    if (!(d = opendir(dir)))
+        return n;
+    while ((e = readdir(d)) && n < max) {
+        unsigned inode;
+        ssize_t len = readlinkat(dirfd(d), e->d_name, link, sizeof(link) - 1);
+        if (len <= 0)
+            continue;
+        link[len] = 0;
+        if (sscanf(link, "socket:[%u]", &inode) != 1)
+            continue;
+        for (size_t i = 0; i < t->n && n < max; i++)
+            if (t->sockets[i].inode == inode)
+                ports[n++] = t->sockets[i].port;
+    }
+    closedir(d);
+    return n;
+}
+
+char *ports_of_pids(const struct ports_table *t, const pid_t *pids, size_t n_pids, char *text, size_t size)
+{
+    uint16_t ports[1024];
+    size_t n = 0;
+
+    for (size_t i = 0; i < n_pids; i++)
+        n = add_pid(t, pids[i], ports, n, ARRAY_LEN(ports));
+    return print_ports(ports, n, text, size);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* proc/ports: who listens where. One SOCK_DIAG dump of this network namespace gives every TCP socket that
+ * listens and every UDP socket that is bound, with the id of the cgroup whose process made it: no walk
+ * through /proc. Where the kernel has no cgroup id in the dump (before 5.7) or a worker has no leaf, sockets
+ * are matched by the inodes in /proc/PID/fd, and where there is no SOCK_DIAG, /proc/net is read. Never knows
+ * workers. sock_diag(7). */
+#ifndef PROC_PORTS_H
+#define PROC_PORTS_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct ports_socket {
+    uint64_t cgroup; /* 0: the kernel did not tell */
+    uint32_t inode;
+    uint16_t port;
+};
+
+struct ports_table {
+    struct ports_socket *sockets;
+    size_t n, size;
+};
+
+/* All sockets that listen or are bound, now. 0 or -errno. Free with ports_done. */
+int ports_dump(struct ports_table *ret);
+void ports_done(struct ports_table *t);
+
+/* Fallback of ports_dump: /proc/net/{tcp,tcp6,udp,udp6}; no cgroup ids. */
+int ports_dump_proc(struct ports_table *ret);
+
+/* The ports of sockets made in this cgroup, "80,443" ascending without doubles; cut at whole numbers. Returns
+ * text. */
+char *ports_of_cgroup(const struct ports_table *t, uint64_t cgroup, char *text, size_t size);
+
+/* The same for the sockets that these processes hold open. Needs CAPS_LOOK. */
+char *ports_of_pids(const struct ports_table *t, const pid_t *pids, size_t n, char *text, size_t size);
+
+#endif

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* proc/sys: the seam to the kernel: calls that glibc of 2019 lacks, or that a test wants to fake.
+ * Tests link tests/fake/sys.c instead. All return >= 0 or -errno. */
+#ifndef PROC_SYS_H
+#define PROC_SYS_H
+
+#include <signal.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+/* clone(2)'s clone3, with what a spawn needs. fn runs in the child on the given stack, in the parent's memory
+ * (CLONE_VM) when stack is not NULL; else the child is a copy, as after fork(2), and returns 0 here.
+ * cgroup_fd: the child is born there (CLONE_INTO_CGROUP), or -1. *ret_pidfd is -1 if the kernel gives none.
+ */
+pid_t sys_clone(void *stack, size_t stack_size, int cgroup_fd, void (*fn)(void *), void *arg, int *ret_pidfd);
+
+int sys_pidfd_open(pid_t pid);
+int sys_pidfd_send_signal(int pidfd, int sig);
+int sys_kill(pid_t pid, int sig);
+
+/* waitid(2) of any child that ended: its pid with si filled, 0 if none has, or -errno (-ECHILD). */
+pid_t sys_wait_any(siginfo_t *si);
+
+/* Exit status of a process that is not our child, from its pidfd, where the kernel tells (6.15): 1 and
+ * *ret_wstatus as wait(2) gives it, 0 if it does not tell. */
+int sys_pidfd_exit_status(int pidfd, int *ret_wstatus);
+
+/* close_range(2) with CLOSE_RANGE_CLOEXEC from fd on; falls back to /proc/self/fd. */
+int sys_cloexec_from(int fd);
+
+#endif

@@ -1,0 +1,186 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rpc/call.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <event2/event.h>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "rpc/link.h"
+
+#define SLOTS LIMIT_WIRE_CALLS
+
+/* A late call keeps its place, without a callback, until agentd has ended it: agentd holds it open as long. */
+struct call {
+    uint64_t number; /* its low part is the slot, so that a stale answer never finds another call */
+    uint64_t deadline_us;
+    call_fn fn;
+    void *arg;
+    size_t early_len;
+    uint8_t early[]; /* the first answer's body */
+};
+
+static struct call *slots[SLOTS];
+static unsigned open_calls, last_slot;
+static uint64_t rounds;
+static struct event *timer;
+static uint64_t timer_at; /* 0: not armed */
+static struct buf packet = BUF_INIT(LIMIT_WIRE_PACKET);
+
+static void arm(uint64_t at)
+{
+    uint64_t now = clock_mono_us(), wait = at > now ? at - now : 1;
+    struct timeval tv = {(time_t)(wait / 1000000), (suseconds_t)(wait % 1000000)};
+
+    if (timer_at && timer_at <= at)
+        return;
+    timer_at = at;
+    event_add(timer, &tv);
+}
+
+static struct call *find(uint64_t number)
+{
+    struct call *c = slots[number % SLOTS];
+
+    return c && c->number == number ? c : NULL;
+}
+
+static void release(struct call *c)
+{
+    slots[c->number % SLOTS] = NULL;
+    free(c);
+    if (--open_calls == 0 && timer_at) {
+        event_del(timer);
+        timer_at = 0;
+    }
+}
+
+static struct call *take_slot(void)
+{
+    struct call *c;
+
+    if (open_calls >= SLOTS || !(c = calloc(1, sizeof(*c))))
+        return NULL;
+    do
+        last_slot = (last_slot + 1) % SLOTS;
+    while (slots[last_slot]);
+    c->number = ++rounds * SLOTS + last_slot;
+    slots[last_slot] = c;
+    open_calls++;
+    return c;
+}
+
+int call_send(struct wire_call *v, uint32_t deadline_ms, call_fn fn, void *arg)
+{
+    struct call *c = take_slot();
+    int r;
+
+    if (!c)
+        return -EBUSY;
+    v->call = c->number;
+    buf_reset(&packet);
+    wire_put_call(&packet, v);
+    if ((r = link_send(&packet)) < 0) {
+        release(c);
+        return r;
+    }
+    c->fn = fn;
+    c->arg = arg;
+    c->deadline_us = clock_mono_us() + deadline_ms * 1000ull;
+    arm(c->deadline_us);
+    return 0;
+}
+
+static void keep_early(struct call *c, const struct wire_frame *f)
+{
+    struct call *bigger;
+
+    if (c->early_len || !c->fn || !(bigger = realloc(c, sizeof(*c) + f->len)))
+        return;
+    slots[bigger->number % SLOTS] = bigger;
+    bigger->early_len = f->len;
+    memcpy(bigger->early, f->body, f->len);
+}
+
+void call_replied(const struct wire_reply *reply, const struct wire_frame *frame)
+{
+    struct call *c = find(reply->call);
+    call_fn fn;
+    void *arg;
+
+    if (!c)
+        return;
+    if (reply->error == WIRE_E_ACCEPTED) {
+        keep_early(c, frame);
+        return;
+    }
+    fn = c->fn;
+    arg = c->arg;
+    release(c);
+    if (fn)
+        fn(arg, CALL_REPLIED, reply, -1);
+}
+
+void call_streamed(uint64_t number, int fd)
+{
+    struct call *c = find(number);
+    call_fn fn = c ? c->fn : NULL;
+    void *arg = c ? c->arg : NULL;
+
+    if (c)
+        release(c);
+    if (fn)
+        fn(arg, CALL_STREAMED, NULL, fd);
+    else
+        fd_close(fd);
+}
+
+static void end_late(struct call *c)
+{
+    struct wire_frame f = {WIRE_REPLY, c->early, c->early_len};
+    struct wire_reply early;
+    bool has = c->early_len && wire_get_reply(&f, &early) == 0;
+    call_fn fn = c->fn;
+
+    c->fn = NULL;
+    fn(c->arg, CALL_LATE, has ? &early : NULL, -1);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *arg)
+{
+    uint64_t now = clock_mono_us(), nearest = UINT64_MAX;
+
+    timer_at = 0;
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct call *c = slots[i];
+        if (c && c->fn && c->deadline_us <= now)
+            end_late(c);
+        else if (c && c->fn && c->deadline_us < nearest)
+            nearest = c->deadline_us;
+    }
+    if (nearest != UINT64_MAX)
+        arm(nearest);
+}
+
+void call_lose_all(void)
+{
+    for (unsigned i = 0; i < SLOTS; i++) {
+        struct call *c = slots[i];
+        call_fn fn = c ? c->fn : NULL;
+        void *arg = c ? c->arg : NULL;
+        if (c)
+            release(c);
+        if (fn)
+            fn(arg, CALL_LOST, NULL, -1);
+    }
+}
+
+int call_init(struct event_base *base)
+{
+    return (timer = evtimer_new(base, on_timer, NULL)) ? 0 : -ENOMEM;
+}

@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rpc/change.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/str.h"
+#include "rpc/call.h"
+#include "rpc/link.h"
+#include "rpc/listen.h"
+#include "rpc/reply.h"
+#include "rpc/table.h"
+#include "rpc/view.h"
+
+int change_fill(struct request *r, struct wire_call *v)
+{
+    const char *reason = request_header(r, "Agentd-Reason");
+    size_t n = reason ? strlen(reason) : 0;
+
+    v->actor = r->actor;
+    v->source = r->conn ? listen_source(r->conn) : "";
+    v->reason = reason;
+    if (n > LIMIT_HTTP_REASON || (n && !str_is_utf8(reason, n))) {
+        reply_error(r, WIRE_E_BAD_REQUEST, "Agentd-Reason is too long or not UTF-8");
+        return -EINVAL;
+    }
+    return 0;
+}
+
+void change_unsent(struct request *r, int error)
+{
+    reply_error(r, error == -ENOMEM ? WIRE_E_INTERNAL : WIRE_E_NOT_READY,
+                error == -EBUSY || error == -EAGAIN ? "too many requests are under way" : NULL);
+}
+
+static void send_record(struct request *r, const struct wire_reply *op)
+{
+    struct route *route = &r->route;
+    uint64_t id;
+    const struct table_entry *e = NULL;
+    struct wire_record record;
+    struct buf *b;
+
+    if (r->ocp)
+        e = str_to_u64(route->param[1], INT64_MAX, &id) == 0 ? table_by_id((int64_t)id) : NULL;
+    else
+        e = table_by_alias(op->alias);
+    if (e)
+        table_decode(e, &record);
+    if (r->ocp && !e) {
+        reply_error(r, WIRE_E_NO_PROCESS, NULL);
+        return;
+    }
+    b = reply_data(r);
+    if (r->ocp)
+        view_process(b, &record);
+    else
+        view_operation(b, op, e ? &record : NULL);
+    reply_send(r, op->error == WIRE_E_ACCEPTED ? 202 : 200);
+}
+
+/* The deadline has passed: it goes on, and the caller is told where to look. */
+static void send_late(struct request *r, const struct wire_reply *op)
+{
+    char text[256];
+
+    if (!op || !op->has_operation) {
+        reply_error(r, WIRE_E_NOT_READY, "agentd did not answer in time");
+        return;
+    }
+    snprintf(text, sizeof(text), "/agentd/v1/operations/%.64s", op->operation);
+    reply_header(r, "Location", text);
+    reply_header(r, "Agentd-Operation", op->operation);
+    if (!r->ocp) {
+        send_record(r, op);
+        return;
+    }
+    snprintf(text, sizeof(text), "operation %.64s is still going on: GET /agentd/v1/operations/%.64s",
+             op->operation, op->operation);
+    reply_error(r, WIRE_E_ACCEPTED, text);
+}
+
+static void on_end(void *arg, enum call_end end, const struct wire_reply *op, int fd)
+{
+    struct request *r = arg;
+
+    fd_close(fd);
+    if (end == CALL_LATE) {
+        send_late(r, op);
+        return;
+    }
+    if (end != CALL_REPLIED) {
+        reply_error(r, WIRE_E_NOT_READY, "agentd went away; the operation list tells what became of it");
+        return;
+    }
+    if (op->has_operation)
+        reply_header(r, "Agentd-Operation", op->operation);
+    if (op->error == WIRE_OK)
+        send_record(r, op);
+    else
+        reply_error(r, (enum wire_error)op->error, op->message);
+}
+
+void change_start(struct request *r, enum wire_verb verb, int64_t worker)
+{
+    struct wire_call v = {.verb = (uint8_t)verb, .worker = worker};
+    int error;
+
+    if (change_fill(r, &v) == 0 && (error = call_send(&v, link_hello()->reply_deadline_ms, on_end, r)) < 0)
+        change_unsent(r, error);
+}

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* rpc/change: start, stop and restart: asks agentd, waits, and answers with the record or the operation, on both
+ * kinds of paths. */
+#ifndef RPC_CHANGE_H
+#define RPC_CHANGE_H
+
+#include "rpc/request.h"
+
+void change_start(struct request *r, enum wire_verb verb, int64_t worker);
+
+/* What a call that was not sent, or lost, is answered with. */
+void change_unsent(struct request *r, int error);
+/* Fills in who asks. 0, or -EINVAL: the reason header is no reason, and r is answered. */
+int change_fill(struct request *r, struct wire_call *v);
+
+#endif

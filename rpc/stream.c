@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rpc/stream.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include <event2/buffer.h>
+#include <event2/event.h>
+#include <event2/http.h>
+
+#include "base/fd.h"
+#include "base/limits.h"
+#include "rpc/listen.h"
+#include "rpc/reply.h"
+#include "wire/logstream.h"
+
+#define PIECE 65536
+
+struct stream {
+    struct request *request;
+    struct event *readable;
+    struct evbuffer *piece;
+    int fd;
+    bool started; /* the head is read, the reply has begun */
+    bool paused;
+    size_t head_len;
+    struct wire_log_head head;
+};
+
+static struct event_base *loop;
+static unsigned open_streams;
+
+void stream_init(struct event_base *base)
+{
+    loop = base;
+}
+
+bool stream_room(void)
+{
+    return open_streams < LIMIT_HTTP_STREAMS;
+}
+
+static void free_stream(struct stream *s)
+{
+    if (s->readable)
+        event_free(s->readable);
+    if (s->piece)
+        evbuffer_free(s->piece);
+    fd_close(s->fd);
+    free(s);
+    open_streams--;
+}
+
+void stream_gone(struct request *r)
+{
+    struct stream *s = r->stream;
+    bool started = s->started;
+
+    r->stream = NULL;
+    free_stream(s);
+    if (started)
+        evhttp_request_free(r->http);
+    else
+        reply_error(r, WIRE_E_LOG_FAILED, NULL); /* to nobody; frees both */
+    if (started)
+        request_free(r);
+}
+
+static void end_stream(struct stream *s)
+{
+    struct request *r = s->request;
+
+    r->stream = NULL;
+    free_stream(s);
+    if (!r->conn) {
+        evhttp_request_free(r->http);
+    } else {
+        listen_attach(r->conn, NULL);
+        evhttp_send_reply_end(r->http);
+    }
+    request_free(r);
+}
+
+static void fail_stream(struct stream *s, const char *message)
+{
+    struct request *r = s->request;
+    enum wire_error e = s->head.error == ENOENT ? WIRE_E_NO_LOG : WIRE_E_LOG_FAILED;
+
+    r->stream = NULL;
+    reply_error(r, e, message);
+    free_stream(s);
+}
+
+/* evhttp has written all it had. */
+static void on_written(struct evhttp_connection *evcon, void *arg)
+{
+    struct stream *s = arg;
+
+    if (s->paused) {
+        s->paused = false;
+        event_add(s->readable, NULL);
+    }
+}
+
+static void begin(struct stream *s)
+{
+    char cursor[80];
+
+    snprintf(cursor, sizeof(cursor), "%" PRIu64 ":%" PRIu64 ":%" PRIu64, s->head.device, s->head.inode,
+             s->head.from);
+    s->started = true;
+    reply_stream(s->request, cursor);
+    if (s->request->verb == ROUTE_HEAD)
+        end_stream(s);
+}
+
+static void on_head(struct stream *s)
+{
+    ssize_t n = read(s->fd, (char *)&s->head + s->head_len, sizeof(s->head) - s->head_len);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        s->head.error = EIO;
+        fail_stream(s, NULL);
+        return;
+    }
+    s->head_len += (size_t)n;
+    if (s->head_len < sizeof(s->head))
+        return;
+    s->head.message[sizeof(s->head.message) - 1] = 0;
+    if (s->head.error)
+        fail_stream(s, s->head.message);
+    else
+        begin(s);
+}
+
+static void on_piece(struct stream *s)
+{
+    struct request *r = s->request;
+    struct evbuffer_iovec v;
+    ssize_t n;
+
+    /* evbuffer_read takes 4 KB at most, and asks first how much there is */
+    if (evbuffer_reserve_space(s->piece, PIECE, &v, 1) < 1) {
+        end_stream(s);
+        return;
+    }
+    n = read(s->fd, v.iov_base, v.iov_len < PIECE ? v.iov_len : PIECE);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n <= 0) {
+        end_stream(s);
+        return;
+    }
+    v.iov_len = (size_t)n;
+    evbuffer_commit_space(s->piece, &v, 1);
+    evhttp_send_reply_chunk_with_cb(r->http, s->piece, on_written, s);
+    if (listen_unsent(r->conn) >= LIMIT_HTTP_STREAM_OUTPUT) {
+        s->paused = true;
+        event_del(s->readable);
+    }
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    struct stream *s = arg;
+
+    if (s->started)
+        on_piece(s);
+    else
+        on_head(s);
+}
+
+void stream_start(struct request *r, int fd)
+{
+    struct stream *s = calloc(1, sizeof(*s));
+
+    if (!s) {
+        fd_close(fd);
+        reply_error(r, WIRE_E_INTERNAL, NULL);
+        return;
+    }
+    open_streams++;
+    s->request = r;
+    s->fd = fd;
+    s->piece = evbuffer_new();
+    s->readable = event_new(loop, fd, EV_READ | EV_PERSIST, on_readable, s);
+    r->stream = s;
+    if (!r->conn || open_streams > LIMIT_HTTP_STREAMS || !s->piece || !s->readable || fd_nonblock(fd, 1) < 0 ||
+        event_add(s->readable, NULL) < 0)
+        fail_stream(s, r->conn ? "too many log streams are open" : NULL);
+}

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#define SD_JOURNAL_SUPPRESS_LOCATION
+#include "systemd/sdn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/uio.h>
+#include <unistd.h>
+#include <systemd/sd-daemon.h>
+#include <systemd/sd-journal.h>
+
+#include "base/clock.h"
+
+void sdn_ready(const char *status)
+{
+    sd_notifyf(0, "READY=1\nSTATUS=%s", status);
+}
+
+void sdn_status(const char *status)
+{
+    sd_notifyf(0, "STATUS=%s", status);
+}
+
+void sdn_reloading(void)
+{
+    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_mono_us());
+}
+
+void sdn_stopping(void)
+{
+    sd_notify(0, "STOPPING=1");
+}
+
+/* $JOURNAL_STREAM is device:inode of the stream that systemd connected; a redirection makes it untrue.
+ * systemd.exec(5). */
+bool sdn_has_journal(void)
+{
+    const char *e = getenv("JOURNAL_STREAM");
+    unsigned long long dev, ino;
+    struct stat st;
+
+    return e && sscanf(e, "%llu:%llu", &dev, &ino) == 2 && fstat(STDERR_FILENO, &st) == 0 &&
+           st.st_dev == dev && st.st_ino == ino;
+}
+
+void sdn_journal(int level, const char *area, const struct log_about *about, const char *message)
+{
+    char text[6][1400];
+    struct iovec v[6];
+    int n = 0;
+
+#define PUT(...)                                                                                            \
+    do {                                                                                                    \
+        int len = snprintf(text[n], sizeof(text[n]), __VA_ARGS__);                                          \
+        v[n] =                                                                                              \
+            (struct iovec){text[n], (size_t)(len < (int)sizeof(text[n]) ? len : (int)sizeof(text[n]) - 1)}; \
+        n++;                                                                                                \
+    } while (0)
+    PUT("MESSAGE=%s", message);
+    PUT("PRIORITY=%d", level);
+    PUT("AGENTD_AREA=%s", area);
+    if (about && about->worker)
+        PUT("AGENTD_WORKER=%s", about->worker);
+    if (about && about->operation)
+        PUT("AGENTD_OPERATION=%s", about->operation);
+    if (about && about->reason)
+        PUT("AGENTD_REASON=%s", about->reason);
+#undef PUT
+    if (sd_journal_sendv(v, n) < 0)
+        log_stderr(level, area, about, message);
+}

@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wire/logstream: what a log helper writes into the pipe that agentd-rpc reads from (WIRE_STREAM).
+ * First one struct wire_log_head in native byte order (both ends run on this host, of one build), then, if
+ * its error is 0, the file's bytes from `from` on until `limit` bytes or the end are sent; with follow until
+ * the pipe breaks. The end of the pipe is the end of the answer. */
+#ifndef WIRE_LOGSTREAM_H
+#define WIRE_LOGSTREAM_H
+
+#include <stdint.h>
+
+struct wire_log_head {
+    int32_t error; /* 0 or a positive errno: the file can't be read; nothing follows */
+    uint32_t reserved;
+    uint64_t device, inode; /* with the offset: the cursor */
+    uint64_t from;          /* offset of the first byte that follows */
+    uint64_t size;          /* of the file when it was opened */
+    char message[128];      /* why, if error is set: "PATH: a symbolic link" */
+};
+
+#endif

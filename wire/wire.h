@@ -1,0 +1,146 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* wire: the frames between agentd and agentd-rpc, as pure encoding and decoding: no socket, no clock.
+ * A packet of the SOCK_SEQPACKET pair holds one or more frames, each
+ *     u16 type, u16 reserved (0), u32 length of the body, body
+ * in little-endian. A string travels as u16 length, its bytes, a NUL, so that a decoded string is a C string
+ * that points into the packet. A body longer than its known fields is taken (a newer peer), a shorter one is
+ * not. Descriptors travel from agentd only: LISTENER and STREAM each come alone in their packet with one.
+ * Both directions are decoded as hostile. */
+#ifndef WIRE_WIRE_H
+#define WIRE_WIRE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+#define WIRE_VERSION 1
+
+enum wire_type {
+    WIRE_HELLO = 1,
+    WIRE_LISTENER,
+    WIRE_CREDENTIAL,
+    WIRE_RECORD,
+    WIRE_FORGET,
+    WIRE_SYNCED, /* the table is whole: serve */
+    WIRE_CALL,   /* the only one that the listener sends */
+    WIRE_REPLY,
+    WIRE_STREAM,
+};
+
+enum wire_listener { WIRE_LISTEN_UNIX, WIRE_LISTEN_TCP, WIRE_LISTEN_MAX };
+
+enum wire_verb {
+    WIRE_VERB_START = 1,
+    WIRE_VERB_STOP,
+    WIRE_VERB_RESTART,
+    WIRE_VERB_SAMPLE,    /* worker 0: all. New records are sent before the reply */
+    WIRE_VERB_LOG_LIST,  /* answered by REPLY with items */
+    WIRE_VERB_LOG_OPEN,  /* answered by STREAM, or by REPLY with an error */
+    WIRE_VERB_RELOAD,    /* apply what the files say now */
+    WIRE_VERB_OPERATION, /* one operation as it stands */
+    WIRE_VERB_MAX,
+};
+
+enum wire_error {
+#define ERRCODE(name, code, status, text) WIRE_E_##name,
+#include "wire/errcode.def"
+#undef ERRCODE
+    WIRE_E_MAX,
+};
+#define WIRE_OK WIRE_E_NONE
+
+/* For every enum wire_error ; wire_error_text is a short English sentence without a full stop. */
+int wire_error_code(enum wire_error e);
+int wire_error_status(enum wire_error e);
+const char *wire_error_text(enum wire_error e);
+
+/* The structs hold borrowed strings: in a decoded one they point into the packet. NULL encodes as "". */
+#define FIELD(type, name) wire_##type name;
+typedef uint8_t wire_u8;
+typedef uint16_t wire_u16;
+typedef uint32_t wire_u32;
+typedef uint64_t wire_u64;
+typedef int64_t wire_i64;
+typedef const char *wire_str;
+
+#define WIRE_HELLO_FIELDS
+struct wire_hello {
+#include "wire/fields.def"
+};
+#undef WIRE_HELLO_FIELDS
+#define WIRE_LISTENER_FIELDS
+struct wire_listener_frame {
+#include "wire/fields.def"
+};
+#undef WIRE_LISTENER_FIELDS
+#define WIRE_CREDENTIAL_FIELDS
+struct wire_credential {
+#include "wire/fields.def"
+};
+#undef WIRE_CREDENTIAL_FIELDS
+#define WIRE_RECORD_FIELDS
+struct wire_record {
+#include "wire/fields.def"
+};
+#undef WIRE_RECORD_FIELDS
+#define WIRE_FORGET_FIELDS
+struct wire_forget {
+#include "wire/fields.def"
+};
+#undef WIRE_FORGET_FIELDS
+#define WIRE_SYNCED_FIELDS
+struct wire_synced {
+#include "wire/fields.def"
+};
+#undef WIRE_SYNCED_FIELDS
+#define WIRE_CALL_FIELDS
+struct wire_call {
+#include "wire/fields.def"
+};
+#undef WIRE_CALL_FIELDS
+#define WIRE_REPLY_FIELDS
+struct wire_reply {
+#include "wire/fields.def"
+};
+#undef WIRE_REPLY_FIELDS
+#define WIRE_STREAM_FIELDS
+struct wire_stream {
+#include "wire/fields.def"
+};
+#undef WIRE_STREAM_FIELDS
+#undef FIELD
+
+/* Appends one frame to b; b->error tells of lack of room, and a string over LIMIT_WIRE_STRING is cut. */
+void wire_put_hello(struct buf *b, const struct wire_hello *v);
+void wire_put_listener(struct buf *b, const struct wire_listener_frame *v);
+void wire_put_credential(struct buf *b, const struct wire_credential *v);
+void wire_put_record(struct buf *b, const struct wire_record *v);
+void wire_put_forget(struct buf *b, const struct wire_forget *v);
+void wire_put_synced(struct buf *b, const struct wire_synced *v);
+void wire_put_call(struct buf *b, const struct wire_call *v);
+void wire_put_reply(struct buf *b, const struct wire_reply *v);
+void wire_put_stream(struct buf *b, const struct wire_stream *v);
+
+/* A frame cut out of a packet: its body, not yet decoded. */
+struct wire_frame {
+    unsigned type;
+    const uint8_t *body;
+    size_t len;
+};
+
+/* Cuts the next frame off *at (n bytes left), moving both on. 1 a frame, 0 the end, -EBADMSG. */
+int wire_next(const uint8_t **at, size_t *n, struct wire_frame *ret);
+
+/* Decode a body. 0 or -EBADMSG (too short, a string that is too long, not ended or has a NUL inside). */
+int wire_get_hello(const struct wire_frame *f, struct wire_hello *ret);
+int wire_get_listener(const struct wire_frame *f, struct wire_listener_frame *ret);
+int wire_get_credential(const struct wire_frame *f, struct wire_credential *ret);
+int wire_get_record(const struct wire_frame *f, struct wire_record *ret);
+int wire_get_forget(const struct wire_frame *f, struct wire_forget *ret);
+int wire_get_synced(const struct wire_frame *f, struct wire_synced *ret);
+int wire_get_call(const struct wire_frame *f, struct wire_call *ret);
+int wire_get_reply(const struct wire_frame *f, struct wire_reply *ret);
+int wire_get_stream(const struct wire_frame *f, struct wire_stream *ret);
+
+#endif
