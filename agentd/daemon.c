@@ -245,7 +245,7 @@ static void after_round(void)
     if (stopping && sup_all_down())
         loop_stop();
     else
-        link_flush();
+        link_end_round();
 }
 
 static void on_cleared(void)

@@ -34,6 +34,7 @@
 #define RESPAWN_FAST 5 /* deaths within RESPAWN_WINDOW_US that are answered at once */
 #define RESPAWN_WINDOW_US 1000000
 #define RESPAWN_SLOW_US 500000
+#define PUSH_US 1000
 #define PACKETS_A_ROUND 64
 #define FRAME_ROOM (LIMIT_WIRE_PACKET - 12288) /* a packet is sent before a record could overflow it */
 
@@ -51,7 +52,7 @@ static struct {
     struct pidref ref;
     struct spawn_job job;
     struct spawn_spec spec;
-    struct loop_watch *io, *out_io, *status, *respawn;
+    struct loop_watch *io, *out_io, *status, *respawn, *push;
     char *argv[2], *env[8], *env_text[8];
     struct buf out; /* frames of this round */
     unsigned deaths;
@@ -167,6 +168,7 @@ void link_flush(void)
     struct buf replies = self.out;
     struct wk *w;
 
+    loop_free(&self.push);
     if (TAILQ_EMPTY(&dirty_workers) || self.fd < 0) {
         send_out();
         return;
@@ -183,6 +185,22 @@ void link_flush(void)
     buf_put(&self.out, replies.p ? replies.p : "", replies.len);
     send_out();
     buf_free(&replies);
+}
+
+static void on_push(int fd, short what, void *arg)
+{
+    link_flush();
+}
+
+/* A reply goes out at once, and with it all records. Records alone wait up to PUSH_US for more: a restart
+ * changes its record four times within a millisecond, and waking the listener each time would take the
+ * processor from the worker. */
+void link_end_round(void)
+{
+    if (self.out.len || self.fd < 0)
+        link_flush();
+    else if (!TAILQ_EMPTY(&dirty_workers) && !self.push)
+        self.push = loop_timer(PUSH_US, on_push, NULL);
 }
 
 void link_forget(struct wk *w)

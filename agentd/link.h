@@ -27,8 +27,10 @@ void link_changed(struct wk *w); /* its record goes out at the end of this round
 void link_forget(struct wk *w);
 void link_reply(const struct wire_reply *r);
 struct wk *link_find_worker(const char *alias);
-/* At the end of each round of the loop: everything that changed goes out in as few packets as it takes. */
-void link_flush(void);
+/* At the end of each round of the loop: what changed goes out in as few packets as it takes, within a
+ * millisecond. */
+void link_end_round(void);
+void link_flush(void); /* now */
 
 /* Hands a log stream to the listener, as the answer to its call; takes fd over. */
 void link_stream(uint64_t call, int fd);

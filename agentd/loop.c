@@ -21,7 +21,7 @@ int loop_init(void)
     event_set_log_callback(on_libevent_log);
     if (!cfg)
         return -ENOMEM;
-    event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK | EVENT_BASE_FLAG_PRECISE_TIMER);
+    event_config_set_flag(cfg, EVENT_BASE_FLAG_NOLOCK);
     base = event_base_new_with_config(cfg);
     event_config_free(cfg);
     stopping = 0;

@@ -7,6 +7,7 @@
 #include <sys/random.h>
 
 #include "agentd/link.h"
+#include "agentd/loop.h"
 #include "agentd/store.h"
 #include "agentd/view.h"
 #include "agentd/wk.h"
@@ -14,6 +15,8 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+
+#define SLOW_US 100000
 
 static TAILQ_HEAD(, op) all = TAILQ_HEAD_INITIALIZER(all);
 static unsigned n_all, n_running;
@@ -52,6 +55,7 @@ static void free_op(struct op *o)
     free(o->survivors);
     free(o->leftovers);
     free(o->waiters);
+    loop_free(&o->slow);
     free(o);
 }
 
@@ -177,6 +181,24 @@ static void refuse(const struct wire_call *c, enum wire_error error, const char 
     link_reply(&(struct wire_reply){.call = c->call, .error = (uint8_t)error, .message = message});
 }
 
+/* The listener may have to answer 202 with the id before the end. Most operations end sooner than anybody asks. */
+static void on_slow(int fd, short what, void *arg)
+{
+    struct op *o = arg;
+
+    loop_free(&o->slow);
+    for (unsigned i = 0; i < o->n_waiters; i++)
+        reply(o, o->waiters[i], WIRE_E_ACCEPTED);
+}
+
+static void tell_if_slow(struct op *o, uint64_t call)
+{
+    if (o->phase_mono[OP_STOP] || clock_mono_us() - o->began_mono > SLOW_US || !o->began_mono)
+        reply(o, call, WIRE_E_ACCEPTED); /* it joins late, or waits behind another */
+    else if (!o->slow)
+        o->slow = loop_timer(SLOW_US, on_slow, o);
+}
+
 static void finish(struct op *o, enum op_result result, enum wire_error error, const char *message)
 {
     if (o->result != OP_RUNNING)
@@ -184,6 +206,7 @@ static void finish(struct op *o, enum op_result result, enum wire_error error, c
     o->result = result;
     o->error = error;
     o->ended_us = clock_wall_us();
+    loop_free(&o->slow);
     if (message)
         o->message = strdup(message);
     n_running--;
@@ -244,16 +267,6 @@ static void begin(struct wk *w, struct op *o)
     wk_event(w, events[o->verb]);
 }
 
-/* killed and survivors as they stand at this moment of a stop. */
-static void note_members(struct wk *w, struct op *o)
-{
-    char text[2048];
-
-    wk_stop_list(w, true, text, sizeof(text));
-    if (text[0] && !o->killed)
-        o->killed = strdup(text);
-}
-
 static void note_leftovers(struct wk *w, struct op *o)
 {
     char text[2048];
@@ -283,11 +296,13 @@ static bool is_up_anew(const struct wk *w, const struct op *o)
 
 void op_told(struct wk *w, bool failed)
 {
+    _cleanup_free_ char *killed = TAKE_PTR(w->killed);
     struct op *o = w->op;
 
     if (!o)
         return;
-    note_members(w, o);
+    if (killed && !o->killed)
+        o->killed = TAKE_PTR(killed);
     if (w->state != WK_UP)
         mark(o, OP_STOP);
     if (o->verb == WIRE_VERB_STOP && w->state == WK_DOWN) {
@@ -297,7 +312,7 @@ void op_told(struct wk *w, bool failed)
         if (w->exec_mono_us > o->began_mono)
             o->phase_mono[OP_SPAWN] = w->exec_mono_us;
         mark(o, OP_READY);
-        view_sample(w);
+        view_sample_new(w);
         o->reached = true;
     } else if (o->verb != WIRE_VERB_STOP && failed && w->generation != o->before.generation) {
         w->op = NULL;
@@ -356,13 +371,12 @@ static void admit(struct wk *w, const struct wire_call *c)
         refuse(c, WIRE_E_TOO_MANY, "too many operations are under way");
         return;
     }
-    reply(o, c->call, WIRE_E_ACCEPTED);
-    if (shared)
-        return;
-    if (w->op)
+    if (!shared && w->op)
         w->queued = o;
-    else
+    else if (!shared)
         begin(w, o);
+    if (o->result == OP_RUNNING)
+        tell_if_slow(o, c->call);
 }
 
 void op_request(struct wk *w, const struct wire_call *c)

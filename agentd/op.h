@@ -14,6 +14,7 @@
 #include "wire/wire.h"
 
 struct wk;
+struct loop_watch;
 
 enum op_result { OP_RUNNING, OP_DONE, OP_FAILED, OP_SUPERSEDED };
 enum op_phase { OP_STOP, OP_SPAWN, OP_READY, OP_PHASE_MAX };
@@ -36,10 +37,11 @@ struct op {
     bool durable, wants_disk; /* the goal is on disk; the reply waits for that */
     bool reached;             /* the worker is where it was wanted */
     unsigned n_waiters;
+    struct loop_watch *slow; /* while it is not slow enough to tell its callers its id */
     uint64_t *waiters; /* calls of the listener that wait for the end */
 };
 
-/* The caller's request on a worker; answers through link, at once (ACCEPTED with the id) and at the end. */
+/* The caller's request on a worker; answers through link at the end, and before (ACCEPTED, with the id) if it is slow. */
 void op_request(struct wk *w, const struct wire_call *call);
 
 /* agentd's own wish (boot, reload, stop of all): no operation, but a running one it contradicts is

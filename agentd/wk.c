@@ -53,6 +53,7 @@ void wk_free(struct wk *w)
     free(w->message);
     free(w->goal_by);
     free(w->ports);
+    free(w->killed);
     free(w);
 }
 
@@ -314,7 +315,8 @@ void wk_gone(struct wk *w)
     enum wk_event e = wk_fsm_after(w->def, &w->backoff, &d, &delay);
 
     w->exec_mono_us = 0;
-    wk_put_facts(w, FACTS_NONE);
+    if (e != WK_EV_AGAIN) /* else the next intent stands there at once */
+        wk_put_facts(w, FACTS_NONE);
     free(TAKE_PTR(w->ports));
     w->processes = 0;
     w->memory = 0;

@@ -62,6 +62,7 @@ struct wk_stop {
     struct helper *sweep, *tail;
     bool swept_clean;   /* without a cgroup: the last look found nothing */
     bool after_started; /* the tail of stderr is being read */
+    bool main_killed;
 };
 
 struct wk_exit {
@@ -97,6 +98,7 @@ struct wk {
     uint64_t exec_mono_us;
     int64_t error_size; /* length of stderr's file at this start, -1: none */
     char *message, *goal_by, *ports;
+    char *killed; /* comma list of pids: who got SIGKILL in this stop, until op_told takes it */
     uint32_t processes;
     uint64_t cpu_us, memory, sampled_us;
     uint8_t queue[8], n_queue; /* events that came up while one was handled */
@@ -133,7 +135,6 @@ void wk_stop_signal(struct wk *w);
 void wk_stop_kill(struct wk *w);
 void wk_stop_check(struct wk *w); /* is the tree gone? */
 void wk_stop_done(struct wk *w);
-void wk_stop_list(const struct wk *w, bool killed, char *text, size_t size); /* pids, comma list */
 void wk_main_exited(struct wk *w, enum wk_end end, int status);
 /* wk_adopt.c: facts of an earlier agentd: true if its main process runs on, verified, and is ours now. */
 bool wk_adopt(struct wk *w, const struct facts *f);

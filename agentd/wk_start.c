@@ -167,10 +167,10 @@ static void make_spec(struct wk *w, struct wk_start *s)
         s->spec.err.kind = SPAWN_OUT_SAME;
 }
 
-/* The leaf is kept from the last incarnation, unless it is not known to be clean: after a write to cgroup.kill, kernels from
- * 6.14 on kill every process that is cloned into that cgroup from outside (they compare its kill count with that of the
- * parent's cgroup); so such a leaf, and one found at our start, is made anew. One that still holds leftovers
- * (KillMode=process) is retired, and the next number taken. */
+/* The leaf is kept from the last incarnation, unless it is not known to be clean: after a write to
+ * cgroup.kill, kernels from 6.14 on kill every process that is cloned into that cgroup from outside (they
+ * compare its kill count with that of the parent's cgroup); so such a leaf, and one found at our start, is
+ * made anew. One that still holds leftovers (KillMode=process) is retired, and the next number taken. */
 static int prepare_leaf(struct wk *w)
 {
     char name[LIMIT_ALIAS + 8];
@@ -326,8 +326,10 @@ static void record(struct wk *w, struct wk_start *s)
         log_error("wk", "%s: no memory to wait for its end", w->def->alias);
     if (w->main.fd >= 0)
         w->main_watch = loop_io(w->main.fd, LOOP_READ, on_main_readable, w);
-    s->status = loop_io(s->job.status_fd, LOOP_READ, on_status, w);
     spawn_release(&s->job);
+    on_status(-1, 0, w); /* often it runs already: the child had the processor first */
+    if (w->start && w->start->spawning)
+        s->status = loop_io(s->job.status_fd, LOOP_READ, on_status, w);
 }
 
 void wk_start_spawn(struct wk *w)

@@ -22,6 +22,7 @@
 #include "proc/snap.h"
 
 #define SWEEP_TIMEOUT_US 10000000
+#define KILLED_TEXT_MAX 1500
 #define WITHOUT_PIDFD_US 20000 /* kernels before 5.3: looks at members that are not our children */
 
 static void free_member(struct wk_member *m)
@@ -57,17 +58,25 @@ static struct wk_stop *get_stop(struct wk *w)
     return w->stop;
 }
 
-void wk_stop_list(const struct wk *w, bool killed, char *text, size_t size)
+/* For the operation that wants to know; as much of it as an answer holds. */
+static void note_killed(struct wk *w, pid_t pid)
 {
-    struct wk_member *m;
-    size_t at = 0;
+    char *text;
 
-    text[0] = 0;
-    if (!w->stop)
+    if (w->killed && strlen(w->killed) > KILLED_TEXT_MAX)
         return;
-    LIST_FOREACH (m, &w->stop->members, link)
-        if (m->killed == killed && at + 12 < size)
-            at += (size_t)snprintf(text + at, size - at, "%s%d", at ? "," : "", (int)m->ref.pid);
+    if (asprintf(&text, "%s%s%d", w->killed ? w->killed : "", w->killed ? "," : "", (int)pid) < 0)
+        return;
+    free(w->killed);
+    w->killed = text;
+}
+
+static void signal_member(struct wk_member *m, int sig)
+{
+    if (sig == SIGKILL && !m->killed)
+        note_killed(m->w, m->ref.pid);
+    m->killed = m->killed || sig == SIGKILL;
+    pidref_signal(&m->ref, sig);
 }
 
 static void on_member(int fd, short what, void *arg)
@@ -135,10 +144,8 @@ static void watch_tree(struct wk *w, int sig)
         struct wk_member *m;
         if (tree.pids[i] == w->main.pid || is_watched(w->stop, tree.pids[i]))
             continue;
-        if ((m = watch_member(w, tree.pids[i])) && sig) {
-            m->killed = sig == SIGKILL;
-            pidref_signal(&m->ref, sig);
-        }
+        if ((m = watch_member(w, tree.pids[i])) && sig)
+            signal_member(m, sig);
     }
     caps_enter(scope);
     snap_tree_done(&tree);
@@ -150,10 +157,8 @@ static void signal_members(struct wk *w, int sig)
     enum caps_scope scope = caps_enter(CAPS_SIGNAL);
 
     if (w->stop)
-        LIST_FOREACH (m, &w->stop->members, link) {
-            m->killed = m->killed || sig == SIGKILL;
-            pidref_signal(&m->ref, sig);
-        }
+        LIST_FOREACH (m, &w->stop->members, link)
+            signal_member(m, sig);
     caps_enter(scope);
 }
 
@@ -161,6 +166,10 @@ static void signal_main(struct wk *w, int sig)
 {
     enum caps_scope scope = caps_enter(CAPS_SIGNAL);
 
+    if (sig == SIGKILL && w->main.pid && w->stop && !w->stop->main_killed) {
+        w->stop->main_killed = true;
+        note_killed(w, w->main.pid);
+    }
     pidref_signal(&w->main, sig);
     caps_enter(scope);
 }
@@ -168,22 +177,25 @@ static void signal_main(struct wk *w, int sig)
 /* As systemd does: SIGCONT after the signal, so that a stopped process can follow it. */
 static void ask(struct wk *w, int sig, void (*whom)(struct wk *w, int sig))
 {
+    enum caps_scope scope = caps_enter(CAPS_SIGNAL);
+
     whom(w, sig);
     if (sig != SIGKILL && sig != SIGCONT)
         whom(w, SIGCONT);
+    caps_enter(scope);
 }
 
 void wk_stop_signal(struct wk *w)
 {
     bool main_gone = w->main.pid == 0;
 
+    if (!main_gone) /* first of all: it takes longest, and the rest is looked at meanwhile */
+        ask(w, w->def->kill_signal, signal_main);
     if (w->def->kill_mode == CFG_KILL_CGROUP) {
         watch_tree(w, 0);
         if (w->stop && !LIST_EMPTY(&w->stop->members))
             ask(w, w->def->kill_signal, signal_members);
     }
-    if (!main_gone)
-        ask(w, w->def->kill_signal, signal_main);
     if (main_gone)
         wk_stop_check(w);
 }

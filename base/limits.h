@@ -19,8 +19,9 @@
 #define LIMIT_WIRE_PACKET 32768 /* bytes of one SOCK_SEQPACKET packet */
 #define LIMIT_WIRE_STRING 8192  /* bytes of one string in a frame */
 #define LIMIT_WIRE_CALLS 512    /* calls that agentd holds open for the listener */
-#define LIMIT_WIRE_REPLIES 1024 /* frames queued for a listener that does not read; beyond, it is replaced \
-                                 */
+#define LIMIT_WIRE_REPLIES                                                          \
+    1024 /* frames queued for a listener that does not read; beyond, it is replaced \
+          */
 
 /* HTTP */
 #define LIMIT_HTTP_CONNECTIONS 512         /* [Rpc] MaxConnections= */
@@ -36,16 +37,16 @@
 #define LIMIT_HTTP_REPLY (16 << 20)        /* bytes of one reply's body */
 #define LIMIT_HTTP_STREAMS 16              /* log streams at once */
 #define LIMIT_HTTP_STREAM_OUTPUT (1 << 20) /* bytes unsent to a slow reader before its stream pauses */
-#define LIMIT_HTTP_TAKE_SEC 120            /* a reader that takes nothing of its reply for so long is dropped */
-#define LIMIT_HTTP_LINGER_SEC 2            /* after a refusal: for the reader to take it before the close */
-#define LIMIT_HTTP_BIG_REPLY (64 << 10)    /* a body above it is handed over, not copied */
-#define LIMIT_HTTP_REASON 256              /* bytes of Agentd-Reason */
-#define LIMIT_HTTP_PASSWORD 256            /* bytes of user and password */
-#define LIMIT_HTTP_SAMPLE_MS 2000          /* a reader waits at most so long for a fresh sample */
-#define LIMIT_HTTP_PAGE 1000               /* rows of one page */
-#define LIMIT_HTTP_LOG_TAIL 65536          /* bytes of a log without from= */
-#define LIMIT_AUTH_CHECK_SEC 10            /* CPU seconds of one password hash */
-#define LIMIT_JSON_WORD 64                 /* bytes of one word of a list in a record */
+#define LIMIT_HTTP_TAKE_SEC 120         /* a reader that takes nothing of its reply for so long is dropped */
+#define LIMIT_HTTP_LINGER_SEC 2         /* after a refusal: for the reader to take it before the close */
+#define LIMIT_HTTP_BIG_REPLY (64 << 10) /* a body above it is handed over, not copied */
+#define LIMIT_HTTP_REASON 256           /* bytes of Agentd-Reason */
+#define LIMIT_HTTP_PASSWORD 256         /* bytes of user and password */
+#define LIMIT_HTTP_SAMPLE_MS 2000       /* a reader waits at most so long for a fresh sample */
+#define LIMIT_HTTP_PAGE 1000            /* rows of one page */
+#define LIMIT_HTTP_LOG_TAIL 65536       /* bytes of a log without from= */
+#define LIMIT_AUTH_CHECK_SEC 10         /* CPU seconds of one password hash */
+#define LIMIT_JSON_WORD 64              /* bytes of one word of a list in a record */
 #define LIMIT_JSON_DEPTH 32
 #define LIMIT_JSON_TOKENS 4096
 #define LIMIT_AUTH_CHECKS 4    /* password hashes computed at once */

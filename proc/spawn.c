@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -162,7 +163,7 @@ int spawn_start(const struct spawn_spec *spec, struct spawn_job *ret, struct spa
     *failure = (struct spawn_failure){SPAWN_CLONE, ENOMEM};
     if (!run)
         return -ENOMEM;
-    if (pipe2(status, O_CLOEXEC) < 0)
+    if (pipe2(status, O_CLOEXEC | O_NONBLOCK) < 0) /* the child's few words always fit */
         goto out_errno;
     status_r = status[0];
     status_w = status[1];
@@ -172,12 +173,13 @@ int spawn_start(const struct spawn_spec *spec, struct spawn_job *ret, struct spa
         gate_r = gate[0];
         gate_w = gate[1];
     }
-    fd_nonblock(status_r, 1);
     *run = (struct spawn_run){spec,   NULL,  STACK_SIZE, null_fd, status_w,
                               gate_r, false, false,      false,   first_nofile};
     pid = start_child(run, &pidfd);
     if (pid < 0)
         goto out;
+    if (spec->cgroup_fd >= 0)
+        sched_yield(); /* the child wants this processor, and is found in its leaf if we die now */
     name_child(&ret->ref, pid, pidfd);
     ret->status_fd = TAKE_FD(status_r);
     ret->gate_fd = TAKE_FD(gate_w);

@@ -149,8 +149,9 @@ static enum auth_verdict check_unix(struct request *r)
     if (uid == (uid_t)-1)
         return AUTH_FORBIDDEN;
     if (*cached < 0 || (*cached & ~3) != epoch)
-        *cached = epoch | (uid == 0 || uid == link_hello()->own_uid ? (int)METHOD_MANAGER
-                                                                    : (int)role_of_groups(listen_fd(r->conn)));
+        *cached =
+            epoch | (uid == 0 || uid == link_hello()->own_uid ? (int)METHOD_MANAGER
+                                                              : (int)role_of_groups(listen_fd(r->conn)));
     r->role = (enum method_role)(*cached & 3);
     snprintf(r->actor, sizeof(r->actor), "uid:%u", uid);
     return r->role == METHOD_NONE ? AUTH_FORBIDDEN : AUTH_GRANTED;
@@ -208,7 +209,8 @@ static _Noreturn void child(const struct check *c, int to)
     bool differ = true;
     char answer;
 
-    /* no socket of ours may stay open for as long as a hash takes; and nobody is left to read it without us */
+    /* no socket of ours may stay open for as long as a hash takes; and nobody is left to read it without us
+     */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     dup2(to, STDIN_FILENO);
     syscall(SYS_close_range, 3u, ~0u, 0u);

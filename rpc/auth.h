@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/auth: who asks, and what role that is: on the unix socket by the peer's uid and all its groups, on TCP by
- * credentials. Password hashes are computed in children, a bounded number at once; the loop never waits.
+/* rpc/auth: who asks, and what role that is: on the unix socket by the peer's uid and all its groups, on TCP
+ * by credentials. Password hashes are computed in children, a bounded number at once; the loop never waits.
  * Knows nothing of paths. Passwords are wiped as soon as they are judged. */
 #ifndef RPC_AUTH_H
 #define RPC_AUTH_H

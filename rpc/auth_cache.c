@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Passwords that were found right, so that a client pays for its hash once. What is kept is a digest with a
  * salt that nobody else knows; it is of the credential's line too, so that a changed one is asked again. */
-#define OPENSSL_SUPPRESS_DEPRECATED /* SHA256_Init and friends: EVP would load providers, 300 KB for one digest */
+#define OPENSSL_SUPPRESS_DEPRECATED /* SHA256_Init and friends: EVP would load providers, 300 KB for one \
+                                       digest */
 #include "rpc/auth.h"
 
 #include <string.h>

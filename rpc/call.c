@@ -15,7 +15,8 @@
 
 #define SLOTS LIMIT_WIRE_CALLS
 
-/* A late call keeps its place, without a callback, until agentd has ended it: agentd holds it open as long. */
+/* A late call keeps its place, without a callback, until agentd has ended it: agentd holds it open as long.
+ */
 struct call {
     uint64_t number; /* its low part is the slot, so that a stale answer never finds another call */
     uint64_t deadline_us;

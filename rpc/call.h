@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/call: what agentd was asked and has not answered yet. Each call ends in one callback: its reply, a stream,
- * the deadline, or agentd's end. Knows numbers and deadlines, never HTTP. */
+/* rpc/call: what agentd was asked and has not answered yet. Each call ends in one callback: its reply, a
+ * stream, the deadline, or agentd's end. Knows numbers and deadlines, never HTTP. */
 #ifndef RPC_CALL_H
 #define RPC_CALL_H
 
@@ -21,7 +21,8 @@ typedef void (*call_fn)(void *arg, enum call_end end, const struct wire_reply *r
 
 int call_init(struct event_base *base);
 
-/* Sends v (its number is filled in). 0; -EBUSY too many are open; or -errno: nothing was sent, fn is not called. */
+/* Sends v (its number is filled in). 0; -EBUSY too many are open; or -errno: nothing was sent, fn is not
+ * called. */
 int call_send(struct wire_call *v, uint32_t deadline_ms, call_fn fn, void *arg);
 
 void call_replied(const struct wire_reply *reply, const struct wire_frame *frame);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/change: start, stop and restart: asks agentd, waits, and answers with the record or the operation, on both
- * kinds of paths. */
+/* rpc/change: start, stop and restart: asks agentd, waits, and answers with the record or the operation, on
+ * both kinds of paths. */
 #ifndef RPC_CHANGE_H
 #define RPC_CHANGE_H
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/gate: judges the bytes of one connection before evhttp sees them, because evhttp takes much that RFC 9112
- * does not: bare line feeds, folded headers, two lengths, unknown transfer codings. Pure: knows bytes and limits,
- * no socket, no clock, no memory of its own. It also tells where requests end, so that pipelined ones are
- * judged too and the listener knows what is whole. */
+/* rpc/gate: judges the bytes of one connection before evhttp sees them, because evhttp takes much that RFC
+ * 9112 does not: bare line feeds, folded headers, two lengths, unknown transfer codings. Pure: knows bytes
+ * and limits, no socket, no clock, no memory of its own. It also tells where requests end, so that pipelined
+ * ones are judged too and the listener knows what is whole. */
 #ifndef RPC_GATE_H
 #define RPC_GATE_H
 

@@ -77,7 +77,7 @@ static int hex4(const char *s, const char *end)
         return -1;
     for (int i = 0; i < 4; i++) {
         char c = s[i];
-        int d = c >= '0' && c <= '9'               ? c - '0'
+        int d = c >= '0' && c <= '9'                 ? c - '0'
                 : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10
                                                      : -1;
         if (d < 0)

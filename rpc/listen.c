@@ -72,7 +72,7 @@ static struct event *sweep, *kick;
 static uint64_t sweep_at; /* 0: not armed */
 static listen_request_fn on_request;
 static struct gate_limits limits;
-static bool accepting, full;
+static bool accepting, full, starved;
 
 /* ---- time ---- */
 
@@ -418,8 +418,8 @@ static bool remember_fd(struct listen_conn *c)
     return true;
 }
 
-/* evhttp has accepted and set the descriptor by now. Who is over a cap gets one attempt at an answer and goes:
- * lingering would keep the place that it may not have. */
+/* evhttp has accepted and set the descriptor by now. Who is over a cap gets one attempt at an answer and
+ * goes: lingering would keep the place that it may not have. */
 static void settle(struct listen_conn *c)
 {
     bufferevent_data_cb readcb;
@@ -505,6 +505,7 @@ static struct bufferevent *make_bev(struct event_base *base, void *arg)
     bufferevent_setwatermark(bev, EV_READ, 0, limits.head + limits.body + STREAM_INPUT);
     TAILQ_INSERT_TAIL(&conns, c, of_all);
     conn_count++;
+    starved = false;
     if (conn_count >= link_hello()->max_connections) {
         full = true;
         set_accepting();
@@ -519,7 +520,9 @@ static void on_accept_error(struct evconnlistener *lev, void *arg)
     struct timeval tv = {0, PAUSE_US};
     struct listener *l;
 
-    log_warn("listen", "accept: %s", strerror(errno));
+    if (!starved)
+        log_warn("listen", "accept: %s; waiting for descriptors to come back", strerror(errno));
+    starved = true;
     LIST_FOREACH (l, &listeners, of_all)
         if (l->accepts == lev)
             event_add(l->resume, &tv);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/listen: the connections: accepts on the sockets that agentd handed over, puts the gate before evhttp, keeps
- * caps and deadlines, and refuses in JSON what evhttp would answer in HTML or not at all. Knows bytes and
- * time, never what a request means: whole requests go to the function given to listen_init. */
+/* rpc/listen: the connections: accepts on the sockets that agentd handed over, puts the gate before evhttp,
+ * keeps caps and deadlines, and refuses in JSON what evhttp would answer in HTML or not at all. Knows bytes
+ * and time, never what a request means: whole requests go to the function given to listen_init. */
 #ifndef RPC_LISTEN_H
 #define RPC_LISTEN_H
 
@@ -34,7 +34,7 @@ int *listen_role_cache(struct listen_conn *c);          /* auth's: -1 at first *
 
 /* The request that waits or streams on it: told when the connection goes away. */
 void listen_attach(struct listen_conn *c, struct request *r);
-void listen_streams(struct listen_conn *c);  /* its reply is a stream: no deadline, little input taken */
+void listen_streams(struct listen_conn *c); /* its reply is a stream: no deadline, little input taken */
 size_t listen_unsent(const struct listen_conn *c);
 /* Writes what evhttp has put out at once, instead of one turn of the loop later. */
 void listen_flush(struct listen_conn *c);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* agentd-rpc: started by agentd, with the wire as descriptor 3, under a user of its own. It serves HTTP on the
- * sockets it is handed and ends with agentd. */
+/* agentd-rpc: started by agentd, with the wire as descriptor 3, under a user of its own. It serves HTTP on
+ * the sockets it is handed and ends with agentd. */
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -96,8 +96,8 @@ static int start(void)
         return -ENOMEM;
     reply_init();
     stream_init(base);
-    if ((r = listen_init(base, request_serve)) < 0 || (r = call_init(base)) < 0 || (r = auth_init(base)) < 0 ||
-        (r = link_init(base, WIRE_FD, on_wire_end)) < 0)
+    if ((r = listen_init(base, request_serve)) < 0 || (r = call_init(base)) < 0 ||
+        (r = auth_init(base)) < 0 || (r = link_init(base, WIRE_FD, on_wire_end)) < 0)
         return r;
     return sandbox_close();
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/reply: the envelope around every answer, and its way out. Knows status, headers and envelope, never what is
- * inside. Every function that sends frees the request. */
+/* rpc/reply: the envelope around every answer, and its way out. Knows status, headers and envelope, never
+ * what is inside. Every function that sends frees the request. */
 #ifndef RPC_REPLY_H
 #define RPC_REPLY_H
 

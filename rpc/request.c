@@ -30,11 +30,6 @@ void request_refuse_all(void)
     refusing = true;
 }
 
-bool request_refusing(void)
-{
-    return refusing;
-}
-
 const char *request_header(const struct request *r, const char *name)
 {
     return evhttp_find_header(evhttp_request_get_input_headers(r->http), name);
@@ -132,7 +127,8 @@ static bool is_acceptable(const struct request *r)
            (r->method->flags & METHOD_STREAM && accepts(header, "application/octet-stream"));
 }
 
-/* A browser sends along what it holds for us, whoever's page it shows: only our own pages may change things. */
+/* A browser sends along what it holds for us, whoever's page it shows: only our own pages may change things.
+ */
 static bool is_foreign(const struct request *r)
 {
     const char *origin = request_header(r, "Origin"), *site = request_header(r, "Sec-Fetch-Site");
@@ -203,7 +199,7 @@ static void dispatch(struct request *r)
 
 static void on_auth(struct request *r, enum auth_verdict v)
 {
-    if (v == AUTH_GRANTED && !refusing) {
+    if (v == AUTH_GRANTED && r->conn && !refusing) {
         dispatch(r);
         return;
     }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/request: one HTTP request from its dispatch to its reply. Owned by whoever has to answer it next; ends in
- * exactly one of the functions of rpc/reply.h, also when the client has gone meanwhile. */
+/* rpc/request: one HTTP request from its dispatch to its reply. Owned by whoever has to answer it next; ends
+ * in exactly one of the functions of rpc/reply.h, also when the client has gone meanwhile. */
 #ifndef RPC_REQUEST_H
 #define RPC_REQUEST_H
 
@@ -18,8 +18,8 @@ struct listen_conn;
 
 struct request {
     struct evhttp_request *http;
-    struct listen_conn *conn; /* NULL: the client has gone */
-    struct request *next;     /* in the list of what it waits for */
+    struct listen_conn *conn;         /* NULL: the client has gone */
+    struct request *next;             /* in the list of what it waits for */
     const struct method_info *method; /* NULL before routing */
     uint64_t start_us;
     enum route_verb verb;
@@ -41,6 +41,5 @@ const char *request_header(const struct request *r, const char *name); /* NULL i
 /* Runs the handler again, when what the request waited for is there. */
 void request_resume(struct request *r);
 void request_refuse_all(void); /* from now on 503: agentd has gone */
-bool request_refusing(void);
 
 #endif

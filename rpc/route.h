@@ -32,7 +32,8 @@ int route_match(const char *target, enum route_verb verb, struct route *ret);
 /* "GET, HEAD, OPTIONS" */
 const char *route_allow(unsigned allowed, char *buf, size_t size);
 
-/* The value of a query parameter, decoded into buf. 1 found, 0 not there, -EINVAL there twice, or too long. */
+/* The value of a query parameter, decoded into buf. 1 found, 0 not there, -EINVAL there twice, or too long.
+ */
 int route_query(const char *query, const char *name, char *buf, size_t size);
 
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/sample: ports, processor time and memory are measured on demand: a reader of a record that is older than
- * SampleMaxAgeMs= waits for a new one, and whoever comes meanwhile waits for the same. A worker without a process needs
- * none. If none comes the reader gets what there is. */
+/* rpc/sample: ports, processor time and memory are measured on demand: a reader of a record that is older
+ * than SampleMaxAgeMs= waits for a new one, and whoever comes meanwhile waits for the same. A worker without
+ * a process needs none. If none comes the reader gets what there is. */
 #ifndef RPC_SAMPLE_H
 #define RPC_SAMPLE_H
 

@@ -17,8 +17,6 @@
 #include "rpc/reply.h"
 #include "wire/logstream.h"
 
-#define PIECE 65536
-
 struct stream {
     struct request *request;
     struct event *readable;
@@ -32,6 +30,7 @@ struct stream {
 
 static struct event_base *loop;
 static unsigned open_streams;
+static char piece[32768];
 
 void stream_init(struct event_base *base)
 {
@@ -141,15 +140,7 @@ static void on_head(struct stream *s)
 static void on_piece(struct stream *s)
 {
     struct request *r = s->request;
-    struct evbuffer_iovec v;
-    ssize_t n;
-
-    /* evbuffer_read takes 4 KB at most, and asks first how much there is */
-    if (evbuffer_reserve_space(s->piece, PIECE, &v, 1) < 1) {
-        end_stream(s);
-        return;
-    }
-    n = read(s->fd, v.iov_base, v.iov_len < PIECE ? v.iov_len : PIECE);
+    ssize_t n = read(s->fd, piece, sizeof(piece));
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
@@ -157,8 +148,8 @@ static void on_piece(struct stream *s)
         end_stream(s);
         return;
     }
-    v.iov_len = (size_t)n;
-    evbuffer_commit_space(s->piece, &v, 1);
+    /* copied, so that many short lines take no more memory than bytes */
+    evbuffer_add(s->piece, piece, (size_t)n);
     evhttp_send_reply_chunk_with_cb(r->http, s->piece, on_written, s);
     if (listen_unsent(r->conn) >= LIMIT_HTTP_STREAM_OUTPUT) {
         s->paused = true;
@@ -191,7 +182,7 @@ void stream_start(struct request *r, int fd)
     s->piece = evbuffer_new();
     s->readable = event_new(loop, fd, EV_READ | EV_PERSIST, on_readable, s);
     r->stream = s;
-    if (!r->conn || open_streams > LIMIT_HTTP_STREAMS || !s->piece || !s->readable || fd_nonblock(fd, 1) < 0 ||
-        event_add(s->readable, NULL) < 0)
+    if (!r->conn || open_streams > LIMIT_HTTP_STREAMS || !s->piece || !s->readable ||
+        fd_nonblock(fd, 1) < 0 || event_add(s->readable, NULL) < 0)
         fail_stream(s, r->conn ? "too many log streams are open" : NULL);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/table: the replica of agentd's records, by id and by alias. A record stays the bytes of its frame and is
- * decoded when it is looked at, so that ten thousand of them stay small. Knows no HTTP. */
+/* rpc/table: the replica of agentd's records, by id and by alias. A record stays the bytes of its frame and
+ * is decoded when it is looked at, so that ten thousand of them stay small. Knows no HTTP. */
 #ifndef RPC_TABLE_H
 #define RPC_TABLE_H
 

@@ -175,7 +175,8 @@ static void put_phases(struct buf *b, const char *list)
     json_close(b, ']');
 }
 
-static void put_incarnation(struct buf *b, const char *name, uint32_t pid, uint64_t start, uint32_t generation)
+static void put_incarnation(struct buf *b, const char *name, uint32_t pid, uint64_t start,
+                            uint32_t generation)
 {
     json_key(b, name);
     json_open(b, '{');

@@ -7,9 +7,10 @@
 #include "rpc/table.h"
 #include "wire/wire.h"
 
-void view_process(struct buf *b, const struct wire_record *r); /* OCP's HostAgentProcess, its fields and no other */
-void view_agent(struct buf *b);                                /* OCP's HostAgent, all processes in it */
-void view_worker(struct buf *b, const struct wire_record *r);  /* agentd's own: everything */
+void view_process(struct buf *b,
+                  const struct wire_record *r); /* OCP's HostAgentProcess, its fields and no other */
+void view_agent(struct buf *b);                 /* OCP's HostAgent, all processes in it */
+void view_worker(struct buf *b, const struct wire_record *r); /* agentd's own: everything */
 /* The operation; "worker" is the record (NULL: null), the alias stands apart. */
 void view_operation(struct buf *b, const struct wire_reply *op, const struct wire_record *worker);
 void view_log_list(struct buf *b, const char *items);

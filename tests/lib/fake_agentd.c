@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A test double of agentd: opens listeners in a folder, starts agentd-rpc on one end of the wire and answers its
- * calls by the worker's alias. Driven by lines on standard input, tells what happens in lines on standard
+/* A test double of agentd: opens listeners in a folder, starts agentd-rpc on one end of the wire and answers
+ * its calls by the worker's alias. Driven by lines on standard input, tells what happens in lines on standard
  * output, so that a test waits for events only.
  *   usage: fake_agentd AGENTD-RPC DIR [key=value...]     keys: see set_option
  *   in:  finish | append TEXT | endlog | forget ID | hello | quiet 0|1 | close | quit
@@ -322,7 +322,7 @@ static void answer(const struct wire_call *c)
         sample(c);
         return;
     case WIRE_VERB_LOG_LIST:
-        r.items = "app.log\t18\t1700000006000000\nbig.log\t1048576\t1700000007000000\n";
+        r.items = "app.log\t18\t1700000007000000\nbig.log\t1048576\t1700000006000000\n";
         break;
     case WIRE_VERB_LOG_OPEN:
         open_log(c);

@@ -161,7 +161,8 @@ static void check_good(const struct good *g, size_t piece)
     gate_init(&gate, &limits);
     for (size_t at = 0; at < g->len; at += piece)
         assert_int_equal(
-            gate_feed(&gate, (const uint8_t *)g->raw + at, g->len - at < piece ? g->len - at : piece), GATE_FINE);
+            gate_feed(&gate, (const uint8_t *)g->raw + at, g->len - at < piece ? g->len - at : piece),
+            GATE_FINE);
     assert_int_equal(gate.requests, g->requests);
     assert_int_equal(gate.inside, g->inside);
     assert_int_equal(gate.fed, g->len);
@@ -250,8 +251,9 @@ static void test_mutations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_good),           cmocka_unit_test(test_bad),    cmocka_unit_test(test_head_too_large),
-        cmocka_unit_test(test_expect),         cmocka_unit_test(test_mutations),
+        cmocka_unit_test(test_good),           cmocka_unit_test(test_bad),
+        cmocka_unit_test(test_head_too_large), cmocka_unit_test(test_expect),
+        cmocka_unit_test(test_mutations),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -16,7 +16,10 @@
 #include "rpc/json_dec.h"
 #include "rpc/json_enc.h"
 
-#define T(s) {s, sizeof(s) - 1}
+#define T(s)             \
+    {                    \
+        s, sizeof(s) - 1 \
+    }
 
 struct text {
     const char *s;
@@ -24,22 +27,103 @@ struct text {
 };
 
 static const struct text bads[] = {
-    T(""), T(" "), T("{\"a\"}"), T("{\"a\":}"), T("{\"a\":1,}"), T("[1,]"), T("[,1]"), T("[1 2]"), T("[1,,2]"),
-    T("{\"a\":1 \"b\":2}"), T("{\"a\":1}{\"b\":2}"), T("{\"a\":\"b\":\"c\"}"), T("[\"a\":1]"), T("{\"a\",\"b\"}"),
-    T("{\"k\":tru}"), T("{\"k\":1a}"), T("{\"k\":-}"), T(":"), T(","), T("{"), T("["), T("}"), T("]"), T("[}"),
-    T("{]"), T("[1"), T("{\"a\":1"), T("{\"a\""), T("{a:1}"), T("{'a':1}"), T("{1:2}"), T("[01]"), T("[-01]"),
-    T("[1.]"), T("[.1]"), T("[1e]"), T("[1e+]"), T("[+1]"), T("[0x1]"), T("[NaN]"), T("[Infinity]"), T("[True]"),
-    T("[nul]"), T("[nulll]"), T("[\"a]"), T("[\"a\nb\"]"), T("[\"a\tb\"]"), T("[\"a\0b\"]"), T("[\"\\x\"]"),
-    T("[\"\\u12\"]"), T("[\"\\u12g4\"]"), T("[\"\\ud800\"]"), T("[\"\\udc00\"]"), T("[\"\\ud800\\u0041\"]"),
-    T("[\"\\u0000\"]"), T("[\"\\"), T("[\"\xff\"]"), T("[\"\xc0\x80\"]"), T("[\"\xed\xa0\x80\"]"),
-    T("[\"\xf4\x90\x80\x80\"]"), T("[\"\xe2\x82\"]"), T("\xef\xbb\xbf{}"), T("{}x"), T("[]//"), T("1 2"),
-    T("\"a\" \"b\""), T("truefalse"), T("[1]\0"), T("{\"a\":1,\"a\":2}"), T("[\f1]"), T("[1;2]"), T("{\"a\":1,,}"),
+    T(""),
+    T(" "),
+    T("{\"a\"}"),
+    T("{\"a\":}"),
+    T("{\"a\":1,}"),
+    T("[1,]"),
+    T("[,1]"),
+    T("[1 2]"),
+    T("[1,,2]"),
+    T("{\"a\":1 \"b\":2}"),
+    T("{\"a\":1}{\"b\":2}"),
+    T("{\"a\":\"b\":\"c\"}"),
+    T("[\"a\":1]"),
+    T("{\"a\",\"b\"}"),
+    T("{\"k\":tru}"),
+    T("{\"k\":1a}"),
+    T("{\"k\":-}"),
+    T(":"),
+    T(","),
+    T("{"),
+    T("["),
+    T("}"),
+    T("]"),
+    T("[}"),
+    T("{]"),
+    T("[1"),
+    T("{\"a\":1"),
+    T("{\"a\""),
+    T("{a:1}"),
+    T("{'a':1}"),
+    T("{1:2}"),
+    T("[01]"),
+    T("[-01]"),
+    T("[1.]"),
+    T("[.1]"),
+    T("[1e]"),
+    T("[1e+]"),
+    T("[+1]"),
+    T("[0x1]"),
+    T("[NaN]"),
+    T("[Infinity]"),
+    T("[True]"),
+    T("[nul]"),
+    T("[nulll]"),
+    T("[\"a]"),
+    T("[\"a\nb\"]"),
+    T("[\"a\tb\"]"),
+    T("[\"a\0b\"]"),
+    T("[\"\\x\"]"),
+    T("[\"\\u12\"]"),
+    T("[\"\\u12g4\"]"),
+    T("[\"\\ud800\"]"),
+    T("[\"\\udc00\"]"),
+    T("[\"\\ud800\\u0041\"]"),
+    T("[\"\\u0000\"]"),
+    T("[\"\\"),
+    T("[\"\xff\"]"),
+    T("[\"\xc0\x80\"]"),
+    T("[\"\xed\xa0\x80\"]"),
+    T("[\"\xf4\x90\x80\x80\"]"),
+    T("[\"\xe2\x82\"]"),
+    T("\xef\xbb\xbf{}"),
+    T("{}x"),
+    T("[]//"),
+    T("1 2"),
+    T("\"a\" \"b\""),
+    T("truefalse"),
+    T("[1]\0"),
+    T("{\"a\":1,\"a\":2}"),
+    T("[\f1]"),
+    T("[1;2]"),
+    T("{\"a\":1,,}"),
 };
 
 static const char *const goods[] = {
-    "{}", "[]", "1", "-0", "0.5", "1e9", "1E-9", "-1.5e+3", "true", "false", "null", "\"\"", " [ ] ", "\t{\r\n} ",
-    "[1,2,[3,{\"a\":[]}]]", "{\"a\":{\"b\":[true,false,null]},\"c\":\"d\"}", "[\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"]",
-    "[\"\\ud83d\\ude00\"]", "[\"\xe2\x82\xac\"]", "[\"a\x7f\"]", "{\"\":1}", "[[],[],{}]",
+    "{}",
+    "[]",
+    "1",
+    "-0",
+    "0.5",
+    "1e9",
+    "1E-9",
+    "-1.5e+3",
+    "true",
+    "false",
+    "null",
+    "\"\"",
+    " [ ] ",
+    "\t{\r\n} ",
+    "[1,2,[3,{\"a\":[]}]]",
+    "{\"a\":{\"b\":[true,false,null]},\"c\":\"d\"}",
+    "[\"\\\"\\\\\\/\\b\\f\\n\\r\\t\"]",
+    "[\"\\ud83d\\ude00\"]",
+    "[\"\xe2\x82\xac\"]",
+    "[\"a\x7f\"]",
+    "{\"\":1}",
+    "[[],[],{}]",
 };
 
 static int parse(const char *s, size_t n, int max)
@@ -90,8 +174,9 @@ static void test_limits(void **state)
 
 static void test_tree(void **state)
 {
-    static const char s[] = "{\"a\":[10,{\"x\":[1]},-3],\"b\":{\"c\":\"\\u00e4\\n\\ud83d\\ude00\"},\"n\":null,"
-                            "\"big\":9223372036854775808,\"f\":1.5,\"t\":true}";
+    static const char s[] =
+        "{\"a\":[10,{\"x\":[1]},-3],\"b\":{\"c\":\"\\u00e4\\n\\ud83d\\ude00\"},\"n\":null,"
+        "\"big\":9223372036854775808,\"f\":1.5,\"t\":true}";
     struct json j;
     int64_t v;
     char buf[8];
@@ -158,8 +243,9 @@ static void test_written(void **state)
     json_time(&b, "t", 0, true);
     json_bool(&b, "f", false);
     json_close(&b, '}');
-    assert_string_equal(b.p, "{\"a\":\"\\u0001\\\"\\\\\\n\xef\xbf\xbd\xe2\x82\xac\\u007f\",\"n\":[1,22,3],\"e\":[],"
-                             "\"w\":[\"a\",\"b\"],\"z\":null,\"t\":null,\"f\":false}");
+    assert_string_equal(
+        b.p, "{\"a\":\"\\u0001\\\"\\\\\\n\xef\xbf\xbd\xe2\x82\xac\\u007f\",\"n\":[1,22,3],\"e\":[],"
+             "\"w\":[\"a\",\"b\"],\"z\":null,\"t\":null,\"f\":false}");
     buf_free(&b);
 }
 
@@ -185,8 +271,8 @@ static void test_mutations(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bad),  cmocka_unit_test(test_good),       cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_tree), cmocka_unit_test(test_round_trip), cmocka_unit_test(test_written),
+        cmocka_unit_test(test_bad),       cmocka_unit_test(test_good),       cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_tree),      cmocka_unit_test(test_round_trip), cmocka_unit_test(test_written),
         cmocka_unit_test(test_mutations),
     };
 

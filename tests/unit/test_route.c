@@ -128,8 +128,9 @@ static void test_credential_lines(void **state)
 static void test_basic_header(void **state)
 {
     char user[LIMIT_HTTP_PASSWORD], password[LIMIT_HTTP_PASSWORD];
-    static const char *const bads[] = {"",           "Basic",        "Basic ",         "Bearer am9lOng=", "Basic am9lOn",
-                                       "Basic am9l", "Basic am9lOng", "Basic am9l\tOng=", "Basic ====",      "Basic AGE6Yg=="};
+    static const char *const bads[] = {
+        "",           "Basic",         "Basic ",           "Bearer am9lOng=", "Basic am9lOn",
+        "Basic am9l", "Basic am9lOng", "Basic am9l\tOng=", "Basic ====",      "Basic AGE6Yg=="};
 
     assert_int_equal(auth_basic_header("Basic am9lOng=", user, password), 0);
     assert_string_equal(user, "joe");

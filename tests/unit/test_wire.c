@@ -270,10 +270,12 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hello),   cmocka_unit_test(test_listener), cmocka_unit_test(test_credential),
-        cmocka_unit_test(test_record),  cmocka_unit_test(test_forget),   cmocka_unit_test(test_synced),
-        cmocka_unit_test(test_call),    cmocka_unit_test(test_reply),    cmocka_unit_test(test_stream),
-        cmocka_unit_test(test_garbage), cmocka_unit_test(test_errors),   cmocka_unit_test(test_long_string_is_cut),
+        cmocka_unit_test(test_hello),      cmocka_unit_test(test_listener),
+        cmocka_unit_test(test_credential), cmocka_unit_test(test_record),
+        cmocka_unit_test(test_forget),     cmocka_unit_test(test_synced),
+        cmocka_unit_test(test_call),       cmocka_unit_test(test_reply),
+        cmocka_unit_test(test_stream),     cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_errors),     cmocka_unit_test(test_long_string_is_cut),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentctl/verbs: one function for each verb, o->words[0] being the verb. Returns an exit code; all was told.
+ */
+#ifndef AGENTCTL_VERBS_H
+#define AGENTCTL_VERBS_H
+
+#include "agentctl/options.h"
+
+int status_run(const struct options *o);
+int change_run(const struct options *o); /* start stop restart */
+int reload_run(const struct options *o);
+int logs_run(const struct options *o);
+int help_run(const struct options *o);
+int help_version(const struct options *o);
+
+#endif

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* bench restart | respawn | scale | get, each beside its floor. Usage: bench BIN-FOLDER NAME [rounds] */
+#include <errno.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include <poll.h>
+#include <sys/wait.h>
+#include <sys/resource.h>
+
+#include "bench/bench.h"
+
+#define GAP_MS 5
+#define WARM_UP 20
+#define FLOOR_SLOT 900
+
+uint64_t bench_now(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+void bench_die(const char *fmt, ...)
+{
+    va_list ap;
+
+    va_start(ap, fmt);
+    vfprintf(stderr, fmt, ap);
+    va_end(ap);
+    fputc('\n', stderr);
+    exit(1);
+}
+
+void bench_sleep_ms(unsigned ms)
+{
+    poll(NULL, 0, (int)ms);
+}
+
+void bench_add(struct series *s, uint64_t ns)
+{
+    s->v = realloc(s->v, (s->n + 1) * sizeof(double));
+    s->v[s->n++] = (double)ns / 1000;
+}
+
+static int compare(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+
+    return x < y ? -1 : x > y;
+}
+
+double bench_percentile(struct series *s, double p)
+{
+    qsort(s->v, s->n, sizeof(double), compare);
+    return s->n ? s->v[(unsigned)((double)(s->n - 1) * p)] : 0;
+}
+
+void bench_print(const char *what, struct series *ours, struct series *base, double limit)
+{
+    double a = bench_percentile(ours, 0.5), b = bench_percentile(base, 0.5);
+
+    printf("%-46s %8.0f us  p99 %8.0f   floor %8.0f us  p99 %8.0f   ratio %5.2f", what, a,
+           bench_percentile(ours, 0.99), b, bench_percentile(base, 0.99), a / b);
+    if (limit > 0)
+        printf("  (at most %.1f: %s)", limit, a / b <= limit ? "yes" : "NO");
+    printf("\n");
+}
+
+/* One restart each in turn: ours over HTTP, the floor by hand. */
+static void bench_restart(const char *bin, unsigned rounds, unsigned processes)
+{
+    struct series ours = {0}, first = {0}, base = {0}, base_first = {0};
+    struct host h;
+    char body[65536], what[80];
+
+    host_open(&h, bin);
+    host_add_worker(&h, 0, processes, "");
+    host_start(&h, bin);
+    host_connect(&h);
+    host_wait_count(&h, 0, 0);
+    floor_spawn(&h, FLOOR_SLOT, processes);
+    host_wait_count(&h, FLOOR_SLOT, 0);
+    for (unsigned i = 0; i < rounds + WARM_UP; i++) {
+        uint64_t t0, reply, t1;
+        uint32_t before = h.page->slot[0].count;
+        bench_sleep_ms(GAP_MS);
+        t0 = bench_now();
+        if (host_request(&h, "POST", "/compute/hosts/1/agent/processes/1/restart", body, sizeof(body)) != 200)
+            bench_die("restart: %s", body);
+        reply = bench_now();
+        host_wait_count(&h, 0, before);
+        bench_sleep_ms(GAP_MS);
+        t1 = bench_now();
+        floor_restart(&h, FLOOR_SLOT, processes, SIGTERM);
+        if (i < WARM_UP)
+            continue;
+        bench_add(&ours, reply - t0);
+        bench_add(&first, h.page->slot[0].ns - t0);
+        bench_add(&base, bench_now() - t1);
+        bench_add(&base_first, h.page->slot[FLOOR_SLOT].ns - t1);
+    }
+    snprintf(what, sizeof(what), "restart, %u process(es), to the reply", processes);
+    bench_print(what, &ours, &base, 1.5);
+    snprintf(what, sizeof(what), "restart, %u process(es), to the first instruction", processes);
+    bench_print(what, &first, &base_first, 1.5);
+    host_stop(&h);
+    floor_end(&h, FLOOR_SLOT, processes);
+    host_close(&h);
+}
+
+static void bench_respawn(const char *bin, unsigned rounds)
+{
+    struct series ours = {0}, base = {0};
+    struct host h;
+
+    host_open(&h, bin);
+    host_add_worker(&h, 0, 1, "");
+    host_start(&h, bin);
+    host_wait_count(&h, 0, 0);
+    floor_spawn(&h, FLOOR_SLOT, 1);
+    host_wait_count(&h, FLOOR_SLOT, 0);
+    for (unsigned i = 0; i < rounds + WARM_UP; i++) {
+        uint32_t before = h.page->slot[0].count;
+        uint64_t t0, t1;
+        bench_sleep_ms(GAP_MS);
+        t0 = bench_now();
+        kill(h.page->slot[0].pid[0], SIGKILL);
+        host_wait_count(&h, 0, before);
+        bench_sleep_ms(GAP_MS);
+        t1 = bench_now();
+        floor_restart(&h, FLOOR_SLOT, 1, SIGKILL);
+        if (i < WARM_UP)
+            continue;
+        bench_add(&ours, h.page->slot[0].ns - t0);
+        bench_add(&base, h.page->slot[FLOOR_SLOT].ns - t1);
+    }
+    bench_print("kill -9 to the successor's first instruction", &ours, &base, 1.5);
+    host_stop(&h);
+    floor_end(&h, FLOOR_SLOT, 1);
+    host_close(&h);
+}
+
+/* How long it takes by hand to start n, and to end them. */
+static void floor_scale(struct host *h, unsigned n, uint64_t *ret_start, uint64_t *ret_stop)
+{
+    uint64_t t0;
+    pid_t *pids = calloc(n, sizeof(*pids));
+
+    memset(h->page, 0, sizeof(*h->page));
+    t0 = bench_now();
+    for (unsigned i = 0; i < n; i++)
+        pids[i] = floor_spawn(h, i, 1);
+    for (unsigned i = 0; i < n; i++)
+        host_wait_count(h, i, 0);
+    *ret_start = bench_now() - t0;
+    t0 = bench_now();
+    for (unsigned i = 0; i < n; i++)
+        kill(pids[i], SIGTERM);
+    for (unsigned i = 0; i < n; i++)
+        waitpid(pids[i], NULL, 0);
+    *ret_stop = bench_now() - t0;
+    free(pids);
+    memset(h->page, 0, sizeof(*h->page));
+}
+
+static void print_memory(struct host *h, unsigned n)
+{
+    uint64_t a, b;
+    double limit = 3072.0 + 3.0 * n;
+
+    host_find_rpc(h);
+    a = host_dirty_kb(h->agentd);
+    b = host_dirty_kb(h->rpc);
+    printf(
+        "%5u workers: private memory       agentd %llu KB + agentd-rpc %llu KB = %llu KB  (under %.0f: %s)\n",
+        n, (unsigned long long)a, (unsigned long long)b, (unsigned long long)(a + b), limit,
+        (double)(a + b) < limit ? "yes" : "NO");
+}
+
+static void print_idle(struct host *h, unsigned n, unsigned seconds)
+{
+    uint64_t a = host_switches(h->agentd), b = host_switches(h->rpc);
+
+    bench_sleep_ms(seconds * 1000); /* the window is the measurement */
+    printf("%5u workers: idle %u s             wake-ups agentd %llu, agentd-rpc %llu\n", n, seconds,
+           (unsigned long long)(host_switches(h->agentd) - a),
+           (unsigned long long)(host_switches(h->rpc) - b));
+}
+
+static void bench_scale(const char *bin, unsigned n, unsigned idle_s)
+{
+    uint64_t base_start, base_stop, t0, t1;
+    struct series list = {0};
+    struct host h;
+    char *body = malloc(4 << 20);
+
+    host_open(&h, bin);
+    floor_scale(&h, n, &base_start, &base_stop);
+    for (unsigned i = 0; i < n; i++)
+        host_add_worker(&h, i, 1, "");
+    t0 = bench_now();
+    host_start(&h, bin);
+    t1 = bench_now();
+    for (unsigned i = 0; i < n; i++)
+        host_wait_count(&h, i, 0);
+    printf(
+        "%5u workers: start all %8.1f ms (ready after %.1f)  floor %8.1f ms  ratio %5.2f  (at most 2: %s)\n",
+        n, (double)(bench_now() - t0) / 1e6, (double)(t1 - t0) / 1e6, (double)base_start / 1e6,
+        (double)(bench_now() - t0) / (double)base_start, bench_now() - t0 <= 2 * base_start ? "yes" : "NO");
+    host_connect(&h);
+    for (int i = 0; i < 20; i++) {
+        t0 = bench_now();
+        host_request(&h, "GET", "/compute/hosts/1/agent/processes?size=1000", body, 4 << 20);
+        bench_add(&list, bench_now() - t0);
+    }
+    printf("%5u workers: list all  %8.0f us median, %zu bytes\n", n, bench_percentile(&list, 0.5),
+           strlen(body));
+    print_memory(&h, n);
+    close(h.http);
+    h.http = -1;
+    bench_sleep_ms(1500); /* the closed connection's sweep */
+    print_idle(&h, n, idle_s);
+    t0 = bench_now();
+    host_stop(&h);
+    printf("%5u workers: stop all  %8.1f ms                    floor %8.1f ms  ratio %5.2f\n", n,
+           (double)(bench_now() - t0) / 1e6, (double)base_stop / 1e6,
+           (double)(bench_now() - t0) / (double)base_stop);
+    free(body);
+    host_close(&h);
+}
+
+int main(int argc, char **argv)
+{
+    const char *bin = argc > 1 ? argv[1] : "", *name = argc > 2 ? argv[2] : "";
+    unsigned n = argc > 3 ? (unsigned)atoi(argv[3]) : 0;
+
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (strcmp(name, "restart") == 0) {
+        bench_restart(bin, n ? n : 500, 1);
+        bench_restart(bin, n ? n : 500, 3);
+    } else if (strcmp(name, "respawn") == 0) {
+        bench_respawn(bin, n ? n : 500);
+    } else if (strcmp(name, "scale") == 0) {
+        static const unsigned sizes[] = {1, 100, 1000};
+        for (unsigned i = 0; i < 3; i++)
+            if (!n || n == sizes[i])
+                bench_scale(bin, sizes[i], sizes[i] == 100 ? 60 : 10);
+    } else {
+        bench_die("usage: bench BIN-FOLDER restart|respawn|scale [ROUNDS|WORKERS]");
+    }
+    return 0;
+}

@@ -1,0 +1,3 @@
+# ob_cleaner: the demo's third worker, a real program.
+noinst_PROGRAMS += bin/ob_cleaner
+bin_ob_cleaner_SOURCES = etc/demo/ob_cleaner.c

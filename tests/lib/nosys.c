@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* nosys CALL... -- PROGRAM ARGUMENTS: runs PROGRAM on a kernel without these system calls. */
+#include <errno.h>
+#include <seccomp.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+int main(int argc, char **argv)
+{
+    scmp_filter_ctx c = seccomp_init(SCMP_ACT_ALLOW);
+    int i = 1, r = c ? 0 : -ENOMEM;
+
+    for (; r == 0 && i < argc && strcmp(argv[i], "--") != 0; i++) {
+        int call = seccomp_syscall_resolve_name(argv[i]);
+        r = call == __NR_SCMP_ERROR ? -EINVAL : seccomp_rule_add(c, SCMP_ACT_ERRNO(ENOSYS), call, 0);
+    }
+    if (r == 0 && geteuid() == 0) /* nothing else may differ: no-new-privileges stays off */
+        r = seccomp_attr_set(c, SCMP_FLTATR_CTL_NNP, 0);
+    if (r == 0)
+        r = seccomp_load(c);
+    if (r < 0 || i + 1 >= argc) {
+        fprintf(stderr, "nosys: %s: %s\n", i < argc ? argv[i] : "no program", strerror(-r));
+        return 98;
+    }
+    execvp(argv[i + 1], argv + i + 1);
+    perror(argv[i + 1]);
+    return 97;
+}

@@ -1,0 +1,219 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A worker that does what its arguments say, one after another, and then waits to be ended:
+ *   --listen PORT        accept on 127.0.0.1:PORT (TCP)      --udp PORT        bind 127.0.0.1:PORT (UDP)
+ *   --unix PATH          listen on a unix socket             --children N      N children that wait
+ *   --grandchild         double fork and setsid; it waits    --ignore-term     from here on, children too
+ *   --slow-stop MS       on TERM, exit after so long         --sleep MS
+ *   --notify TEXT        to $NOTIFY_SOCKET                   --exit CODE       --kill SIGNAL (itself)
+ *   --stderr TEXT        --stdout TEXT                       --pid-file FILE   appends its pid
+ *   --log FILE           FILE's next line goes there: --log FILE TEXT
+ *   --hop MS             a process that forks a new self every MS and leaves the old one
+ *   --fds                prints its open descriptors to stdout
+ */
+#include <arpa/inet.h>
+#include <dirent.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t slow_stop_ms;
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(99);
+}
+
+static void sleep_ms(long ms)
+{
+    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+
+    while (nanosleep(&t, &t) < 0)
+        ;
+}
+
+static void on_term(int sig)
+{
+    sleep_ms(slow_stop_ms);
+    _exit(0);
+}
+
+static void wait_forever(void)
+{
+    for (;;)
+        pause();
+}
+
+static void inet(int type, const char *port)
+{
+    struct sockaddr_in sa = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, type, 0), on = 1;
+
+    sa.sin_port = htons((uint16_t)atoi(port));
+    setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
+    if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || (type == SOCK_STREAM && listen(fd, 16) < 0))
+        die("bind");
+}
+
+static void local(const char *path)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+
+    snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+    unlink(path);
+    if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || listen(fd, 16) < 0)
+        die(path);
+}
+
+static void children(int n)
+{
+    while (n-- > 0)
+        if (fork() == 0)
+            wait_forever();
+}
+
+static void grandchild(void)
+{
+    int fds[2];
+    char c;
+
+    if (pipe(fds) < 0)
+        die("pipe");
+    if (fork() == 0) {
+        if (fork() == 0) {
+            setsid();
+            if (write(fds[1], "x", 1) < 0)
+                die("write");
+            wait_forever();
+        }
+        _exit(0);
+    }
+    if (read(fds[0], &c, 1) != 1)
+        die("read");
+    close(fds[0]);
+    close(fds[1]);
+}
+
+static void notify(const char *text)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    const char *path = getenv("NOTIFY_SOCKET");
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    if (!path)
+        die("NOTIFY_SOCKET");
+    snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path);
+    if (sendto(fd, text, strlen(text), 0, (struct sockaddr *)&sa, sizeof(sa)) < 0)
+        die(path);
+    close(fd);
+}
+
+static void append(const char *path, const char *text)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+
+    if (fd < 0 || dprintf(fd, "%s\n", text) < 0)
+        die(path);
+    close(fd);
+}
+
+static void hop(long ms)
+{
+    if (fork() != 0)
+        return;
+    for (;;) {
+        if (fork() > 0)
+            _exit(0);
+        sleep_ms(ms);
+    }
+}
+
+static void print_fds(void)
+{
+    DIR *d = opendir("/proc/self/fd");
+    struct dirent *e;
+    char to[256];
+
+    while (d && (e = readdir(d))) {
+        ssize_t n = readlinkat(dirfd(d), e->d_name, to, sizeof(to) - 1);
+        if (n > 0 && atoi(e->d_name) != dirfd(d))
+            printf("fd %s %.*s\n", e->d_name, (int)n, to);
+    }
+    fflush(stdout);
+    if (d)
+        closedir(d);
+}
+
+static const char *next(char **argv, int *i)
+{
+    if (!argv[++*i]) {
+        fprintf(stderr, "%s: a value is missing\n", argv[*i - 1]);
+        exit(98);
+    }
+    return argv[*i];
+}
+
+static int act(char **argv, int *i)
+{
+    const char *a = argv[*i];
+    char text[32];
+
+    if (!strcmp(a, "--listen"))
+        inet(SOCK_STREAM, next(argv, i));
+    else if (!strcmp(a, "--udp"))
+        inet(SOCK_DGRAM, next(argv, i));
+    else if (!strcmp(a, "--unix"))
+        local(next(argv, i));
+    else if (!strcmp(a, "--children"))
+        children(atoi(next(argv, i)));
+    else if (!strcmp(a, "--grandchild"))
+        grandchild();
+    else if (!strcmp(a, "--ignore-term"))
+        signal(SIGTERM, SIG_IGN);
+    else if (!strcmp(a, "--sleep"))
+        sleep_ms(atol(next(argv, i)));
+    else if (!strcmp(a, "--notify"))
+        notify(next(argv, i));
+    else if (!strcmp(a, "--exit"))
+        exit(atoi(next(argv, i)));
+    else if (!strcmp(a, "--kill"))
+        raise(atoi(next(argv, i)));
+    else if (!strcmp(a, "--stderr"))
+        fprintf(stderr, "%s\n", next(argv, i));
+    else if (!strcmp(a, "--stdout"))
+        dprintf(1, "%s\n", next(argv, i));
+    else if (!strcmp(a, "--hop"))
+        hop(atol(next(argv, i)));
+    else if (!strcmp(a, "--fds"))
+        print_fds();
+    else if (!strcmp(a, "--pid-file")) {
+        snprintf(text, sizeof(text), "%d", (int)getpid());
+        append(next(argv, i), text);
+    } else if (!strcmp(a, "--log")) {
+        const char *path = next(argv, i);
+        append(path, next(argv, i));
+    } else if (!strcmp(a, "--slow-stop")) {
+        slow_stop_ms = atoi(next(argv, i));
+        signal(SIGTERM, on_term);
+    } else
+        return -1;
+    return 0;
+}
+
+int main(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        if (act(argv, &i) < 0) {
+            fprintf(stderr, "%s: not known\n", argv[i]);
+            return 98;
+        }
+    wait_forever();
+}
