@@ -32,7 +32,7 @@
 
 static int lock_fd = -1, signal_fd = -1;
 static struct loop_watch *signal_watch;
-static bool stopping, started;
+static bool stopping, started, leave_workers;
 
 /* --- configuration -------------------------------------------------------------------------------- */
 
@@ -193,7 +193,7 @@ static void begin_stop(const char *why)
     if (cfg->agent.stop_workers != CFG_STOP_NO)
         sup_stop_all();
     else
-        loop_stop();
+        leave_workers = true;
 }
 
 static void on_signal(int fd, short what, void *arg)
@@ -242,7 +242,7 @@ static int catch_signals(void)
 static void after_round(void)
 {
     sup_forget_removed();
-    if (stopping && sup_all_down())
+    if (stopping && link_ended() && (leave_workers || sup_all_down()))
         loop_stop();
     else
         link_end_round();
@@ -253,8 +253,8 @@ static void on_cleared(void)
     if (stopping)
         return;
     started = true;
-    link_start();
     sup_start_wanted();
+    link_start();
     sdn_ready("Running");
     log_info("main", "agentd %s is ready: %u workers", PACKAGE_VERSION, sup_count());
 }

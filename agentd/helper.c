@@ -151,7 +151,8 @@ struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn don
     *h = (struct helper){
         .ref = PIDREF_NULL, .fd = pipe_fds[0], .answer = BUF_INIT(max), .done = done, .arg = done_arg};
     if (pid < 0 || reap_add(pid, on_exit_status, h) < 0) {
-        log_warn("helper", "no helper can be started: %s", pid < 0 ? strerror(-pid) : "no memory");
+        log_write(pid == -EAGAIN ? LOG_DEBUG : LOG_WARNING, "helper", NULL, "no helper can be started: %s",
+                  pid < 0 ? strerror(-pid) : "no memory");
         free_helper(h);
         return NULL;
     }

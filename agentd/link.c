@@ -34,6 +34,7 @@
 #define RESPAWN_FAST 5 /* deaths within RESPAWN_WINDOW_US that are answered at once */
 #define RESPAWN_WINDOW_US 1000000
 #define RESPAWN_SLOW_US 500000
+#define STOP_WAIT_US 2000000 /* it says goodbye to whom it still holds */
 #define PUSH_US 1000
 #define PACKETS_A_ROUND 64
 #define FRAME_ROOM (LIMIT_WIRE_PACKET - 12288) /* a packet is sent before a record could overflow it */
@@ -358,8 +359,10 @@ static void on_exit_of_listener(pid_t pid, int code, int status, void *arg)
     spawn_done(&self.job);
     pidref_done(&self.ref);
     release();
-    if (self.stopping)
+    if (self.stopping) {
+        loop_free(&self.respawn);
         return;
+    }
     if (now - self.window > RESPAWN_WINDOW_US) {
         self.window = now;
         self.deaths = 0;
@@ -436,11 +439,24 @@ void link_replace(void)
     drop_listener("its sockets changed");
 }
 
+static void on_stop_late(int fd, short what, void *arg)
+{
+    loop_free(&self.respawn);
+    drop_listener("it does not end");
+}
+
 void link_stop(void)
 {
     self.stopping = true;
     loop_free(&self.respawn);
     release(); /* end of file tells it to go */
+    if (self.ref.pid)
+        self.respawn = loop_timer(STOP_WAIT_US, on_stop_late, NULL);
+}
+
+bool link_ended(void)
+{
+    return self.ref.pid == 0;
 }
 
 /* The listener's own user; one that does not exist is replaced by an unused uid from the range that systemd

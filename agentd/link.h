@@ -20,8 +20,9 @@ void link_start(void);
 void link_reconfigure(const struct cfg *cfg);
 /* Replaces the listener by a new one, for new listening sockets. */
 void link_replace(void);
-/* Ends the listener. */
+/* Ends the listener; link_ended is true once it is gone. */
 void link_stop(void);
+bool link_ended(void);
 
 void link_changed(struct wk *w); /* its record goes out at the end of this round */
 void link_forget(struct wk *w);

@@ -17,7 +17,7 @@
 #include "wire/wire.h"
 
 #define PORTS_TEXT 1024
-#define JUST_STARTED_US 20000
+#define JUST_STARTED_US 500
 
 static int tree_of(const struct wk *w, struct snap_tree *tree)
 {
@@ -84,27 +84,18 @@ void view_sample_all(void)
     ports_done(&t);
 }
 
-/* Right after exec a process alone in its leaf, with no descriptor but the first three, has no port: that is
- * seen for a tenth of what a look at all sockets costs, while the new program wants the processor. */
+/* At its exec a process is alone in a leaf that was seen empty and has no descriptor but the first three: it has no port,
+ * and nobody has to be asked while the new program wants the processor. */
 void view_sample_new(struct wk *w)
 {
-    pid_t pids[2];
-    enum caps_scope scope;
-    bool bare;
-
-    if (w->leaf.fd < 0 || wk_lived_us(w) > JUST_STARTED_US || cgroup_leaf_pids(&w->leaf, pids, 2) != 1) {
-        view_sample(w);
-        return;
-    }
-    scope = caps_enter(CAPS_LOOK);
-    bare = pids[0] == w->main.pid && snap_has_only_first(pids[0], 3) == 1;
-    caps_enter(scope);
-    if (!bare) {
+    if (w->leaf.fd < 0 || w->def->type == CFG_NOTIFY || w->def->ready != CFG_READY_NONE ||
+        wk_lived_us(w) > JUST_STARTED_US) {
         view_sample(w);
         return;
     }
     free(TAKE_PTR(w->ports));
     w->processes = 1;
+    w->cpu_us = w->memory = 0;
     w->active_us = clock_wall_us();
     wk_changed(w);
 }

@@ -42,6 +42,7 @@ void wk_free(struct wk *w)
 {
     wk_start_done(w);
     wk_stop_done(w);
+    wk_start_forget(w);
     loop_free(&w->main_watch);
     loop_free(&w->timer);
     if (w->main.pid)
@@ -147,6 +148,8 @@ static void enter(struct wk *w, enum wk_state next)
         wk_put_facts(w, FACTS_READY);
         wk_set_message(w, "%s", "");
     }
+    if (next != WK_STOPPING && next != WK_KILLING && next != WK_STARTING)
+        wk_start_forget(w);
     if (next != WK_UP)
         w->ready = false;
     w->state = next;
@@ -243,6 +246,7 @@ void wk_event(struct wk *w, enum wk_event e)
 static void use_def(struct wk *w, struct wk_def *def)
 {
     w->stale = w->main.pid != 0 && (w->stale || def->hash != w->def->hash);
+    wk_start_forget(w);
     cfg_def_free(w->def);
     w->def = def;
 }

@@ -60,6 +60,7 @@ struct wk_stop {
     struct loop_watch *events;
     int events_fd;
     struct helper *sweep, *tail;
+    struct loop_watch *again; /* until a sweep can be started */
     bool swept_clean;   /* without a cgroup: the last look found nothing */
     bool after_started; /* the tail of stderr is being read */
     bool main_killed;
@@ -85,10 +86,11 @@ struct wk {
     bool requested; /* a new process was asked for, so backoff does not apply */
     bool start_failed;
     bool leaf_spoiled; /* cgroup.kill was used on it */
+    bool leaf_empty;   /* seen to be, and nothing was started since */
     uint8_t leaf_no;
     struct cgroup_leaf leaf;
-    int slot; /* of facts */
-    struct wk_start *start;
+    int slot;                       /* of facts */
+    struct wk_start *start, *ahead; /* ahead: environment for the next one, made while the old one dies */
     struct wk_stop *stop;
     struct loop_watch *main_watch, *timer;
     struct wk_backoff backoff;
@@ -127,6 +129,8 @@ uint64_t wk_lived_us(const struct wk *w);
 
 /* wk_start.c */
 void wk_start_spawn(struct wk *w);
+void wk_start_prepare(struct wk *w); /* what can be made before the old process is gone */
+void wk_start_forget(struct wk *w);  /* what was made so is not needed, or not true any more */
 void wk_start_probe(struct wk *w);
 void wk_start_done(struct wk *w); /* releases all that only a start owns */
 void wk_gone(struct wk *w);       /* nothing of the tree is left: what now? */

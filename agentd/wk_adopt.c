@@ -64,6 +64,7 @@ bool wk_adopt(struct wk *w, const struct facts *f)
     wk_leaf_name(w, w->leaf_no, name);
     if (wk_host.cgroups.fd >= 0 && cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf) < 0)
         return false;
+    w->leaf_spoiled = true; /* who knows what was done to it */
     r = pidref_reopen(&ref, f->pid, f->start);
     if (r == 0 && !is_in_leaf(w, f->pid)) {
         pidref_done(&ref);
@@ -78,7 +79,6 @@ bool wk_adopt(struct wk *w, const struct facts *f)
     }
     w->main = ref;
     w->adopted = true;
-    w->leaf_spoiled = true; /* who knows what was done to it */
     w->started_us = f->started_us;
     w->stale = f->def_hash != w->def->hash;
     w->exec_mono_us = clock_mono_us() - (clock_boot_us() - pidref_start_us(ref.start));

@@ -67,11 +67,10 @@ static bool policy_restarts(const struct wk_def *def, const struct wk_death *d)
 {
     bool exited = d->end == WK_END_EXITED, signalled = d->end == WK_END_SIGNALLED || d->end == WK_END_DUMPED;
     int code = exited ? CLD_EXITED : CLD_KILLED;
-    /* Signals that systemd counts as clean ends of a service. */
-    bool soft = signalled &&
-                (d->status == SIGHUP || d->status == SIGINT || d->status == SIGTERM || d->status == SIGPIPE);
-    bool clean = ((exited && d->status == 0) || soft ||
-                  ((exited || signalled) && cfg_status_has(&def->success, code, d->status)));
+    /* Signals that systemd counts as clean ends of a service; never with a core dump. */
+    bool soft = d->status == SIGHUP || d->status == SIGINT || d->status == SIGTERM || d->status == SIGPIPE;
+    bool listed = cfg_status_has(&def->success, code, d->status);
+    bool clean = (exited && (d->status == 0 || listed)) || (d->end == WK_END_SIGNALLED && (soft || listed));
 
     if ((exited || signalled) && cfg_status_has(&def->prevent, code, d->status))
         return false;
@@ -91,11 +90,17 @@ static bool policy_restarts(const struct wk_def *def, const struct wk_death *d)
     }
 }
 
+/* "infinity" too is added to the wall clock. */
+static uint64_t in_reach(uint64_t us)
+{
+    return us < WK_DELAY_MAX_US ? us : WK_DELAY_MAX_US;
+}
+
 /* RestartSec= for the second retry (the first is at once), growing to RestartMaxDelaySec= in RestartSteps=
  * steps, or doubling. */
 static uint64_t retry_delay(const struct wk_def *def, unsigned attempts)
 {
-    uint64_t delay = def->restart_us, max = def->restart_max_us;
+    uint64_t delay = in_reach(def->restart_us), max = in_reach(def->restart_max_us);
     unsigned n = attempts - 1;
 
     if (n == 0 || delay == 0)
@@ -150,7 +155,7 @@ enum wk_event wk_fsm_after(const struct wk_def *def, struct wk_backoff *b, const
         b->cooled = true;
         *ret_delay_us =
             jitter(def->restart_max_us > WK_COOLDOWN_US && def->restart_max_us != STR_USEC_INFINITY
-                       ? def->restart_max_us
+                       ? in_reach(def->restart_max_us)
                        : WK_COOLDOWN_US,
                    d->random);
         return WK_EV_COOL;

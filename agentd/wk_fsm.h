@@ -87,6 +87,7 @@ struct wk_death {
 enum wk_event wk_fsm_after(const struct wk_def *def, struct wk_backoff *b, const struct wk_death *d,
                            uint64_t *ret_delay_us);
 
-#define WK_COOLDOWN_US 60000000ull /* the long retry; a longer RestartMaxDelaySec= makes it longer */
+#define WK_DELAY_MAX_US 315576000000000ull /* ten years: what RestartSec=infinity comes to */
+#define WK_COOLDOWN_US 60000000ull         /* the long retry; a longer RestartMaxDelaySec= makes it longer */
 
 #endif

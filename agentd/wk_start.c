@@ -67,7 +67,7 @@ static void put_var(struct buf *b, const struct wk *w, const char *name, const c
 
 /* What systemd sets for a service, what agentd adds, what the file says. systemd.exec(5), "Environment
  * variables set". */
-static void put_environment(struct buf *b, const struct wk *w)
+static void put_environment(struct buf *b, const struct wk *w, uint32_t generation)
 {
     const struct wk_def *d = w->def;
     char text[LIMIT_ALIAS + 64], prefix[LIMIT_ALIAS + 32], path[700];
@@ -85,10 +85,10 @@ static void put_environment(struct buf *b, const struct wk *w)
     put_var(b, w, "AGENTD_ALIAS", d->alias);
     snprintf(text, sizeof(text), "%lld", (long long)w->id);
     put_var(b, w, "AGENTD_ID", text);
-    snprintf(text, sizeof(text), "%u", w->generation);
+    snprintf(text, sizeof(text), "%u", generation);
     put_var(b, w, "AGENTD_GENERATION", text);
     wk_cookie_prefix(w, prefix, sizeof(prefix));
-    snprintf(text, sizeof(text), "%s%u", prefix, w->generation);
+    snprintf(text, sizeof(text), "%s%u", prefix, generation);
     put_var(b, w, "AGENTD_COOKIE", text);
     if (d->type == CFG_NOTIFY) {
         notify_path(w, path, sizeof(path));
@@ -96,12 +96,12 @@ static void put_environment(struct buf *b, const struct wk *w)
     }
 }
 
-static int make_environment(struct wk *w, struct wk_start *s)
+static int make_environment(const struct wk *w, struct wk_start *s, uint32_t generation)
 {
     struct buf b = BUF_INIT(1 << 20);
     size_t n = 0, i = 0;
 
-    put_environment(&b, w);
+    put_environment(&b, w, generation);
     if (b.error) {
         buf_free(&b);
         return b.error;
@@ -179,7 +179,7 @@ static int prepare_leaf(struct wk *w)
 
     if (wk_host.cgroups.fd < 0)
         return 0;
-    if (w->leaf.fd >= 0 && !w->leaf_spoiled && cgroup_leaf_populated(&w->leaf) == 0)
+    if (w->leaf.fd >= 0 && !w->leaf_spoiled && (w->leaf_empty || cgroup_leaf_populated(&w->leaf) == 0))
         return 0;
     scope = caps_enter(CAPS_FILES);
     cgroup_leaf_done(&w->leaf);
@@ -305,11 +305,13 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
         return r;
     }
     f->stage = SPAWN_CLONE;
-    if ((r = make_environment(w, s)) < 0 || (w->def->type == CFG_NOTIFY && (r = notify_open(w, s)) < 0)) {
+    if ((!s->envp && (r = make_environment(w, s, w->generation)) < 0) ||
+        (w->def->type == CFG_NOTIFY && (r = notify_open(w, s)) < 0)) {
         f->error = -r;
         return r;
     }
     make_spec(w, s);
+    w->leaf_empty = false;
     wk_put_facts(w, FACTS_INTENT);
     return spawn_start(&s->spec, &s->job, f);
 }
@@ -332,21 +334,46 @@ static void record(struct wk *w, struct wk_start *s)
         s->status = loop_io(s->job.status_fd, LOOP_READ, on_status, w);
 }
 
+static struct wk_start *new_start(void)
+{
+    struct wk_start *s = calloc(1, sizeof(*s));
+
+    if (s) {
+        s->notify_fd = -1;
+        s->job = (struct spawn_job)SPAWN_JOB_NULL;
+    }
+    return s;
+}
+
+void wk_start_forget(struct wk *w)
+{
+    struct wk_start *s = TAKE_PTR(w->ahead);
+
+    if (!s)
+        return;
+    free(s->envp);
+    free(s->env_block);
+    free(s);
+}
+
+void wk_start_prepare(struct wk *w)
+{
+    wk_start_forget(w);
+    if ((w->ahead = new_start()) && make_environment(w, w->ahead, w->generation + 1) < 0)
+        wk_start_forget(w);
+}
+
 void wk_start_spawn(struct wk *w)
 {
     struct spawn_failure f;
-    struct wk_start *s = calloc(1, sizeof(*s));
+    struct wk_start *s = w->ahead ? TAKE_PTR(w->ahead) : new_start();
 
     if (w->generation++)
         w->restarts++;
     w->exec_mono_us = 0;
     w->error_size = -1;
     w->sampled_us = 0;
-    if (s) {
-        s->notify_fd = -1;
-        s->job = (struct spawn_job)SPAWN_JOB_NULL;
-        w->start = s;
-    }
+    w->start = s;
     if (!s || begin(w, s, &f) < 0) {
         if (!s)
             f = (struct spawn_failure){SPAWN_CLONE, ENOMEM};
@@ -362,6 +389,11 @@ static void on_probe_timer(int fd, short what, void *arg)
 {
     struct wk *w = arg;
 
+    if (w->def->ready == CFG_READY_UNIX) {
+        loop_free(&w->start->probe_timer);
+        wk_start_probe(w);
+        return;
+    }
     if (w->def->ready == CFG_READY_STABLE || view_listens(w, w->def->ready_port)) {
         wk_event(w, WK_EV_READY);
         return;
@@ -420,6 +452,8 @@ void wk_start_probe(struct wk *w)
         break;
     case CFG_READY_UNIX:
         s->probe = helper_start(probe_unix, w->def, on_probe_answer, w, 0, 16);
+        if (!s->probe) /* many start at once: all helpers are at work */
+            s->probe_timer = loop_timer(PROBE_MAX_MS * 1000, on_probe_timer, w);
         break;
     }
 }

@@ -23,6 +23,7 @@
 
 #define SWEEP_TIMEOUT_US 10000000
 #define KILLED_TEXT_MAX 1500
+#define NO_HELPER_US 20000
 #define WITHOUT_PIDFD_US 20000 /* kernels before 5.3: looks at members that are not our children */
 
 static void free_member(struct wk_member *m)
@@ -45,6 +46,7 @@ void wk_stop_done(struct wk *w)
     fd_close(s->events_fd);
     helper_cancel(&s->sweep);
     helper_cancel(&s->tail);
+    loop_free(&s->again);
     free(s);
     w->stop = NULL;
 }
@@ -174,28 +176,65 @@ static void signal_main(struct wk *w, int sig)
     caps_enter(scope);
 }
 
-/* As systemd does: SIGCONT after the signal, so that a stopped process can follow it. */
-static void ask(struct wk *w, int sig, void (*whom)(struct wk *w, int sig))
+static void with_caps(struct wk *w, int sig, void (*whom)(struct wk *w, int sig))
 {
     enum caps_scope scope = caps_enter(CAPS_SIGNAL);
 
     whom(w, sig);
-    if (sig != SIGKILL && sig != SIGCONT)
-        whom(w, SIGCONT);
     caps_enter(scope);
+}
+
+static void everybody(struct wk *w, int sig)
+{
+    pidref_signal(&w->main, sig);
+    if (w->def->kill_mode == CFG_KILL_CGROUP)
+        signal_members(w, sig);
+}
+
+/* Kept open while the tree ends: one pread instead of four calls at the moment that counts. */
+static void open_events(struct wk *w)
+{
+    if (w->leaf.fd >= 0 && get_stop(w) && w->stop->events_fd < 0)
+        w->stop->events_fd = cgroup_leaf_events(&w->leaf);
+}
+
+static int is_populated(struct wk *w)
+{
+    open_events(w);
+    return w->stop && w->stop->events_fd >= 0 ? cgroup_events_populated(w->stop->events_fd)
+                                              : cgroup_leaf_populated(&w->leaf);
+}
+
+static void on_cgroup_event(int fd, short what, void *arg)
+{
+    struct wk *w = arg;
+
+    wk_stop_check(w);
+}
+
+/* The kernel's notification comes 10 to 20 ms late: it only guards against a member that no pidfd told of. */
+static void watch_events(struct wk *w)
+{
+    struct wk_stop *s = w->stop;
+
+    if (s && !s->events && s->events_fd >= 0)
+        s->events = loop_io(s->events_fd, LOOP_READ | LOOP_EDGE, on_cgroup_event, w);
 }
 
 void wk_stop_signal(struct wk *w)
 {
     bool main_gone = w->main.pid == 0;
 
-    if (!main_gone) /* first of all: it takes longest, and the rest is looked at meanwhile */
-        ask(w, w->def->kill_signal, signal_main);
-    if (w->def->kill_mode == CFG_KILL_CGROUP) {
-        watch_tree(w, 0);
-        if (w->stop && !LIST_EMPTY(&w->stop->members))
-            ask(w, w->def->kill_signal, signal_members);
-    }
+    if (w->def->kill_mode == CFG_KILL_CGROUP)
+        watch_tree(
+            w,
+            0); /* before anything dies: both want the cgroup's lock, and then it takes ten times as long */
+    with_caps(w, w->def->kill_signal, everybody);
+    open_events(w);
+    if (!main_gone && w->requested)
+        wk_start_prepare(w); /* while the old one dies */
+    if (w->def->kill_signal != SIGKILL)
+        with_caps(w, SIGCONT, everybody); /* as systemd does: a stopped process can follow the signal now */
     if (main_gone)
         wk_stop_check(w);
 }
@@ -223,25 +262,6 @@ void wk_stop_kill(struct wk *w)
     }
     signal_main(w, SIGKILL);
     wk_stop_check(w);
-}
-
-static void on_cgroup_event(int fd, short what, void *arg)
-{
-    struct wk *w = arg;
-
-    wk_stop_check(w);
-}
-
-/* The kernel's notification comes 10 to 20 ms late: it only guards against a member that no pidfd told of. */
-static void watch_events(struct wk *w)
-{
-    struct wk_stop *s = w->stop;
-
-    if (!s || s->events_fd >= 0)
-        return;
-    s->events_fd = cgroup_leaf_events(&w->leaf);
-    if (s->events_fd >= 0)
-        s->events = loop_io(s->events_fd, LOOP_READ | LOOP_EDGE, on_cgroup_event, w);
 }
 
 /* --- without a cgroup: who carries our cookie? ------------------------------------------------ */
@@ -288,8 +308,16 @@ static void on_sweep(int status, const char *p, size_t n, void *arg)
         any = true;
     }
     if (any)
-        ask(w, w->state == WK_KILLING ? SIGKILL : w->def->kill_signal, signal_members);
+        with_caps(w, w->state == WK_KILLING ? SIGKILL : w->def->kill_signal, signal_members);
     w->stop->swept_clean = !any && status == 0;
+    wk_stop_check(w);
+}
+
+static void on_again(int fd, short what, void *arg)
+{
+    struct wk *w = arg;
+
+    loop_free(&w->stop->again);
     wk_stop_check(w);
 }
 
@@ -303,6 +331,8 @@ static bool is_gone_without_cgroup(struct wk *w)
     if (s->swept_clean)
         return true;
     s->sweep = helper_start(run_sweep, w, on_sweep, w, SWEEP_TIMEOUT_US, 65536);
+    if (!s->sweep && !s->again) /* many stop at once: all helpers are at work */
+        s->again = loop_timer(NO_HELPER_US, on_again, w);
     return false;
 }
 
@@ -318,7 +348,8 @@ static bool is_gone(struct wk *w)
         return true; /* the rest is none of our business; its leaf is retired at the next start */
     if (w->leaf.fd < 0)
         return wk_host.cgroups.fd >= 0 || is_gone_without_cgroup(w);
-    populated = cgroup_leaf_populated(&w->leaf);
+    populated = is_populated(w);
+    w->leaf_empty = populated == 0;
     if (populated <= 0)
         return true; /* empty, or the leaf itself was removed, which takes an empty one */
     if (w->def->kill_mode == CFG_KILL_MIXED && w->state == WK_STOPPING) {
@@ -330,7 +361,7 @@ static bool is_gone(struct wk *w)
     }
     watch_tree(w, w->state == WK_KILLING ? SIGKILL : w->def->kill_signal);
     watch_events(w);
-    return cgroup_leaf_populated(&w->leaf) <= 0;
+    return is_populated(w) <= 0;
 }
 
 static void on_tail(int status, const char *p, size_t n, void *arg)

@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
+#include <linux/magic.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,12 +26,23 @@ static void write_file(const char *path, const char *text)
         bench_die("%s: %s", path, strerror(errno));
 }
 
+static int is_tmpfs(const char *path)
+{
+    struct statfs fs;
+
+    return statfs(path, &fs) == 0 && fs.f_type == TMPFS_MAGIC;
+}
+
 void host_open(struct host *h, const char *bin)
 {
     char path[128], text[1024];
     int fd;
 
-    snprintf(h->dir, sizeof(h->dir), "/tmp/agentd-bench-XXXXXX");
+    /* RuntimeDirectory belongs on a tmpfs, as /run is on a host that systemd booted. */
+    snprintf(h->dir, sizeof(h->dir), "%s/agentd-bench-XXXXXX",
+             is_tmpfs("/run")       ? "/run"
+             : is_tmpfs("/dev/shm") ? "/dev/shm"
+                                    : "/tmp");
     if (!mkdtemp(h->dir))
         bench_die("mkdtemp: %s", strerror(errno));
     chmod(h->dir, 0755);

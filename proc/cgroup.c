@@ -210,17 +210,32 @@ int cgroup_leaf_remove(const struct cgroup_root *root, const char *name)
     return remove_tree(root->fd, name, 16);
 }
 
+static int parse_populated(const char *text)
+{
+    const char *at = strstr(text, "populated ");
+
+    return at ? at[10] == '1' : -EBADMSG;
+}
+
 int cgroup_leaf_populated(const struct cgroup_leaf *leaf)
 {
-    char text[256], *at;
+    char text[256];
 
     if (leaf->fd < 0)
         return -EOPNOTSUPP;
     ssize_t n = fd_read_file(leaf->fd, "cgroup.events", text, sizeof(text));
+    return n < 0 ? (int)n : parse_populated(text);
+}
+
+int cgroup_events_populated(int events_fd)
+{
+    char text[256];
+    ssize_t n = pread(events_fd, text, sizeof(text) - 1, 0);
+
     if (n < 0)
-        return (int)n;
-    at = strstr(text, "populated ");
-    return at ? at[10] == '1' : -EBADMSG;
+        return -errno;
+    text[n] = 0;
+    return parse_populated(text);
 }
 
 int cgroup_leaf_events(const struct cgroup_leaf *leaf)
@@ -240,7 +255,8 @@ static int read_procs(int dir, pid_t *ret, size_t max, size_t *n)
 
     if (fd < 0)
         return -errno;
-    while ((len = read(fd, buf, sizeof(buf))) > 0)
+    do {
+        len = read(fd, buf, sizeof(buf));
         for (ssize_t i = 0; i < len; i++) {
             if (buf[i] != '\n') {
                 pid = pid * 10 + (buf[i] - '0');
@@ -252,6 +268,7 @@ static int read_procs(int dir, pid_t *ret, size_t max, size_t *n)
                 (*n)++;
             pid = 0;
         }
+    } while (len > (ssize_t)sizeof(buf) / 2); /* the kernel fills what fits */
     fd_close(fd);
     return len < 0 ? -errno : 0;
 }

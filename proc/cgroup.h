@@ -42,6 +42,7 @@ int cgroup_leaf_remove(const struct cgroup_root *root, const char *name); /* -EB
 
 /* 1: has members (also in cgroups below), 0: empty, or -errno. */
 int cgroup_leaf_populated(const struct cgroup_leaf *leaf);
+int cgroup_events_populated(int events_fd); /* the same, from cgroup_leaf_events' descriptor */
 /* Descriptor of its cgroup.events, whose notification is EPOLLPRI and comes late: a safety net. -errno. */
 int cgroup_leaf_events(const struct cgroup_leaf *leaf);
 

@@ -127,11 +127,21 @@ const char *pidref_boot_id(void)
     return id;
 }
 
-uint64_t pidref_start_us(uint64_t start_ticks)
+static uint64_t ticks_per_second(void)
 {
     static long hz;
 
     if (!hz)
         hz = sysconf(_SC_CLK_TCK);
-    return start_ticks * 1000000u / (uint64_t)hz;
+    return (uint64_t)hz;
+}
+
+uint64_t pidref_start_us(uint64_t start_ticks)
+{
+    return start_ticks * 1000000u / ticks_per_second();
+}
+
+uint64_t pidref_ticks(uint64_t boot_us)
+{
+    return boot_us / (1000000u / ticks_per_second());
 }

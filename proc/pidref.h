@@ -57,5 +57,6 @@ const char *pidref_boot_id(void);
 /* Microseconds of CLOCK_BOOTTIME at which a process with these start ticks started, rounded down to a tick.
  */
 uint64_t pidref_start_us(uint64_t start_ticks);
+uint64_t pidref_ticks(uint64_t boot_us); /* the tick that a moment lies in */
 
 #endif

@@ -148,22 +148,6 @@ int snap_uid(pid_t pid, uid_t *ret)
     return 0;
 }
 
-int snap_has_only_first(pid_t pid, int n)
-{
-    char path[32];
-    struct dirent *e;
-    int r = 1;
-    DIR *d;
-
-    snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
-    if (!(d = opendir(path)))
-        return -errno;
-    while (r && (e = readdir(d)))
-        r = !isdigit((unsigned char)e->d_name[0]) || atoi(e->d_name) < n;
-    closedir(d);
-    return r;
-}
-
 /* The value of NAME= in a block of NUL-ended strings, or NULL. */
 static const char *find_env(const char *block, size_t len, const char *name)
 {

@@ -31,10 +31,6 @@ void snap_tree_done(struct snap_tree *t);
 /* Sums over the members that still live. */
 void snap_usage(const struct snap_tree *t, struct snap_usage *ret);
 
-/* 1 if the process has no descriptor from n on, 0 if it has, or -errno. Needs CAPS_LOOK for another user's
- * process. */
-int snap_has_only_first(pid_t pid, int n);
-
 /* Real uid of a process. 0, -ESRCH or -errno. */
 int snap_uid(pid_t pid, uid_t *ret);
 

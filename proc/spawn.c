@@ -3,13 +3,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "proc/caps.h"
@@ -138,10 +138,13 @@ static pid_t start_child(struct spawn_run *run, int *ret_pidfd)
 }
 
 /* pid and start ticks of our own new child; a pidfd that clone3 did not give is opened now: the child can't
- * be reaped, and its pid not reused, before we do it. */
-static void name_child(struct pidref *ref, pid_t pid, int pidfd)
+ * be reaped, and its pid not reused, before we do it. The kernel stamps a process with CLOCK_BOOTTIME while
+ * it makes it: if that clock stood in the same tick before and after, this is the tick, and /proc need not be
+ * asked while the child wants to run. */
+static void name_child(struct pidref *ref, pid_t pid, int pidfd, uint64_t before_us, uint64_t after_us)
 {
     struct pidref_stat st;
+    uint64_t first = pidref_ticks(before_us);
 
     ref->pid = pid;
     ref->fd = pidfd;
@@ -149,7 +152,10 @@ static void name_child(struct pidref *ref, pid_t pid, int pidfd)
         int fd = sys_pidfd_open(pid);
         ref->fd = fd < 0 ? -1 : fd;
     }
-    ref->start = pidref_read_stat(pid, &st) == 0 ? st.start : 0;
+    if (first == pidref_ticks(after_us))
+        ref->start = first;
+    else
+        ref->start = pidref_read_stat(pid, &st) == 0 ? st.start : 0;
 }
 
 int spawn_start(const struct spawn_spec *spec, struct spawn_job *ret, struct spawn_failure *failure)
@@ -157,6 +163,7 @@ int spawn_start(const struct spawn_spec *spec, struct spawn_job *ret, struct spa
     _cleanup_close_ int status_r = -1, status_w = -1, gate_r = -1, gate_w = -1;
     struct spawn_run *run = calloc(1, sizeof(*run));
     int status[2], gate[2], pidfd = -1;
+    uint64_t before;
     pid_t pid = -ENOMEM;
 
     *ret = (struct spawn_job)SPAWN_JOB_NULL;
@@ -173,14 +180,13 @@ int spawn_start(const struct spawn_spec *spec, struct spawn_job *ret, struct spa
         gate_r = gate[0];
         gate_w = gate[1];
     }
-    *run = (struct spawn_run){spec,   NULL,  STACK_SIZE, null_fd, status_w,
-                              gate_r, false, false,      false,   first_nofile};
+    *run = (struct spawn_run){spec,   NULL,  STACK_SIZE, null_fd, status_w,    gate_r,
+                              gate_w, false, false,      false,   first_nofile};
+    before = clock_boot_us();
     pid = start_child(run, &pidfd);
     if (pid < 0)
         goto out;
-    if (spec->cgroup_fd >= 0)
-        sched_yield(); /* the child wants this processor, and is found in its leaf if we die now */
-    name_child(&ret->ref, pid, pidfd);
+    name_child(&ret->ref, pid, pidfd, before, clock_boot_us());
     ret->status_fd = TAKE_FD(status_r);
     ret->gate_fd = TAKE_FD(gate_w);
     ret->run = run;

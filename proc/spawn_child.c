@@ -89,6 +89,26 @@ IN_CHILD static void reset_signals(const struct spawn_run *run)
     }
 }
 
+/* Whatever the start may wait for (a gate, a file system that hangs): if agentd dies meanwhile, no copy of
+ * its descriptors may live on here. Else its listener would not see the end of the wire. */
+IN_CHILD static void let_go(const struct spawn_run *run)
+{
+    int keep[] = {run->null_fd, run->status_fd, run->gate_fd, run->spec->cgroup_fd, run->spec->pass_fd};
+    long low = 3, next, r = 0;
+
+    do {
+        next = INT32_MAX;
+        for (unsigned i = 0; i < sizeof(keep) / sizeof(*keep); i++)
+            if (keep[i] >= low && keep[i] < next)
+                next = keep[i];
+        if (next > low)
+            r = CALL(close_range, low, next == INT32_MAX ? UINT32_MAX : next - 1, 0, 0);
+        low = next + 1;
+    } while (r >= 0 && next != INT32_MAX);
+    if (r < 0 && run->gate_w >= 0) /* kernels before 5.9 */
+        CALL(close, run->gate_w, 0, 0, 0);
+}
+
 IN_CHILD static void wait_at_gate(const struct spawn_run *run)
 {
     char c;
@@ -308,6 +328,7 @@ IN_CHILD void spawn_child(void *arg)
     unsigned long none = 0;
     long r;
 
+    let_go(run);
     wait_at_gate(run);
     reset_signals(run);
     if (run->join && (r = write_at(s->cgroup_fd, "cgroup.procs", "0", 1)) < 0)

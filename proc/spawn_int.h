@@ -23,6 +23,7 @@ struct spawn_run {
     int null_fd;
     int status_fd; /* the child's end */
     int gate_fd;   /* the child's end, -1: none */
+    int gate_w;    /* agentd's end: the child must not hold it open itself */
     bool join;     /* the child enters cgroup_fd by itself */
     bool handlers; /* the child resets signal handlers by itself */
     bool copied;   /* the child has its own copy of the memory: libraries may be called */
