@@ -145,6 +145,7 @@ static void enter(struct wk *w, enum wk_state next)
         w->retry_us = 0;
     if (next == WK_UP && w->state != WK_UP) {
         w->ready = true;
+        w->sampled_us = 0; /* what was seen of it while it started is not true any more */
         wk_put_facts(w, FACTS_READY);
         wk_set_message(w, "%s", "");
     }
