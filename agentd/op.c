@@ -52,7 +52,6 @@ static void free_op(struct op *o)
     free(o->reason);
     free(o->message);
     free(o->killed);
-    free(o->survivors);
     free(o->leftovers);
     free(o->waiters);
     loop_free(&o->slow);
@@ -141,6 +140,18 @@ static void print_phases(const struct op *o, char *text, size_t size)
         }
 }
 
+/* What was killed and is still there, now. */
+static const char *survivors_of(const struct op *o)
+{
+    static char text[2048];
+    struct wk *w = o->result == OP_RUNNING ? link_find_worker(o->alias) : NULL;
+
+    if (!w || w->op != o || w->state != WK_KILLING)
+        return NULL;
+    wk_stop_survivors(w, text, sizeof(text));
+    return text;
+}
+
 void op_fill_reply(const struct op *o, struct wire_reply *r, char *phases, size_t size)
 {
     print_phases(o, phases, size);
@@ -163,7 +174,7 @@ void op_fill_reply(const struct op *o, struct wire_reply *r, char *phases, size_
     r->after_start = o->after.start;
     r->after_generation = o->after.generation;
     r->killed = o->killed;
-    r->survivors = o->survivors;
+    r->survivors = survivors_of(o);
     r->leftovers = o->leftovers;
 }
 
@@ -181,7 +192,8 @@ static void refuse(const struct wire_call *c, enum wire_error error, const char 
     link_reply(&(struct wire_reply){.call = c->call, .error = (uint8_t)error, .message = message});
 }
 
-/* The listener may have to answer 202 with the id before the end. Most operations end sooner than anybody asks. */
+/* The listener may have to answer 202 with the id before the end. Most operations end sooner than anybody
+ * asks. */
 static void on_slow(int fd, short what, void *arg)
 {
     struct op *o = arg;

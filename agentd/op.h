@@ -29,7 +29,7 @@ struct op {
     char id[24];
     enum wire_verb verb;
     enum op_result result;
-    char *alias, *actor, *source, *reason, *message, *killed, *survivors, *leftovers;
+    char *alias, *actor, *source, *reason, *message, *killed, *leftovers;
     enum wire_error error;
     int64_t created_us, ended_us;                  /* wall clock */
     uint64_t began_mono, phase_mono[OP_PHASE_MAX]; /* monotonic: begin, end of each phase; 0: did not come */
@@ -38,10 +38,11 @@ struct op {
     bool reached;             /* the worker is where it was wanted */
     unsigned n_waiters;
     struct loop_watch *slow; /* while it is not slow enough to tell its callers its id */
-    uint64_t *waiters; /* calls of the listener that wait for the end */
+    uint64_t *waiters;       /* calls of the listener that wait for the end */
 };
 
-/* The caller's request on a worker; answers through link at the end, and before (ACCEPTED, with the id) if it is slow. */
+/* The caller's request on a worker; answers through link at the end, and before (ACCEPTED, with the id) if it
+ * is slow. */
 void op_request(struct wk *w, const struct wire_call *call);
 
 /* agentd's own wish (boot, reload, stop of all): no operation, but a running one it contradicts is

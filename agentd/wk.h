@@ -61,8 +61,8 @@ struct wk_stop {
     int events_fd;
     struct helper *sweep, *tail;
     struct loop_watch *again; /* until a sweep can be started */
-    bool swept_clean;   /* without a cgroup: the last look found nothing */
-    bool after_started; /* the tail of stderr is being read */
+    bool swept_clean;         /* without a cgroup: the last look found nothing */
+    bool after_started;       /* the tail of stderr is being read */
     bool main_killed;
 };
 
@@ -138,6 +138,8 @@ void wk_gone(struct wk *w);       /* nothing of the tree is left: what now? */
 void wk_stop_signal(struct wk *w);
 void wk_stop_kill(struct wk *w);
 void wk_stop_check(struct wk *w); /* is the tree gone? */
+/* Pids that were killed and are still there, comma list. */
+void wk_stop_survivors(const struct wk *w, char *text, size_t size);
 void wk_stop_done(struct wk *w);
 void wk_main_exited(struct wk *w, enum wk_end end, int status);
 /* wk_adopt.c: facts of an earlier agentd: true if its main process runs on, verified, and is ours now. */

@@ -221,6 +221,21 @@ static void watch_events(struct wk *w)
         s->events = loop_io(s->events_fd, LOOP_READ | LOOP_EDGE, on_cgroup_event, w);
 }
 
+void wk_stop_survivors(const struct wk *w, char *text, size_t size)
+{
+    const struct wk_member *m;
+    size_t at = 0;
+
+    text[0] = 0;
+    if (!w->stop)
+        return;
+    if (w->main.pid && w->stop->main_killed)
+        at = (size_t)snprintf(text, size, "%d", (int)w->main.pid);
+    LIST_FOREACH (m, &w->stop->members, link)
+        if (m->killed && at + 12 < size)
+            at += (size_t)snprintf(text + at, size - at, "%s%d", at ? "," : "", (int)m->ref.pid);
+}
+
 void wk_stop_signal(struct wk *w)
 {
     bool main_gone = w->main.pid == 0;
@@ -241,6 +256,8 @@ void wk_stop_signal(struct wk *w)
 
 void wk_stop_kill(struct wk *w)
 {
+    char still[512];
+
     if (w->reason == WK_WHY_STOP_TIMEOUT && !w->def->send_sigkill)
         return;
     if (w->reason == WK_WHY_SPAWN_FAILED && w->state == WK_KILLING && !w->stop) {
@@ -248,6 +265,9 @@ void wk_stop_kill(struct wk *w)
         wk_stop_check(w);
         return;
     }
+    wk_stop_survivors(w, still, sizeof(still));
+    if (still[0])
+        wk_set_message(w, "killed, and still there: %s", still);
     if (w->def->kill_mode != CFG_KILL_PROCESS) {
         watch_tree(w, SIGKILL);
         signal_members(w, SIGKILL);

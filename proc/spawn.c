@@ -50,6 +50,12 @@ const char *spawn_stage_name(enum spawn_stage stage)
 
 void spawn_init(void)
 {
+    struct sigaction sa;
+
+    /* What agentd was started with as ignored (by nohup, by a shell) goes over exec. SIGPIPE: see the child. */
+    for (int sig = 1; sig < NSIG; sig++)
+        if (sig != SIGPIPE && sigaction(sig, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN)
+            signal(sig, SIG_DFL);
     getrlimit(RLIMIT_NOFILE, &first_nofile);
     null_fd = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOCTTY);
 #ifdef __SANITIZE_ADDRESS__

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ob_cleaner: deletes rotated logs that are older than an age, and says so in its own log. A real worker for the demo and a
- * useful one beside a database. Usage: ob_cleaner --dir DIR --pattern GLOB --max-age SECONDS --interval SECONDS --log FILE */
+/* ob_cleaner: deletes rotated logs that are older than an age, and says so in its own log. A real worker for
+ * the demo and a useful one beside a database. Usage: ob_cleaner --dir DIR --pattern GLOB --max-age SECONDS
+ * --interval SECONDS --log FILE */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +28,7 @@ static void on_term(int sig)
     ending = 1;
 }
 
-static void say(const struct options *o, const char *fmt, ...)
+static void __attribute__((format(printf, 2, 3))) say(const struct options *o, const char *fmt, ...)
 {
     int fd = open(o->log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
     time_t now = time(NULL);
@@ -78,9 +79,9 @@ static int clean(const struct options *o)
 
 static int parse(int argc, char **argv, struct options *o)
 {
-    static const struct option options[] = {{"dir", 1, NULL, 'd'},      {"pattern", 1, NULL, 'p'},
-                                            {"max-age", 1, NULL, 'a'},  {"interval", 1, NULL, 'i'},
-                                            {"log", 1, NULL, 'l'},      {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"dir", 1, NULL, 'd'},     {"pattern", 1, NULL, 'p'},
+                                            {"max-age", 1, NULL, 'a'}, {"interval", 1, NULL, 'i'},
+                                            {"log", 1, NULL, 'l'},     {NULL, 0, NULL, 0}};
     int c;
 
     while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -107,7 +108,9 @@ int main(int argc, char **argv)
     sigset_t term, before;
 
     if (parse(argc, argv, &o) < 0) {
-        fprintf(stderr, "usage: ob_cleaner --dir DIR --pattern GLOB --max-age SECONDS --interval SECONDS --log FILE\n");
+        fprintf(
+            stderr,
+            "usage: ob_cleaner --dir DIR --pattern GLOB --max-age SECONDS --interval SECONDS --log FILE\n");
         return 2;
     }
     /* Blocked but while it waits: a SIGTERM between the look and the wait is not slept over. */
