@@ -171,12 +171,16 @@ void store_close(void)
 
 static void print_state(struct buf *b)
 {
+    char by[256];
+
     buf_printf(b, MAGIC " %lld\n", (long long)created_us);
-    for (struct store_entry *e = entries; e; e = e->next)
+    for (struct store_entry *e = entries; e; e = e->next) {
+        /* The listener's word: it must not make lines or fields. */
+        str_escape(by, sizeof(by), e->goal_by && e->goal_by[0] ? e->goal_by : "config");
         buf_printf(b, "%s\t%lld\t%lld\t%lld\t%s\t%lld\t%llx\t%s\n", e->alias, (long long)e->id,
                    (long long)e->create_us, (long long)e->update_us, e->goal_up ? "UP" : "DOWN",
-                   (long long)e->goal_us, (unsigned long long)e->def_hash_all,
-                   e->goal_by && e->goal_by[0] ? e->goal_by : "config");
+                   (long long)e->goal_us, (unsigned long long)e->def_hash_all, by);
+    }
 }
 
 /* In the helper, or in agentd when it exits. 0 or a positive errno, which is the helper's exit status. */

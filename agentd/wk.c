@@ -77,7 +77,7 @@ void wk_changed(struct wk *w)
 
 bool wk_is_alive(const struct wk *w)
 {
-    return w->main.pid != 0 && !(w->start && w->start->spawning);
+    return w->main.pid != 0 && !(w->start && w->start->spawning) && !w->never_ran;
 }
 
 uint64_t wk_lived_us(const struct wk *w)
@@ -147,7 +147,8 @@ static void enter(struct wk *w, enum wk_state next)
         w->ready = true;
         w->sampled_us = 0; /* what was seen of it while it started is not true any more */
         wk_put_facts(w, FACTS_READY);
-        wk_set_message(w, "%s", "");
+        wk_set_message(w, "%s",
+                       w->clamped ? "a limit or score was refused by the kernel and is clamped" : "");
     }
     if (next != WK_STOPPING && next != WK_KILLING && next != WK_STARTING)
         wk_start_forget(w);

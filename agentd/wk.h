@@ -85,7 +85,9 @@ struct wk {
     bool adopted, ready, removed, stale, dirty, draining, broken;
     bool requested; /* a new process was asked for, so backoff does not apply */
     bool start_failed;
+    bool never_ran;    /* the child told why it can't become the program, and goes */
     bool leaf_spoiled; /* cgroup.kill was used on it */
+    bool clamped;      /* the kernel refused a limit or score of this incarnation */
     bool leaf_empty;   /* seen to be, and nothing was started since */
     uint8_t leaf_no;
     struct cgroup_leaf leaf;

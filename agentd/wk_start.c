@@ -208,6 +208,7 @@ static void spawn_failed(struct wk *w, const struct spawn_failure *f)
                        : f->stage == SPAWN_GROUP        ? d->group_name
                                                         : NULL;
 
+    w->never_ran = true;
     w->last = (struct wk_exit){WK_END_SPAWN_FAILED, f->error, w->main.pid, clock_wall_us()};
     wk_set_message(w, "%s%s%s failed: %s (%s)", spawn_stage_name(f->stage), path && path[0] ? " " : "",
                    path && path[0] ? path : "", strerror(f->error),
@@ -223,7 +224,8 @@ static void end_spawning(struct wk *w)
     struct wk_start *s = w->start;
 
     w->error_size = s->job.error_size;
-    if (s->job.clamped)
+    w->clamped = s->job.clamped != 0;
+    if (w->clamped)
         log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
                   "a limit or score was refused by the kernel and is clamped");
     loop_free(&s->status);
@@ -243,7 +245,7 @@ static void on_main_exit(pid_t pid, int code, int status, void *arg)
         end_spawning(w);
         spawn_failed(w, &f);
     }
-    if (w->last.end == WK_END_SPAWN_FAILED && w->reason == WK_WHY_SPAWN_FAILED) {
+    if (w->never_ran) {
         loop_free(
             &w->main_watch); /* the child that told its failure: its status is ours, not the program's */
         pidref_done(&w->main);
@@ -371,6 +373,7 @@ void wk_start_spawn(struct wk *w)
     if (w->generation++)
         w->restarts++;
     w->exec_mono_us = 0;
+    w->never_ran = false;
     w->error_size = -1;
     w->sampled_us = 0;
     w->start = s;

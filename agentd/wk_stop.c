@@ -239,16 +239,19 @@ void wk_stop_survivors(const struct wk *w, char *text, size_t size)
 void wk_stop_signal(struct wk *w)
 {
     bool main_gone = w->main.pid == 0;
+    /* On the way to exec all signals are blocked: a child that hangs there (a dead file system) hears this
+     * one only. */
+    int sig = w->start && w->start->spawning ? SIGKILL : w->def->kill_signal;
 
     if (w->def->kill_mode == CFG_KILL_CGROUP)
         watch_tree(
             w,
             0); /* before anything dies: both want the cgroup's lock, and then it takes ten times as long */
-    with_caps(w, w->def->kill_signal, everybody);
+    with_caps(w, sig, everybody);
     open_events(w);
     if (!main_gone && w->requested)
         wk_start_prepare(w); /* while the old one dies */
-    if (w->def->kill_signal != SIGKILL)
+    if (sig != SIGKILL)
         with_caps(w, SIGCONT, everybody); /* as systemd does: a stopped process can follow the signal now */
     if (main_gone)
         wk_stop_check(w);

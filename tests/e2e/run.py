@@ -98,6 +98,7 @@ def main():
     here = os.environ.setdefault("AGENTD_BIN", os.path.abspath("build/bin"))
     build = os.environ.setdefault("AGENTD_BUILD", os.path.abspath("build"))
     os.environ.setdefault("AGENTD_RPC", here + "/agentd-rpc")
+    os.environ.setdefault("AGENTCTL", here + "/agentctl")
     os.environ.setdefault("FAKE_AGENTD", build + "/tests/lib/fake_agentd")
     signal.signal(signal.SIGALRM, on_alarm)
     faulthandler.enable()

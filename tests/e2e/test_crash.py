@@ -178,7 +178,7 @@ class OfTheListener(Case):
     def test_under_requests(self):
         h = self.host()
         h.worker("web")
-        slow = h.worker("slow", "--slow-stop 400")
+        slow = h.worker("slow", "--slow-stop 400 --notify READY=1", "Type=notify")
         h.start()
         worker = h.all_up()["web"]["pid"]
         refused, answered, lost, end = [], [0], [0], threading.Event()

@@ -6,9 +6,9 @@
  *   --slow-stop MS       on TERM, exit after so long         --sleep MS
  *   --notify TEXT        to $NOTIFY_SOCKET                   --exit CODE       --kill SIGNAL (itself)
  *   --stderr TEXT        --stdout TEXT                       --pid-file FILE   appends its pid
- *   --log FILE           FILE's next line goes there: --log FILE TEXT
+ *   --log FILE TEXT      appends the line
  *   --hop MS             a process that forks a new self every MS and leaves the old one
- *   --fds                prints its open descriptors to stdout
+ *   --fds                prints its open descriptors to stdout      --env NAME        prints NAME=VALUE
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -190,7 +190,10 @@ static int act(char **argv, int *i)
         fprintf(stderr, "%s\n", next(argv, i));
     else if (!strcmp(a, "--stdout"))
         dprintf(1, "%s\n", next(argv, i));
-    else if (!strcmp(a, "--hop"))
+    else if (!strcmp(a, "--env")) {
+        const char *name = next(argv, i), *value = getenv(name);
+        dprintf(1, "%s=%s\n", name, value ? value : "");
+    } else if (!strcmp(a, "--hop"))
         hop(atol(next(argv, i)));
     else if (!strcmp(a, "--fds"))
         print_fds();

@@ -1,0 +1,156 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files of workers over HTTP: the list, the tail, what is still to be written; and what a worker's user plants there."""
+import os
+import time
+
+import harness
+from harness import Case, both, eventually, needs_root
+
+
+class Stream:
+    """GET that goes on; the body is read as it comes."""
+
+    def __init__(self, h, path):
+        self.c = h.connect()
+        self.c.request("GET", path)
+        self.r = self.c.getresponse()
+        self.got = b""
+
+    def until(self, text, deadline=harness.DEADLINE):
+        end = time.monotonic() + deadline
+        self.c.sock.settimeout(deadline) if self.c.sock else None
+        while text not in self.got:
+            if time.monotonic() > end:
+                raise AssertionError("%r is not in %r" % (text, self.got))
+            more = self.r.read1(65536)
+            if not more:
+                raise AssertionError("it ended with %r" % self.got)
+            self.got += more
+        return self.got
+
+    def close(self):
+        self.r.close()
+        self.c.close()
+
+
+@both
+class Read(Case):
+    cgroup = True
+
+    def setUp(self):
+        super().setUp()
+        self.h = h = self.host(cgroup=self.cgroup)
+        self.files = h.dir + "/files"
+        os.mkdir(self.files)
+        h.worker("web", "--env AGENTD_GENERATION", section="LogFilePattern=%s/app*.log" % self.files)
+        with open(self.files + "/app.log", "w", encoding="ascii") as f:
+            f.write("".join("line %d\n" % i for i in range(1000)))
+        for name in ("app-1.log", "other.txt"):
+            with open(self.files + "/" + name, "w", encoding="ascii") as f:
+                f.write(name + "\n")
+        h.start()
+        h.all_up()
+        self.base = "/agentd/v1/workers/web/logs"
+
+    def test_list(self):
+        rows = {r["name"]: r["size"] for r in self.h.ok("GET", self.base)["contents"]}
+        self.assertEqual(set(rows), {"web.log", "app.log", "app-1.log"})
+        self.assertEqual(rows["app-1.log"], 10)
+
+    def test_tail(self):
+        h = self.h
+        r = h.http("GET", self.base + "/app.log")
+        self.assertEqual((r.status, r.body[-9:]), (200, b"line 999\n"))
+        r = h.http("GET", self.base + "/app.log?from=7&limit=7")
+        self.assertEqual(r.body, b"line 1\n")
+        r = h.http("GET", self.base + "/app.log?from=-9")
+        self.assertEqual(r.body, b"line 999\n")
+        r = h.http("GET", self.base + "/web.log")
+        self.assertEqual(r.body, b"AGENTD_GENERATION=1\n")
+        for name in ("other.txt", "none.log", "..%2Fagentd.conf", "%2Fetc%2Fpasswd", ".", "..", "app%00.log"):
+            self.assertIn(h.http("GET", self.base + "/" + name).status, (400, 404), name)
+        self.assertEqual(h.http("GET", self.base + "/app.log?limit=x").status, 400)
+
+    def test_follow(self):
+        h = self.h
+        s = Stream(h, self.base + "/web.log?follow=1")
+        s.until(b"AGENTD_GENERATION=1\n")
+        h.operation("web", "restart")
+        s.until(b"AGENTD_GENERATION=2\n")
+        # rotation: what the new file holds comes after the old one
+        os.rename(h.logs + "/web.log", h.logs + "/web.log.1")
+        h.operation("web", "restart")
+        s.until(b"AGENTD_GENERATION=3\n")
+        with open(h.logs + "/web.log", "r+", encoding="ascii") as f:
+            f.truncate(0)
+        h.operation("web", "restart")
+        s.until(b"AGENTD_GENERATION=4\n")
+        s.close()
+        before = harness.children(h.pid)
+        # nobody reads any more: the helper goes
+        eventually(lambda: len([p for p in harness.children(h.pid) if harness.name_of(p) == "agentd"]) == 0, 10, "end of %r" % before)
+        h.stop()
+
+
+@needs_root
+class Planted(Case):
+    """The worker's user owns the folder and puts there what is not his."""
+
+    def test_nothing_outside_is_read(self):
+        h = self.host()
+        folder = h.dir + "/mine"
+        os.mkdir(folder)
+        h.write("secret", "top secret\n", 0o600)
+        h.write("public", "top secret\n", 0o644)
+        h.worker("web", service="User=%d\nGroup=%d\nWorkingDirectory=/" % (harness.ORDINARY, harness.ORDINARY),
+                 section="LogFilePattern=%s/*.log" % folder)
+        os.symlink(h.dir + "/secret", folder + "/link.log")
+        os.symlink(h.dir + "/public", folder + "/link2.log")
+        os.link(h.dir + "/public", folder + "/hard.log")
+        os.link(h.dir + "/secret", folder + "/hard2.log")
+        os.mkfifo(folder + "/fifo.log")
+        os.mkdir(folder + "/folder.log")
+        os.symlink("/dev/zero", folder + "/zero.log")
+        with open(folder + "/good.log", "w", encoding="ascii") as f:
+            f.write("mine\n")
+        for top, folders, files in os.walk(folder):
+            for n in [top] + [top + "/" + x for x in folders + files]:
+                if "hard" not in n:
+                    os.chown(n, harness.ORDINARY, harness.ORDINARY, follow_symlinks=False)
+        h.start()
+        h.all_up()
+        base = "/agentd/v1/workers/web/logs"
+        r = h.http("GET", base + "/good.log")
+        self.assertEqual((r.status, r.body), (200, b"mine\n"))
+        for name in ("link", "link2", "hard", "hard2", "fifo", "folder", "zero"):
+            for query in ("", "?follow=1"):
+                with self.subTest(name, query=query):
+                    r = h.http("GET", "%s/%s.log%s" % (base, name, query), timeout=5)
+                    self.assertIn(r.status, (403, 404, 500), r)
+                    self.assertNotIn(b"top secret", r.body)
+        names = {x["name"] for x in h.ok("GET", base)["contents"]}
+        self.assertIn("good.log", names)
+        self.assertFalse(names & {"link.log", "link2.log", "fifo.log", "folder.log", "zero.log"}, names)
+        # the folder itself becomes a link while agentd looks: still only what its user may read
+        os.rename(folder, folder + "2")
+        os.symlink("/root", folder)
+        r = h.http("GET", base, timeout=5)
+        self.assertIn(r.status, (200, 500))
+        h.stop()
+
+    def test_output_is_opened_as_the_worker(self):
+        """append: outside LogDirectory is opened with the worker's rights only."""
+        h = self.host()
+        id = h.worker("web", "--stdout x", "User=%d\nGroup=%d\nStandardOutput=append:%s/root-only/x.log" % (harness.ORDINARY, harness.ORDINARY, h.dir))
+        os.mkdir(h.dir + "/root-only", 0o755)
+        mine = h.worker("mine", "--env AGENTD_ID", "User=%d\nGroup=%d" % (harness.ORDINARY, harness.ORDINARY))
+        h.start()
+        h.until("mine", "UP")
+        r = h.verb(id, "restart")
+        self.assertEqual(r.status, 500, r)
+        self.assertIn("EACCES", r.message)
+        self.assertEqual(os.listdir(h.dir + "/root-only"), [])
+        r = h.http("GET", "/agentd/v1/workers/mine/logs/mine.log")
+        self.assertEqual((r.status, r.body), (200, b"AGENTD_ID=%d\n" % mine), "its own captured output, in root's folder")
+        h.verb(id, "stop")
+        h.stop()

@@ -1,0 +1,275 @@
+# SPDX-License-Identifier: Apache-2.0
+"""agentd under a booted systemd: run.py BUILDDIR. Prints a TAP line for each test."""
+import json
+import os
+import re
+import select
+import shutil
+import sys
+import time
+import traceback
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+from box import Box, Impossible  # noqa: E402
+
+DEADLINE = 20
+UNIT = """[Unit]
+Description=agentd in a box
+StartLimitIntervalSec=0
+[Service]
+Type=notify
+ExecStart=/opt/agentd/agentd -c /etc/agentd-box/agentd.conf
+ExecReload=/bin/kill -HUP $MAINPID
+Restart=always
+RestartSec=0
+Delegate=yes
+KillMode=mixed
+RuntimeDirectory=agentd
+RuntimeDirectoryPreserve=restart
+StateDirectory=agentd
+LogsDirectory=agentd
+TimeoutStopSec=20
+"""
+CONF = """[Agent]
+HostId=20
+WorkersDirectory=/etc/agentd-box/workers.d
+[Rpc]
+Credentials=/etc/agentd-box/credentials
+"""
+GROUP = "/sys/fs/cgroup/system.slice/agentd.service"
+BASE = "/compute/hosts/20/agent/processes/"
+
+
+class Tests:
+    """Each test_ method is one TAP line, in this order; they share one box and build on each other."""
+
+    def __init__(self, box, build):
+        self.box = box
+        os.makedirs(box.path("/opt/agentd"))
+        for n in ("bin/agentd", "bin/agentd-rpc", "tests/lib/worker"):
+            shutil.copy(os.path.join(build, n), box.path("/opt/agentd/" + os.path.basename(n)))
+        os.makedirs(box.path("/etc/agentd-box/workers.d"))
+        self.write("/etc/agentd-box/agentd.conf", CONF)
+        self.write("/etc/systemd/system/agentd.service", UNIT)
+        self.worker("web", 101, "--children 2 --grandchild --listen 8080", section="ReadyCheck=tcp:8080")
+        self.worker("told", 102, "--sleep 20 --notify READY=1", "Type=notify")
+        self.worker("talks", 103, "--stdout \"said to the journal\" --stderr \"and an error\"", "StandardOutput=journal")
+        self.do("systemctl", "daemon-reload")
+
+    def write(self, inside, text):
+        with open(self.box.path(inside) + ".new", "w", encoding="utf-8") as f:
+            f.write(text)
+        os.rename(self.box.path(inside) + ".new", self.box.path(inside))
+
+    def worker(self, alias, id, args="", service="", section=""):
+        self.write("/etc/agentd-box/workers.d/%s.conf" % alias,
+                   "[Service]\nExecStart=/opt/agentd/worker %s\n%s\n[Worker]\nId=%d\n%s\n" % (args, service, id, section))
+
+    def do(self, *command):
+        r = self.box.run(*command, timeout=60)
+        if r.returncode:
+            raise AssertionError("%s: %d %s%s" % (" ".join(command), r.returncode, r.stdout, r.stderr))
+        return r.stdout
+
+    def show(self, what):
+        return self.do("systemctl", "show", "-P", what, "agentd.service").strip()
+
+    def until(self, condition, what):
+        end = time.monotonic() + DEADLINE
+        while not condition():
+            if time.monotonic() > end:
+                raise AssertionError("%s did not come true\n%s" % (what, self.journal()))
+            select.select([], [], [], 0.02)
+
+    def journal(self):
+        self.do("journalctl", "--sync")
+        return self.do("journalctl", "-u", "agentd.service", "-o", "short-precise", "--no-pager", "-n", "80")
+
+    def http(self, method, path):
+        """(status, body) over the unix socket, asked from inside."""
+        code = ("import http.client,socket,sys\nc=http.client.HTTPConnection('agentd',timeout=20)\n"
+                "c.sock=socket.socket(socket.AF_UNIX)\nc.sock.connect('/run/agentd/agentd.sock')\n"
+                "c.request(sys.argv[1],sys.argv[2],headers={'Content-Length':'0'} if sys.argv[1]=='POST' else {})\n"
+                "r=c.getresponse()\nprint(r.status)\nprint(r.read().decode())\n")
+        status, body = self.do("/usr/bin/python3", "-c", code, method, path).split("\n", 1)
+        return int(status), json.loads(body)
+
+    def workers(self):
+        status, body = self.http("GET", "/agentd/v1/workers")
+        assert status == 200, body
+        return {w["alias"]: w for w in body["data"]["contents"]}
+
+    def all_up(self):
+        self.until(lambda: all(w["state"] == "UP" for w in self.workers().values()), "all UP")
+        return self.workers()
+
+    def members(self, leaf):
+        try:
+            return [int(x) for x in self.do("cat", "%s/%s/cgroup.procs" % (GROUP, leaf)).split()]
+        except AssertionError:
+            return []
+
+    # --- the tests --------------------------------------------------------------------------------
+
+    def test_active_only_when_ready(self):
+        """A state folder that another writer holds keeps agentd from READY: the unit stays activating until it is let go."""
+        os.makedirs(self.box.path("/var/lib/agentd"), exist_ok=True)
+        hold = "exec 9>/var/lib/agentd/lock; flock 9; echo held; read x < /run/hold"
+        self.do("mkfifo", "/run/hold")
+        self.do("chmod", "700", "/var/lib/agentd")
+        self.do("systemd-run", "--unit=holder", "-q", "/bin/bash", "-c", hold)
+        self.until(lambda: "held" in self.do("journalctl", "-u", "holder", "-o", "cat", "--no-pager"), "the lock is held")
+        self.do("systemctl", "start", "--no-block", "agentd.service")
+        self.until(lambda: self.show("MainPID") != "0", "a main process")
+        assert self.show("ActiveState") == "activating", self.show("ActiveState")
+        self.do("/bin/bash", "-c", "echo > /run/hold")
+        self.until(lambda: self.show("ActiveState") == "active", "active")
+        assert self.http("GET", "/agentd/v1/workers")[0] == 200
+        self.all_up()
+
+    def test_status_text(self):
+        assert self.show("StatusText").startswith("Running"), self.show("StatusText")
+        assert "Status: \"Running" in self.box.run("systemctl", "status", "--no-pager", "agentd.service").stdout
+
+    def test_leaves(self):
+        main = int(self.show("MainPID"))
+        supervisor = self.members("supervisor")
+        assert main in supervisor, supervisor
+        assert self.members("") == [], "nothing sits where controllers are handed down"
+        workers = self.workers()
+        for alias, n in (("web", 4), ("told", 1), ("talks", 1)):
+            found = self.members("w-" + alias)
+            assert len(found) == n and workers[alias]["pid"] in found, (alias, found, workers[alias]["pid"])
+        for pid in self.members("w-web"):
+            # a host of both hierarchies shows the first one's lines too
+            assert "0::/system.slice/agentd.service/w-web" in self.do("cat", "/proc/%d/cgroup" % pid).splitlines()
+
+    def test_listener_is_small(self):
+        main = int(self.show("MainPID"))
+        others = [p for p in self.members("supervisor") if p != main]
+        assert len(others) == 1, others
+        status = self.do("cat", "/proc/%d/status" % others[0])
+        assert re.search(r"Name:\tagentd-rpc\n", status), status
+        assert re.search(r"CapEff:\t0{16}\n", status) and re.search(r"CapBnd:\t0{16}\n|NoNewPrivs:\t1\n", status), status
+        assert not re.search(r"Uid:\t0\t", status), status
+
+    def test_restart(self):
+        old = self.members("w-web")
+        before = self.workers()
+        for prefix in ("", "/api/v2"):
+            status, body = self.http("POST", prefix + BASE + "101/restart")
+            assert status == 200, body
+        now = self.members("w-web")
+        assert not set(old) & set(now) and body["data"]["pid"] in now, (old, now)
+        assert body["data"]["ports"] == "8080", body
+        after = self.workers()
+        for alias in ("told", "talks"):
+            assert after[alias]["pid"] == before[alias]["pid"]
+
+    def test_crashed_worker(self):
+        pid = self.workers()["told"]["pid"]
+        self.do("kill", "-9", str(pid))
+        self.until(lambda: self.workers()["told"]["pid"] not in (0, pid), "a new process")
+        self.all_up()
+
+    def test_reload(self):
+        before = self.workers()
+        self.write("/etc/agentd-box/workers.d/broken.conf", "[Service]\nExecStart=relative\nWrong=1\n")
+        self.worker("new", 104)
+        self.do("systemctl", "reload", "agentd.service")
+        self.until(lambda: "new" in self.workers(), "the new worker")
+        self.until(lambda: self.show("ActiveState") == "active", "active")
+        after = self.all_up()
+        assert {a: w["pid"] for a, w in before.items()} == {a: w["pid"] for a, w in after.items() if a != "new"}
+        self.until(lambda: re.search(r"broken\.conf:2:\d+: ", self.journal()), "the error in the journal")
+        assert "errors" in self.show("StatusText"), self.show("StatusText")
+        os.unlink(self.box.path("/etc/agentd-box/workers.d/broken.conf"))
+        self.do("systemctl", "reload", "agentd.service")
+        self.until(lambda: self.show("StatusText") == "Running", "a good status again")
+        # a broken agentd.conf changes nothing
+        self.write("/etc/agentd-box/agentd.conf", CONF + "Wrong=1\n")
+        self.do("systemctl", "reload", "agentd.service")
+        self.until(lambda: re.search(r"agentd\.conf:\d+:\d+: ", self.journal()), "the error in the journal")
+        self.until(lambda: self.show("ActiveState") == "active", "active")
+        assert len(self.all_up()) == 4
+        self.write("/etc/agentd-box/agentd.conf", CONF)
+        self.do("systemctl", "reload", "agentd.service")
+
+    def test_worker_in_the_journal(self):
+        def words():
+            self.do("journalctl", "--sync")
+            return [json.loads(x) for x in self.do("journalctl", "-t", "talks", "-o", "json", "--no-pager").splitlines()]
+        self.until(lambda: len(words()) >= 2, "two lines")
+        found = {w["MESSAGE"]: w for w in words()}
+        assert set(found) == {"said to the journal", "and an error"}, found
+        assert int(found["and an error"]["_PID"]) == self.workers()["talks"]["pid"]
+        assert found["and an error"]["_SYSTEMD_UNIT"] == "agentd.service"
+
+    def test_own_log_has_fields(self):
+        self.http("POST", BASE + "102/restart")
+        self.do("journalctl", "--sync")
+        rows = [json.loads(x) for x in self.do("journalctl", "AGENTD_WORKER=told", "-o", "json", "--no-pager").splitlines()]
+        ops = [r for r in rows if "AGENTD_OPERATION" in r]
+        assert ops and ops[-1]["SYSLOG_IDENTIFIER"] == "agentd" and ops[-1]["AGENTD_AREA"] == "op", rows
+        assert ops[-1]["_SYSTEMD_UNIT"] == "agentd.service" and "CODE_FILE" not in ops[-1]
+
+    def test_killed_agentd(self):
+        """systemd ends the rest of the unit (KillMode=mixed) and starts it again: one of each, and the count goes on."""
+        generation = self.workers()["web"]["generation"]
+        main = self.show("MainPID")
+        self.do("kill", "-9", main)
+        self.until(lambda: self.show("MainPID") not in ("0", main) and self.show("ActiveState") == "active", "a new agentd")
+        w = self.all_up()
+        assert len(w) == 4 and w["web"]["generation"] > generation, w
+        assert len(self.members("w-web")) == 4
+
+    def test_restart_of_the_unit(self):
+        before = self.workers()
+        self.do("systemctl", "restart", "agentd.service")
+        after = self.all_up()
+        assert {a: w["id"] for a, w in before.items()} == {a: w["id"] for a, w in after.items()}
+        assert not {w["pid"] for w in before.values()} & {w["pid"] for w in after.values()}
+
+    def test_stop(self):
+        pids = [p for leaf in ("w-web", "w-told", "w-talks", "w-new", "supervisor") for p in self.members(leaf)]
+        assert len(pids) >= 9, pids
+        self.do("systemctl", "stop", "agentd.service")
+        assert self.show("ActiveState") == "inactive" and self.show("Result") == "success", self.journal()
+        for p in pids:
+            assert self.box.run("test", "-d", "/proc/%d" % p).returncode, "pid %d is left" % p
+        assert self.box.run("test", "-e", GROUP).returncode, "the cgroup is left"
+        assert self.box.run("test", "-e", "/run/agentd").returncode, "the runtime directory is left"
+        assert "SIGKILL" not in self.journal().split("Stopping")[-1]
+
+
+def main():
+    if len(sys.argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    names = [n for n in vars(Tests) if n.startswith("test_")]
+    bad = 0
+    try:
+        with Box() as box:
+            tests = Tests(box, os.path.abspath(sys.argv[1]))
+            for i, n in enumerate(names, 1):
+                try:
+                    getattr(tests, n)()
+                    print("ok %d - systemd.%s" % (i, n), flush=True)
+                except Exception:  # noqa: BLE001
+                    bad += 1
+                    print("not ok %d - systemd.%s" % (i, n))
+                    text = traceback.format_exc()
+                    try:
+                        text += tests.journal()
+                    except Exception as e:  # noqa: BLE001
+                        text += "no journal: %s" % e
+                    print("".join("# %s\n" % line for line in text.splitlines()), flush=True)
+    except Impossible as e:
+        print("ok 1 - systemd # SKIP %s" % str(e).replace("\n", " "))
+    print("1..%d" % len(names))
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
