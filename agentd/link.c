@@ -483,7 +483,7 @@ static void choose_user(const struct cfg *cfg)
 static void choose_environment(void)
 {
     static const char *const keep[] = {"TZ", "ASAN_OPTIONS", "UBSAN_OPTIONS", "LSAN_OPTIONS",
-                                       "AGENTD_LOG_LEVEL"};
+                                       "JOURNAL_STREAM"};
     size_t n = 0;
 
     for (size_t i = 0; i < ARRAY_LEN(keep); i++) {

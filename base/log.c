@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -35,7 +36,11 @@ void log_set_sink(log_sink_fn sink)
 void log_stderr(int level, const char *area, const struct log_about *about, const char *message)
 {
     char line[1600];
-    int n = snprintf(line, sizeof(line), "%s %s", level_names[level & 7], area);
+    int n = 0;
+
+    if (getenv("JOURNAL_STREAM")) /* then the priority travels in front, sd-daemon(3) */
+        n = snprintf(line, sizeof(line), "<%d>", level & 7);
+    n += snprintf(line + n, sizeof(line) - (size_t)n, "%s %s", level_names[level & 7], area);
 
     if (about && about->worker)
         n += snprintf(line + n, sizeof(line) - (size_t)n, " worker=%.128s", about->worker);

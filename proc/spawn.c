@@ -52,7 +52,7 @@ void spawn_init(void)
 {
     struct sigaction sa;
 
-    /* What agentd was started with as ignored (by nohup, by a shell) goes over exec. SIGPIPE: see the child. */
+    /* What agentd was started with as ignored (by nohup, by a shell) goes over exec. SIGPIPE: the child. */
     for (int sig = 1; sig < NSIG; sig++)
         if (sig != SIGPIPE && sigaction(sig, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN)
             signal(sig, SIG_DFL);

@@ -498,9 +498,3 @@ def both(cls):
 
 
 needs_root = unittest.skipUnless(ROOT, "needs root")
-
-
-def long_one(method):
-    """Too long for the run under the sanitizers."""
-    method.long_one = True
-    return method
