@@ -149,8 +149,8 @@ int store_open(const char *dir, struct err *err)
         return errno == ENOENT ? 0 : err_set(err, errno, "%s/state: %s", dir, strerror(errno));
     n = fd_read_all(fd, 16 << 20, &text);
     if (n >= 0 && (n == 0 || parse(text) < 0)) {
-        log_error("store", "%s/state can't be read: set aside as state.bad; ids and wanted states start anew",
-                  dir);
+        log_error("store",
+                  "%s/state is damaged: set aside as state.bad; what stands before the damage is kept", dir);
         renameat(dirfd, "state", dirfd, "state.bad");
         return 0;
     }

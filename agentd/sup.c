@@ -128,6 +128,19 @@ static void insert_sorted(struct wk *w)
     TAILQ_INSERT_HEAD(&sup_workers, w, link);
 }
 
+static void remove_leaf(const struct wk *w)
+{
+    char name[LIMIT_ALIAS + 8];
+    enum caps_scope scope;
+
+    if (wk_host.cgroups.fd < 0)
+        return;
+    scope = caps_enter(CAPS_FILES);
+    wk_leaf_name(w, w->leaf_no, name);
+    cgroup_leaf_remove(&wk_host.cgroups, name);
+    caps_enter(scope);
+}
+
 static void forget(struct wk *w)
 {
     op_worker_gone(w);
@@ -136,13 +149,7 @@ static void forget(struct wk *w)
     LIST_REMOVE(w, by_id);
     n_workers--;
     facts_free_slot(w->slot);
-    if (wk_host.cgroups.fd >= 0) {
-        char name[LIMIT_ALIAS + 8];
-        enum caps_scope scope = caps_enter(CAPS_FILES);
-        wk_leaf_name(w, w->leaf_no, name);
-        cgroup_leaf_remove(&wk_host.cgroups, name);
-        caps_enter(scope);
-    }
+    remove_leaf(w);
     wk_free(w);
 }
 
@@ -479,13 +486,8 @@ void sup_done(void)
 
     while ((w = TAILQ_FIRST(&sup_workers))) {
         TAILQ_REMOVE(&sup_workers, w, link);
-        if (wk_host.cgroups.fd >= 0 && w->state == WK_DOWN) {
-            char name[LIMIT_ALIAS + 8];
-            enum caps_scope scope = caps_enter(CAPS_FILES);
-            wk_leaf_name(w, w->leaf_no, name);
-            cgroup_leaf_remove(&wk_host.cgroups, name);
-            caps_enter(scope);
-        }
+        if (w->state == WK_DOWN)
+            remove_leaf(w);
         wk_free(w);
     }
     facts_close();

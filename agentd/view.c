@@ -84,8 +84,8 @@ void view_sample_all(void)
     ports_done(&t);
 }
 
-/* At its exec a process is alone in a leaf that was seen empty and has no descriptor but the first three: it has no port,
- * and nobody has to be asked while the new program wants the processor. */
+/* At its exec a process is alone in a leaf that was seen empty and has no descriptor but the first three: it
+ * has no port, and nobody has to be asked while the new program wants the processor. */
 void view_sample_new(struct wk *w)
 {
     if (w->leaf.fd < 0 || w->def->type == CFG_NOTIFY || w->def->ready != CFG_READY_NONE ||

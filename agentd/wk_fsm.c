@@ -65,14 +65,17 @@ const char *wk_fsm_reason_name(enum wk_reason r)
 /* systemd.service(5), the table below Restart=. */
 static bool policy_restarts(const struct wk_def *def, const struct wk_death *d)
 {
-    bool exited = d->end == WK_END_EXITED, signalled = d->end == WK_END_SIGNALLED || d->end == WK_END_DUMPED;
+    /* A program that could not be executed has exited with a failure (systemd: 203/EXEC). */
+    int status = d->end == WK_END_SPAWN_FAILED ? 203 : d->status;
+    bool exited = d->end == WK_END_EXITED || d->end == WK_END_SPAWN_FAILED;
+    bool signalled = d->end == WK_END_SIGNALLED || d->end == WK_END_DUMPED;
     int code = exited ? CLD_EXITED : CLD_KILLED;
     /* Signals that systemd counts as clean ends of a service; never with a core dump. */
-    bool soft = d->status == SIGHUP || d->status == SIGINT || d->status == SIGTERM || d->status == SIGPIPE;
-    bool listed = cfg_status_has(&def->success, code, d->status);
-    bool clean = (exited && (d->status == 0 || listed)) || (d->end == WK_END_SIGNALLED && (soft || listed));
+    bool soft = status == SIGHUP || status == SIGINT || status == SIGTERM || status == SIGPIPE;
+    bool listed = cfg_status_has(&def->success, code, status);
+    bool clean = (exited && (status == 0 || listed)) || (d->end == WK_END_SIGNALLED && (soft || listed));
 
-    if ((exited || signalled) && cfg_status_has(&def->prevent, code, d->status))
+    if ((exited || signalled) && cfg_status_has(&def->prevent, code, status))
         return false;
     switch (def->restart) {
     case CFG_RESTART_ALWAYS:

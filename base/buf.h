@@ -12,7 +12,9 @@ struct buf {
     int error; /* 0, -ENOMEM or -EFBIG */
 };
 
+/* clang-format off */
 #define BUF_INIT(limit) {.max = (limit)}
+/* clang-format on */
 
 void buf_free(struct buf *b);
 void buf_reset(struct buf *b); /* empties it, keeps the memory */

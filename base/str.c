@@ -143,7 +143,10 @@ int str_to_usec(const char *s, uint64_t default_us, uint64_t *ret)
         return 0;
     }
     for (; *s; any = true) {
-        int r = take_digits(&s, &n);
+        int r = 0;
+        n = 0;
+        if (*s != '.') /* ".5s" */
+            r = take_digits(&s, &n);
         if (r < 0 || (r = take_fraction(&s, &frac)) < 0)
             return r;
         while (*s == ' ' && isalpha((unsigned char)s[1]))
@@ -243,7 +246,8 @@ char *str_escape(char *dst, size_t size, const char *src)
     while (left) {
         size_t n = utf8_len((const unsigned char *)src, left);
         unsigned char c = (unsigned char)*src;
-        bool plain = n > 1 || (n == 1 && c >= 0x20 && c != 0x7f);
+        bool c1 = n == 2 && c == 0xc2 && (unsigned char)src[1] < 0xa0; /* a terminal may obey these too */
+        bool plain = (n > 1 && !c1) || (n == 1 && c >= 0x20 && c != 0x7f);
 
         if (at + (plain ? n : 4) >= size)
             break;

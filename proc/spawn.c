@@ -18,6 +18,12 @@
 
 #define STACK_SIZE (64 * 1024) /* the child's frames need under 2 KB; untouched pages cost nothing */
 
+#if defined(__has_feature)
+#define SPAWN_CLANG_ASAN __has_feature(address_sanitizer)
+#else
+#define SPAWN_CLANG_ASAN 0
+#endif
+
 static void *spare_stacks[LIMIT_SPAWN_STACKS];
 static unsigned n_spare;
 static int null_fd = -1;
@@ -58,7 +64,7 @@ void spawn_init(void)
             signal(sig, SIG_DFL);
     getrlimit(RLIMIT_NOFILE, &first_nofile);
     null_fd = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOCTTY);
-#ifdef __SANITIZE_ADDRESS__
+#if defined(__SANITIZE_ADDRESS__) || SPAWN_CLANG_ASAN
     fork_only = true; /* ASan's bookkeeping knows one stack a thread */
 #endif
 }
