@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -131,6 +132,7 @@ void host_start(struct host *h, const char *bin)
         bench_die("%s: %s", sa.sun_path, strerror(errno));
     h->agentd = fork();
     if (h->agentd == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGTERM); /* a benchmark that is cut off leaves nothing */
         setenv("NOTIFY_SOCKET", notify, 1);
         execl(program, "agentd", "-c", conf, "--log-level", "warning", (char *)NULL);
         _exit(127);

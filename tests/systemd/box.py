@@ -155,7 +155,7 @@ class Box:
         if not words:
             return False
         self.leader = int(words[0])
-        if run("nsenter", "-t", str(self.leader), "-m", "test", "-S", "/run/systemd/private").returncode:
+        if run("nsenter", "-t", str(self.leader), "-m", "-r", "test", "-S", "/run/systemd/private").returncode:
             return False
         r = self.run("systemctl", "is-active", "agentd-box.target")
         return r.stdout.strip() == "active"
@@ -166,7 +166,7 @@ class Box:
         return ""
 
     def run(self, *command, **more):
-        return run("nsenter", "-t", str(self.leader), "-a", "--", *command, **more)
+        return run("nsenter", "-t", str(self.leader), "-a", "-r", "-w", "--", *command, **more)
 
     def path(self, inside):
         """A file of the box, as seen from here."""
