@@ -95,7 +95,8 @@ void host_connect(struct host *h)
 /* The listener is the child of agentd whose name says so. */
 static pid_t find_rpc(pid_t agentd)
 {
-    char path[64], text[4096], *save = NULL;
+    static char text[1 << 17];
+    char path[64], *save = NULL;
     FILE *f;
 
     snprintf(path, sizeof(path), "/proc/%d/task/%d/children", (int)agentd, (int)agentd);
