@@ -21,8 +21,11 @@ static void print_details(const struct json *j)
     char raw[600], line[700];
     int list = json_member(j, json_member(j, 0, "error"), "subErrors");
 
-    for (int e = json_first(j, list); e >= 0; e = json_next(j, e))
-        fprintf(stderr, "    %s\n", str_escape(line, sizeof(line), json_copy(j, e, raw, sizeof(raw))));
+    for (int e = json_first(j, list); e >= 0; e = json_next(j, e)) {
+        json_copy(j, e, raw, sizeof(raw));
+        raw[strcspn(raw, "\n")] = 0;
+        fprintf(stderr, "    %s\n", str_escape(line, sizeof(line), raw));
+    }
 }
 
 int reload_run(const struct options *o)

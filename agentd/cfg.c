@@ -62,6 +62,7 @@ void cfg_def_free(struct wk_def *d)
     free(d->env_files);
     free(d->supplementary);
     free(d->limits);
+    free(d->fault);
     free_ids(&d->ids);
     free(d);
 }
@@ -88,8 +89,11 @@ void cfg_free(struct cfg *cfg)
         cfg_def_free(cfg->workers[i]);
     for (unsigned i = 0; i < cfg->n_broken; i++)
         free(cfg->broken[i]);
+    for (unsigned i = 0; i < cfg->n_nameless; i++)
+        cfg_def_free(cfg->nameless[i]);
     free(cfg->workers);
     free(cfg->broken);
+    free(cfg->nameless);
     free_rpc(&cfg->rpc);
     free(cfg->agent.install_home);
     free(cfg->agent.host_ip);

@@ -14,6 +14,8 @@
 #include "base/buf.h"
 #include "base/limits.h"
 
+#define CFG_ID_MAX (INT64_C(1) << 53) /* the largest whole number that every JSON reader keeps */
+
 enum cfg_stop { CFG_STOP_AUTO, CFG_STOP_YES, CFG_STOP_NO };
 enum cfg_type { CFG_SIMPLE, CFG_EXEC, CFG_NOTIFY };
 enum cfg_restart {
@@ -107,6 +109,7 @@ struct wk_def {
     char *ready_path;
     uint64_t ready_stable_us;
 
+    char *fault;       /* NULL, or why no start can work: a name that nobody knows */
     uint64_t hash;     /* of all that a running process would have to be restarted for */
     uint64_t hash_all; /* of everything */
 };
@@ -147,6 +150,10 @@ struct cfg {
     /* Aliases whose file is broken, for HUP: they stay on their last good definition. */
     unsigned n_broken;
     char **broken;
+    /* Definitions whose user or group is unknown (their aliases are in broken too); each has its fault set.
+     */
+    unsigned n_nameless;
+    struct wk_def **nameless;
 };
 
 /* All that is wrong, a line each: "FILE:LINE:COL: message\n", at most LIMIT_CONFIG_ERRORS of each kind. */

@@ -23,6 +23,8 @@ struct fault {
     const struct cfg_at *at;
 };
 
+#define UNKNOWN "a user or group that its file names is not known on this host"
+
 static int find_user(const char *name, struct passwd **ret)
 {
     uint64_t id;
@@ -216,12 +218,26 @@ static int settle(struct wk_def *d)
     return 0;
 }
 
-static void make_broken(struct cfg *cfg, unsigned i)
+/* The definition is kept aside: a worker that has none yet gets this one, and its starts fail with the
+ * reason. */
+static void set_aside(struct cfg *cfg, struct wk_def *d, const char *why)
+{
+    struct wk_def **p = realloc(cfg->nameless, (cfg->n_nameless + 1) * sizeof(*p));
+
+    if (p)
+        cfg->nameless = p;
+    if (!p || !(d->fault = strdup(why)))
+        cfg_def_free(d);
+    else
+        cfg->nameless[cfg->n_nameless++] = d;
+}
+
+static void make_broken(struct cfg *cfg, unsigned i, const char *why)
 {
     struct wk_def *d = cfg->workers[i];
 
     cfg_add_broken(cfg, d->alias);
-    cfg_def_free(d);
+    set_aside(cfg, d, why);
     memmove(cfg->workers + i, cfg->workers + i + 1, (cfg->n_workers - i - 1) * sizeof(*cfg->workers));
     cfg->n_workers--;
 }
@@ -274,7 +290,7 @@ void cfg_resolve(struct cfg *cfg, struct cfg_report *report)
         }
         cfg_error_in(&c, f.at && f.at->file ? f.at->file : d->file, f.at && f.at->line ? f.at->line : 1,
                      f.at && f.at->col ? f.at->col : 1, "%s", f.e.text);
-        make_broken(cfg, i);
+        make_broken(cfg, i, f.e.text);
     }
 }
 
@@ -380,7 +396,7 @@ static void get_ids(struct reader *r, struct cfg_ids *ids)
 static struct wk_def *next_named(struct cfg *cfg, unsigned *i, const char *alias)
 {
     while (*i < cfg->n_workers && !str_eq(cfg->workers[*i]->alias, alias))
-        make_broken(cfg, *i);
+        make_broken(cfg, *i, UNKNOWN);
     return *i < cfg->n_workers ? cfg->workers[(*i)++] : NULL;
 }
 
@@ -432,6 +448,6 @@ int cfg_resolved_get(struct cfg *cfg, struct cfg_report *report, const void *p, 
     if (r.bad || r.left)
         return -EBADMSG;
     while (i < cfg->n_workers)
-        make_broken(cfg, i);
+        make_broken(cfg, i, UNKNOWN);
     return 0;
 }

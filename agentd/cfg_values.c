@@ -128,8 +128,8 @@ CFG_PARSER(cfg_value_id)
 {
     uint64_t v;
 
-    if (str_to_u64(value, INT64_MAX, &v) < 0 || v == 0)
-        cfg_error(c, l, 0, "%s= is a positive number, not \"%s\"", k->name, value);
+    if (str_to_u64(value, CFG_ID_MAX, &v) < 0 || v == 0)
+        cfg_error(c, l, 0, "%s= is a positive number up to 2^53, not \"%s\"", k->name, value);
     else
         *(int64_t *)target = (int64_t)v;
 }

@@ -189,6 +189,7 @@ static void begin_stop(const char *why)
     stopping = true;
     log_info("main", "stopping: %s", why);
     sdn_stopping();
+    reload_cancel();
     link_stop();
     if (cfg->agent.stop_workers != CFG_STOP_NO)
         sup_stop_all();
@@ -242,6 +243,8 @@ static int catch_signals(void)
 static void after_round(void)
 {
     sup_forget_removed();
+    if (sup_wants_reload() && !stopping)
+        reload_request(0);
     if (stopping && link_ended() && (leave_workers || sup_all_down()))
         loop_stop();
     else

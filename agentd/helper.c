@@ -103,9 +103,18 @@ static void on_exit_status(pid_t pid, int code, int status, void *arg)
     finish_if_over(h);
 }
 
+struct detached {
+    void (*gone)(void *arg);
+    void *arg;
+};
+
 static void on_detached_exit(pid_t pid, int code, int status, void *arg)
 {
+    struct detached *d = arg;
+
     n_helpers--;
+    d->gone(d->arg);
+    free(d);
 }
 
 static void on_answer(int fd, short what, void *arg)
@@ -173,13 +182,19 @@ void helper_cancel(struct helper **hp)
     on_timeout(-1, 0, h);
 }
 
-int helper_detach(helper_run_fn run, void *run_arg, int out)
+int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *arg), void *gone_arg)
 {
-    pid_t pid = start(run, run_arg, out);
+    struct detached *d = malloc(sizeof(*d));
+    pid_t pid = d ? start(run, run_arg, out) : -ENOMEM;
+    int r = pid < 0 ? (int)pid : 0;
 
-    if (pid < 0)
-        return (int)pid;
-    return reap_add(pid, on_detached_exit, NULL);
+    if (d)
+        *d = (struct detached){gone, gone_arg};
+    if (r == 0)
+        r = reap_add(pid, on_detached_exit, d);
+    if (r < 0)
+        free(d);
+    return r;
 }
 
 int helper_become(const struct cfg_ids *ids)

@@ -28,8 +28,8 @@ struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn don
 void helper_cancel(struct helper **h);
 
 /* A child whose answer goes elsewhere: out is the descriptor it writes to (kept open in the child only by
- * it). 0 or -errno. */
-int helper_detach(helper_run_fn run, void *run_arg, int out);
+ * it). gone is called when it has ended. 0 or -errno: then gone is never called. */
+int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *arg), void *gone_arg);
 
 /* In a helper: becomes the worker's user with its groups, for good. 0 or -errno. */
 int helper_become(const struct cfg_ids *ids);

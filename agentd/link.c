@@ -57,7 +57,9 @@ static struct {
     char *argv[2], *env[8], *env_text[8];
     struct buf out; /* frames of this round */
     unsigned deaths;
-    uint64_t window;
+    uint64_t window;   /* monotonic */
+    unsigned failures; /* to execute it, in a row */
+    bool unrunnable;
     uint64_t agent_update_us;
     bool stopping;
     unsigned n_queued;
@@ -154,6 +156,26 @@ static void make_frame_room(void)
         send_out();
 }
 
+/* A record that does not fit behind the others starts a packet of its own; one too long even for that is
+ * said, not sent. */
+static void put_record(struct wk *w)
+{
+    size_t before = self.out.len;
+
+    view_put_record(w, &self.out);
+    if (self.out.error && before) {
+        self.out.error = 0;
+        self.out.len = before;
+        send_out();
+        view_put_record(w, &self.out);
+    }
+    if (self.out.error) {
+        log_error("link", "%s: its record is too long for the wire", w->def->alias);
+        buf_reset(&self.out);
+    }
+    make_frame_room();
+}
+
 void link_changed(struct wk *w)
 {
     if (w->dirty)
@@ -178,8 +200,7 @@ void link_flush(void)
     while ((w = TAILQ_FIRST(&dirty_workers)) && (self.n_queued < LIMIT_WIRE_REPLIES / 2 || replies.len)) {
         TAILQ_REMOVE(&dirty_workers, w, dirty_link);
         w->dirty = false;
-        view_put_record(w, &self.out);
-        make_frame_room();
+        put_record(w);
     }
     if (self.out.len + replies.len >= LIMIT_WIRE_PACKET)
         send_out();
@@ -312,7 +333,7 @@ static void tell_everything(void)
             TAILQ_REMOVE(&dirty_workers, w, dirty_link);
         w->dirty = false;
         make_frame_room();
-        view_put_record(w, &self.out);
+        put_record(w);
     }
     wire_put_synced(&self.out, &(struct wire_synced){sup_count()});
     send_out();
@@ -345,15 +366,21 @@ static void on_respawn(int fd, short what, void *arg)
     link_start();
 }
 
+static void report_failure(const struct spawn_failure *f)
+{
+    self.unrunnable = true;
+    log_error("link", "agentd-rpc: %s %s failed: %s", spawn_stage_name(f->stage), self.path,
+              strerror(f->error));
+}
+
 static void on_exit_of_listener(pid_t pid, int code, int status, void *arg)
 {
     uint64_t now = clock_mono_us();
     struct spawn_failure f;
 
     if (self.job.status_fd >= 0 && spawn_poll(&self.job, &f) < 0)
-        log_error("link", "agentd-rpc: %s %s failed: %s", spawn_stage_name(f.stage), self.path,
-                  strerror(f.error));
-    else if (!self.stopping)
+        report_failure(&f);
+    else if (!self.stopping && !self.unrunnable)
         log_warn("link", "agentd-rpc (%d) %s %d: a new one takes over", (int)pid,
                  code == CLD_EXITED ? "exited with" : "was killed by signal", status);
     spawn_done(&self.job);
@@ -367,10 +394,11 @@ static void on_exit_of_listener(pid_t pid, int code, int status, void *arg)
         self.window = now;
         self.deaths = 0;
     }
-    if (++self.deaths <= RESPAWN_FAST)
+    self.failures = self.unrunnable ? self.failures + (self.failures < 6) : 0;
+    if (++self.deaths <= RESPAWN_FAST && !self.unrunnable)
         link_start();
-    else
-        self.respawn = loop_timer(RESPAWN_SLOW_US, on_respawn, NULL);
+    else /* one that can't even be executed is tried ever more rarely */
+        self.respawn = loop_timer((uint64_t)RESPAWN_SLOW_US << self.failures, on_respawn, NULL);
 }
 
 static void drop_listener(const char *why)
@@ -388,8 +416,12 @@ static void on_status(int fd, short what, void *arg)
 {
     struct spawn_failure f;
 
-    if (spawn_poll(&self.job, &f) != 1)
+    int r = spawn_poll(&self.job, &f);
+
+    if (r == 0)
         return;
+    if (r < 0)
+        report_failure(&f);
     loop_free(&self.status);
     spawn_done(&self.job);
 }
@@ -421,6 +453,7 @@ void link_start(void)
     fd_close(theirs);
     self.ref = self.job.ref;
     self.job.ref = (struct pidref)PIDREF_NULL;
+    self.unrunnable = false;
     reap_add(self.ref.pid, on_exit_of_listener, NULL);
     self.status = loop_io(self.job.status_fd, LOOP_READ, on_status, NULL);
     spawn_release(&self.job);

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,7 +21,9 @@
 #include "wire/logstream.h"
 
 #define LIST_TIMEOUT_US 10000000
-#define LIST_MAX 500 /* files named in one answer: a wire string holds no more */
+#define OPEN_TIMEOUT_SEC 10
+#define OPENING_MAX 4 /* streams of one worker that wait for its folder at once */
+#define LIST_MAX 500  /* files named in one answer: a wire string holds no more */
 
 static int refuse(char *why, size_t size, const char *path, const char *what, int error)
 {
@@ -131,7 +134,49 @@ struct stream_args {
     const char *name;
     uint64_t from, limit;
     bool follow;
+    volatile bool *opened;
 };
+
+/* The helpers of streams. One that hangs in its worker's folder must not take all of them, so those that have
+ * not opened their file yet are counted by worker; what the helper tells of that is in memory shared with it,
+ * since nothing comes back from it otherwise. */
+static struct opening {
+    int64_t worker;
+    bool used;
+} openings[LIMIT_HELPERS];
+static volatile bool *opened; /* of the same index */
+
+/* A free place for one more stream of this worker; NULL: there are enough. */
+static struct opening *take_opening(int64_t worker)
+{
+    struct opening *free_one = NULL;
+    unsigned n = 0;
+
+    if (!opened) {
+        void *p = mmap(NULL, LIMIT_HELPERS, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+            return NULL;
+        opened = p;
+    }
+    for (size_t i = 0; i < ARRAY_LEN(openings); i++) {
+        if (!openings[i].used)
+            free_one = &openings[i];
+        else if (openings[i].worker == worker && !opened[i])
+            n++;
+    }
+    if (!free_one || n >= OPENING_MAX)
+        return NULL;
+    *free_one = (struct opening){worker, true};
+    opened[free_one - openings] = false;
+    return free_one;
+}
+
+static void free_opening(void *arg)
+{
+    struct opening *o = arg;
+
+    o->used = false;
+}
 
 static int open_for_stream(const struct stream_args *a, char *path, size_t size, struct wire_log_head *head)
 {
@@ -232,8 +277,12 @@ static int run_stream(int out, void *arg)
     const struct stream_args *a = arg;
     struct wire_log_head head = {0};
     char path[4096 + 256];
-    int fd = open_for_stream(a, path, sizeof(path), &head);
+    int fd;
 
+    alarm(OPEN_TIMEOUT_SEC); /* its folder may be on a file system that hangs */
+    fd = open_for_stream(a, path, sizeof(path), &head);
+    alarm(0);
+    *a->opened = true;
     signal(SIGPIPE, SIG_IGN);
     if (fd_write_all(out, &head, sizeof(head)) < 0 || fd < 0)
         return 0;
@@ -241,16 +290,25 @@ static int run_stream(int out, void *arg)
     return 0;
 }
 
-int logs_stream(const struct wk_def *def, const char *name, uint64_t from, uint64_t limit, bool follow)
+int logs_stream(int64_t worker, const struct wk_def *def, const char *name, uint64_t from, uint64_t limit,
+                bool follow)
 {
-    struct stream_args args = {def, name, from, limit, follow};
+    struct opening *o = take_opening(worker);
+    struct stream_args args = {def, name, from, limit, follow, NULL};
     int fds[2], r;
 
-    if (pipe2(fds, O_CLOEXEC) < 0)
-        return -errno;
-    r = helper_detach(run_stream, &args, fds[1]);
+    if (!o)
+        return -EAGAIN;
+    args.opened = &opened[o - openings];
+    if (pipe2(fds, O_CLOEXEC) < 0) {
+        r = -errno;
+        free_opening(o);
+        return r;
+    }
+    r = helper_detach(run_stream, &args, fds[1], free_opening, o);
     fd_close(fds[1]);
     if (r < 0) {
+        free_opening(o);
         fd_close(fds[0]);
         return r;
     }

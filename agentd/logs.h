@@ -20,7 +20,9 @@ int logs_open_file(const char *path, const struct cfg_ids *ids, char *why, size_
 struct helper *logs_list(const struct wk_def *def, helper_done_fn done, void *arg);
 
 /* Starts a helper that writes a struct wire_log_head and the file's bytes into a pipe (wire/logstream.h); the
- * reading end, or -errno. from UINT64_MAX: limit bytes before the end. */
-int logs_stream(const struct wk_def *def, const char *name, uint64_t from, uint64_t limit, bool follow);
+ * reading end, or -errno; -EAGAIN: too many wait for this worker's folder. from UINT64_MAX: limit bytes
+ * before the end. */
+int logs_stream(int64_t worker, const struct wk_def *def, const char *name, uint64_t from, uint64_t limit,
+                bool follow);
 
 #endif

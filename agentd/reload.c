@@ -153,9 +153,17 @@ void reload_request(uint64_t call)
         refuse("no helper can be started");
 }
 
-void reload_done(void)
+void reload_cancel(void)
 {
+    if (resolver)
+        cfg_report_free(&report);
     helper_cancel(&resolver);
     cfg_free(TAKE_PTR(next));
+    again = false;
+}
+
+void reload_done(void)
+{
+    reload_cancel();
     cfg_free(TAKE_PTR(current));
 }

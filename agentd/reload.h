@@ -13,6 +13,7 @@ void reload_init(struct cfg *current);
 const struct cfg *reload_current(void);
 /* call 0: on HUP; else the listener's call, which is answered when it is applied. */
 void reload_request(uint64_t call);
+void reload_cancel(void); /* agentd stops: what is being read is not applied any more */
 void reload_done(void);
 
 #endif

@@ -10,7 +10,9 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "agentd/cfg.h"
 #include "agentd/helper.h"
+#include "agentd/loop.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -21,16 +23,28 @@
 #define MAGIC "agentd-state 1"
 #define WRITE_TIMEOUT_US 60000000
 #define WAIT_MS 10000
+#define FIRST_FREE_ID 1001 /* below are those that files give */
+#define RETRY_US 5000000
+#define LOCK "state.lock" /* not "lock": RuntimeDirectory= may be the same folder */
 
 static struct store_entry *entries;
 static char state_dir[512];
-static int64_t created_us, highest_id = 1000;
+static int64_t created_us;
 static struct helper *writer;
 static bool dirty;
 static void (*on_written)(bool ok);
 static void (*collect)(void);
 
+static struct loop_watch *retry; /* a write failed: it is tried again until one works */
+
 static void start_write(void);
+
+static void on_retry(int fd, short what, void *arg)
+{
+    loop_free(&retry);
+    if (!writer)
+        start_write();
+}
 
 static struct store_entry *add(const char *alias)
 {
@@ -54,6 +68,25 @@ struct store_entry *store_find(const char *alias)
     return e;
 }
 
+static struct store_entry *find_id(int64_t id)
+{
+    struct store_entry *e = entries;
+
+    while (e && e->id != id)
+        e = e->next;
+    return e;
+}
+
+static int64_t free_id(void)
+{
+    static int64_t last = FIRST_FREE_ID - 1;
+
+    do
+        last++;
+    while (find_id(last));
+    return last;
+}
+
 struct store_entry *store_get(const char *alias, int64_t id)
 {
     struct store_entry *e = store_find(alias);
@@ -64,12 +97,14 @@ struct store_entry *store_get(const char *alias, int64_t id)
         e->create_us = e->update_us = e->goal_us = clock_wall_us();
         e->goal_up = true;
     }
-    if (id)
+    if (id && e->id != id) {
+        struct store_entry *other = find_id(id);
+        if (other)
+            other->id = 0; /* what a file claims is not kept for one that claims nothing */
         e->id = id;
-    else if (!e->id)
-        e->id = highest_id + 1;
-    if (e->id > highest_id)
-        highest_id = e->id;
+    } else if (!e->id) {
+        e->id = free_id();
+    }
     return e;
 }
 
@@ -95,8 +130,8 @@ static int parse_line(char *line)
     e->goal_us = strtoll(field[5], NULL, 10);
     e->def_hash_all = strtoull(field[6], NULL, 16);
     e->goal_by = strdup(field[7]);
-    if (e->id > highest_id)
-        highest_id = e->id;
+    if (e->id <= 0 || e->id > CFG_ID_MAX || find_id(e->id) != e)
+        e->id = 0; /* damaged: it gets another one */
     return 0;
 }
 
@@ -118,7 +153,7 @@ static int parse(char *text)
  */
 static int wait_for_writer(int dirfd)
 {
-    _cleanup_close_ int lock = openat(dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    _cleanup_close_ int lock = openat(dirfd, LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
     if (lock < 0)
         return -errno;
@@ -142,7 +177,7 @@ int store_open(const char *dir, struct err *err)
     if (dirfd < 0)
         return err_set(err, errno, "%s: %s", dir, strerror(errno));
     if ((r = wait_for_writer(dirfd)) < 0)
-        return err_set(err, -r, "%s/lock: %s", dir,
+        return err_set(err, -r, "%s/" LOCK ": %s", dir,
                        r == -EBUSY ? "a helper of an earlier agentd still writes" : strerror(-r));
     fd = openat(dirfd, "state", O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
@@ -167,6 +202,7 @@ void store_close(void)
         free(e);
     }
     helper_cancel(&writer);
+    loop_free(&retry);
 }
 
 static void print_state(struct buf *b)
@@ -190,7 +226,7 @@ static int write_state(int out, void *arg)
     struct buf b = BUF_INIT(64 << 20);
     int r = 0;
 
-    if (dirfd < 0 || (lock = openat(dirfd, "lock", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0 ||
+    if (dirfd < 0 || (lock = openat(dirfd, LOCK, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0 ||
         flock(lock, LOCK_EX) < 0 ||
         (fd = openat(dirfd, "state.new", O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
         return errno;
@@ -207,10 +243,15 @@ static int write_state(int out, void *arg)
 static void on_write_end(int status, const char *p, size_t n, void *arg)
 {
     writer = NULL;
+    if (status != 0) {
+        dirty = true;
+        if (!retry)
+            retry = loop_timer(RETRY_US, on_retry, NULL);
+    }
     if (status != 0)
         log_error("store", "%s/state can't be written: %s; what was wanted may be lost after a reboot",
                   state_dir, status > 0 ? strerror(status) : "the helper did not end");
-    if (dirty) {
+    if (dirty && status == 0) {
         start_write();
         if (writer)
             return; /* those that wait, wait for the newer one */
@@ -224,8 +265,13 @@ static void start_write(void)
     dirty = false;
     if (collect)
         collect();
+    loop_free(&retry);
     writer = helper_start(write_state, NULL, on_write_end, NULL, WRITE_TIMEOUT_US, 16);
-    if (!writer && on_written)
+    if (writer)
+        return;
+    dirty = true;
+    retry = loop_timer(RETRY_US, on_retry, NULL);
+    if (on_written)
         on_written(false);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentd/sup.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,7 +32,8 @@ static unsigned n_workers;
 /* What an earlier agentd left, until sup_apply has used it. */
 static struct facts *old_facts;
 static size_t n_old;
-static bool initial = true; /* the first sup_apply: nothing restarts, facts are looked at */
+static const struct cfg *first; /* the configuration until sup_start_wanted */
+static bool initial = true;     /* the first sup_apply: nothing restarts, facts are looked at */
 
 struct wk *sup_find(int64_t id)
 {
@@ -85,6 +87,8 @@ static void collect_state(void)
         struct store_entry *e = store_get(w->def->alias, w->id);
         if (!e)
             continue;
+        if (w->removed) /* its stop is the reload's wish, not the operator's */
+            continue;
         e->update_us = w->update_us;
         e->goal_up = w->goal == WK_GOAL_UP;
         e->goal_us = w->goal_us;
@@ -108,6 +112,7 @@ void sup_init(const struct cfg *cfg)
     if (r < 0)
         log_error("sup", "%s/facts: %s: workers can't be found again if agentd dies", cfg->agent.runtime_dir,
                   strerror(-r));
+    first = cfg;
     wk_host.changed = link_changed;
     wk_host.told = on_told;
     store_set_collect(collect_state);
@@ -128,7 +133,7 @@ static void insert_sorted(struct wk *w)
     TAILQ_INSERT_HEAD(&sup_workers, w, link);
 }
 
-static void remove_leaf(const struct wk *w)
+static void remove_leaves(const struct wk *w)
 {
     char name[LIMIT_ALIAS + 8];
     enum caps_scope scope;
@@ -136,8 +141,10 @@ static void remove_leaf(const struct wk *w)
     if (wk_host.cgroups.fd < 0)
         return;
     scope = caps_enter(CAPS_FILES);
-    wk_leaf_name(w, w->leaf_no, name);
-    cgroup_leaf_remove(&wk_host.cgroups, name);
+    for (unsigned no = 0; no <= w->leaf_no; no++) {
+        wk_leaf_name(w, no, name);
+        wk_leaf_remove_empty(name);
+    }
     caps_enter(scope);
 }
 
@@ -149,7 +156,7 @@ static void forget(struct wk *w)
     LIST_REMOVE(w, by_id);
     n_workers--;
     facts_free_slot(w->slot);
-    remove_leaf(w);
+    remove_leaves(w);
     wk_free(w);
 }
 
@@ -173,6 +180,8 @@ static void adopt_if_it_runs(struct wk *w)
         wk_event(w, WK_EV_ADOPT);
 }
 
+static void clear_unproven(const struct wk *w);
+
 static struct wk *add(struct wk_def *def)
 {
     struct store_entry *e = store_get(def->alias, def->id);
@@ -189,9 +198,10 @@ static struct wk *add(struct wk_def *def)
     take_state(w, e);
     insert_sorted(w);
     wk_changed(w);
-    if (initial)
-        adopt_if_it_runs(w);
-    else if (w->goal == WK_GOAL_UP)
+    adopt_if_it_runs(w);
+    if (!initial && !w->main.pid)
+        clear_unproven(w);
+    if (!initial && !w->main.pid && w->goal == WK_GOAL_UP)
         wk_event(w, WK_EV_START);
     return w;
 }
@@ -285,35 +295,63 @@ static void drop_missing(const struct cfg *cfg, struct buf *plan)
     sup_forget_removed();
 }
 
-/* An id that a file now claims may be held by a worker whose file said nothing: ids given by files win, and
- * only at start. */
-static bool id_is_taken(const struct wk_def *def)
-{
-    struct wk *w = def->id ? sup_find(def->id) : NULL;
+static bool again; /* a file waits for the id of a worker that is still stopping */
 
-    return w && !str_eq(w->def->alias, def->alias);
+bool sup_wants_reload(void)
+{
+    bool wants = again && !n_removed;
+
+    again = again && !wants;
+    return wants;
+}
+
+/* A file's Id= is in other hands, or not what the running worker goes by. */
+static bool is_refused(const struct wk_def *def, const struct wk *w, struct buf *plan)
+{
+    const struct wk *holder = def->id ? sup_find(def->id) : NULL;
+    const char *why = NULL;
+
+    if (holder && holder != w && holder->removed) {
+        again = true; /* a file that was renamed */
+        why = "waits for the worker that had its Id= to stop";
+    } else if (holder && holder != w) {
+        why = "its Id= is another worker's";
+    } else if (w && def->id && def->id != w->id) {
+        why = "its Id= changed: restart agentd to renumber";
+    }
+    if (why) {
+        plan_line(plan, def->alias, "refuse", why);
+        if (initial)
+            log_write(LOG_ERR, "sup", &(struct log_about){.worker = def->alias}, "left out: %s", why);
+    }
+    return why != NULL;
+}
+
+static void apply_one(struct wk_def *def, struct buf *plan)
+{
+    struct wk *w = sup_find_alias(def->alias);
+
+    if (is_refused(def, w, plan)) {
+        cfg_def_free(def);
+    } else if (w) {
+        update(w, def, plan);
+    } else {
+        plan_line(plan, def->alias, "add", "");
+        add(def);
+    }
 }
 
 void sup_apply(struct cfg *cfg, struct buf *plan)
 {
     drop_missing(cfg, plan);
-    for (unsigned i = 0; i < cfg->n_workers; i++) {
-        struct wk_def *def = TAKE_PTR(cfg->workers[i]);
-        struct wk *w;
-        if (!def)
-            continue;
-        w = sup_find_alias(def->alias);
-        if (id_is_taken(def) || (w && def->id && def->id != w->id)) {
-            plan_line(plan, def->alias, "refuse",
-                      "its Id= is another worker's, or changed: restart agentd to renumber");
-            cfg_def_free(def);
-        } else if (w) {
-            update(w, def, plan);
-        } else {
-            plan_line(plan, def->alias, "add", "");
-            add(def);
-        }
-    }
+    /* Those with Id= first: the others take what is left. */
+    for (int with_id = 1; with_id >= 0; with_id--)
+        for (unsigned i = 0; i < cfg->n_workers; i++)
+            if (cfg->workers[i] && (cfg->workers[i]->id != 0) == with_id)
+                apply_one(TAKE_PTR(cfg->workers[i]), plan);
+    for (unsigned i = 0; i < cfg->n_nameless; i++)
+        if (!sup_find_alias(cfg->nameless[i]->alias))
+            apply_one(TAKE_PTR(cfg->nameless[i]), plan);
     if (!initial)
         for (unsigned i = 0; plan && i < cfg->n_broken; i++)
             if (!sup_find_alias(cfg->broken[i]))
@@ -326,45 +364,68 @@ void sup_apply(struct cfg *cfg, struct buf *plan)
 
 static void (*cleared)(void);
 
-/* The number of w's leaf that has this name, or -1. */
-static int leaf_number(const struct wk *w, const char *name)
+/* A worker whose file was wrong at our start: what runs of it runs on, until the file is right. */
+static bool is_put_off(const char *alias)
 {
-    char own[LIMIT_ALIAS + 8];
-
-    for (unsigned no = 0; no < 256; no++) {
-        wk_leaf_name(w, no, own);
-        if (str_eq(own, name))
-            return (int)no;
-    }
-    return -1;
+    return first && is_broken(first, alias) && !sup_find_alias(alias);
 }
 
-/* The leaf of a worker that was adopted holds what belongs there. What KillMode=process left alone is left
- * alone by the next agentd too, unless it is of a start that nobody finished. */
+/* The number of the alias's leaf that has this name, or -1. An alias has no '~'. */
+static int leaf_number(const char *alias, const char *name)
+{
+    size_t n = strlen(alias);
+    unsigned long no;
+    char *end;
+
+    if (!str_starts(name, "w-") || strncmp(name + 2, alias, n) != 0)
+        return -1;
+    name += 2 + n;
+    if (!*name)
+        return 0;
+    if (name[0] != '~' || !strchr("123456789", name[1]))
+        return -1;
+    no = strtoul(name + 1, &end, 10);
+    return *end || no > UINT8_MAX ? -1 : (int)no;
+}
+
+/* The leaf of a worker that was adopted, or is put off, holds what belongs there. */
 static bool leaf_is_in_use(const char *name)
+{
+    struct wk *w;
+
+    for (unsigned i = 0; first && i < first->n_broken; i++)
+        if (is_put_off(first->broken[i]) && leaf_number(first->broken[i], name) >= 0)
+            return true;
+    TAILQ_FOREACH (w, &sup_workers, link)
+        if (w->main.pid && leaf_number(w->def->alias, name) == w->leaf_no)
+            return true;
+    return false;
+}
+
+/* What KillMode=process left alone is left alone by the next agentd too, unless it is of a start that nobody
+ * finished. */
+static bool leaf_is_left_alone(const char *name)
 {
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link) {
         const struct facts *f = old_of(w->def->alias);
-        int no = strncmp(name + 2, w->def->alias, strlen(w->def->alias)) == 0 ? leaf_number(w, name) : -1;
+        int no = w->def->kill_mode == CFG_KILL_PROCESS ? leaf_number(w->def->alias, name) : -1;
         if (no < 0)
             continue;
-        if (w->main.pid && no == w->leaf_no)
-            return true;
-        if (w->def->kill_mode == CFG_KILL_PROCESS)
-            return !f || f->phase == FACTS_NONE || f->phase == FACTS_READY || f->leaf != no;
+        if (!w->main.pid && no > w->leaf_no)
+            w->leaf_no = (uint8_t)no; /* so that the next start looks at it again */
+        return !f || f->phase == FACTS_NONE || f->phase == FACTS_READY || f->leaf != no;
     }
     return false;
 }
 
-static void clear_leaf(const char *name, void *arg)
+static void end_members(const char *name)
 {
     struct cgroup_leaf leaf;
     int waited = 0;
 
-    if (!str_starts(name, "w-") || leaf_is_in_use(name) ||
-        cgroup_leaf_open(&wk_host.cgroups, name, &leaf) < 0)
+    if (cgroup_leaf_open(&wk_host.cgroups, name, &leaf) < 0)
         return;
     if (cgroup_leaf_populated(&leaf) == 1) {
         log_warn("sup", "%s: processes that an earlier agentd left without a proven main process are ended",
@@ -372,27 +433,117 @@ static void clear_leaf(const char *name, void *arg)
         cgroup_leaf_kill(&leaf);
         for (; cgroup_leaf_populated(&leaf) == 1 && waited < KILL_WAIT_MS; waited++)
             poll(NULL, 0, 1); /* at start, before READY: nothing else is kept waiting */
+        if (waited == KILL_WAIT_MS)
+            log_error("sup", "%s: some of them are killed and still there", name);
     }
     cgroup_leaf_done(&leaf);
 }
 
-struct sweep_kill {
-    const char *keep; /* " pid pid ": mains that were adopted, with all that carries their cookie's alias */
-};
+static void clear_leaf(const char *name, void *arg)
+{
+    if (!str_starts(name, "w-") || leaf_is_in_use(name))
+        return;
+    if (!leaf_is_left_alone(name))
+        end_members(name);
+    wk_leaf_remove_empty(name);
+}
+
+static void remove_if_leaf(const char *name, void *arg)
+{
+    if (str_starts(name, "w-"))
+        wk_leaf_remove_empty(name);
+}
+
+static void remove_empty_leaves(void)
+{
+    enum caps_scope scope;
+
+    if (wk_host.cgroups.fd < 0)
+        return;
+    scope = caps_enter(CAPS_FILES);
+    cgroup_root_list(&wk_host.cgroups, remove_if_leaf, NULL);
+    caps_enter(scope);
+}
+
+static void keep_facts_of_broken(void)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < n_old; i++)
+        if (is_put_off(old_facts[i].alias))
+            old_facts[n++] = old_facts[i];
+    n_old = n;
+    first = NULL; /* a reload replaces it */
+    if (n)
+        return;
+    free(old_facts);
+    old_facts = NULL;
+}
+
+/* --- the same without cgroups: in a helper, which has all of our memory -------------------------------- */
+
+static bool is_kept(const char *alias, unsigned generation)
+{
+    const struct wk *w = sup_find_alias(alias);
+    const struct facts *f = old_of(alias);
+    bool unfinished = f && (f->phase == FACTS_INTENT || f->phase == FACTS_SPAWNED);
+
+    if (is_put_off(alias) || (w && w->main.pid))
+        return true;
+    /* As in leaf_is_left_alone. */
+    return w && w->def->kill_mode == CFG_KILL_PROCESS && !(unfinished && f->generation == generation);
+}
+
+static int waited_ms;
+
+static void end_process(const struct pidref *ref)
+{
+    struct pollfd gone = {.fd = ref->fd, .events = POLLIN};
+
+    caps_enter(CAPS_SIGNAL);
+    pidref_signal(ref, SIGKILL);
+    caps_enter(CAPS_LOOK);
+    /* So that the next incarnation does not meet it; not for ever. */
+    for (; ref->fd >= 0 && waited_ms < KILL_WAIT_MS && poll(&gone, 1, 1) == 0; waited_ms++)
+        ;
+}
 
 static void kill_match(pid_t pid, const char *rest, void *arg)
 {
     struct pidref ref;
     char alias[LIMIT_ALIAS + 8];
-    const struct sweep_kill *s = arg;
+    size_t n = strcspn(rest, ":");
 
-    snprintf(alias, sizeof(alias), "\n%.*s\n", (int)strcspn(rest, ":"), rest);
-    if (strstr(s->keep, alias) || pidref_open(&ref, pid) < 0)
+    snprintf(alias, sizeof(alias), "%.*s", (int)n, rest);
+    if (is_kept(alias, rest[n] ? (unsigned)strtoul(rest + n + 1, NULL, 10) : 0) || pidref_open(&ref, pid) < 0)
         return;
-    caps_enter(CAPS_SIGNAL);
-    pidref_signal(&ref, SIGKILL);
-    caps_enter(CAPS_LOOK);
+    end_process(&ref);
     pidref_done(&ref);
+}
+
+/* Members of a dead worker's session that dropped the cookie. While there are any, the session's id is given
+ * to no new process: a process that has it now, and is not main itself, means that ours are gone. */
+static void end_session(const struct facts *f)
+{
+    uint64_t looked = pidref_ticks(clock_boot_us());
+    struct pidref_stat st;
+    struct snap_tree tree;
+    int r = pidref_read_stat(f->pid, &st);
+
+    if (r != -ESRCH && (r < 0 || st.start != f->start))
+        return;
+    if (snap_tree_of_session(f->pid, &tree) < 0)
+        return;
+    for (size_t i = 0; i < tree.n; i++) {
+        struct pidref ref;
+        if (pidref_open(&ref, tree.pids[i]) < 0)
+            continue;
+        /* Older than main: not of this session. Younger than the look: the pid is somebody else's by now. */
+        if (ref.start >= f->start && ref.start <= looked)
+            end_process(&ref);
+        pidref_done(&ref);
+    }
+    snap_tree_done(&tree);
 }
 
 static int run_sweep(int out, void *arg)
@@ -402,10 +553,38 @@ static int run_sweep(int out, void *arg)
     snprintf(prefix, sizeof(prefix), "%016llx:", (unsigned long long)wk_host.dir_hash);
     caps_enter(CAPS_LOOK);
     /* Twice: a process that was forked while we looked is met by the second look. */
-    for (int i = 0; i < 2; i++)
-        if (snap_sweep_cookie("AGENTD_COOKIE", prefix, kill_match, arg) < 0)
+    for (int i = 0; i < 2; i++) {
+        for (size_t k = 0; k < n_old; k++)
+            if (old_facts[k].phase >= FACTS_SPAWNED && old_facts[k].pid > 1 &&
+                !is_kept(old_facts[k].alias, old_facts[k].generation))
+                end_session(&old_facts[k]);
+        if (snap_sweep_cookie("AGENTD_COOKIE", prefix, kill_match, NULL) < 0)
             return 1;
+    }
     return 0;
+}
+
+/* A worker whose file has become right, and whose main process is gone or not proven to be it. Without
+ * cgroups only its session is looked at: a look at all cookies would keep everybody waiting. */
+static void clear_unproven(const struct wk *w)
+{
+    const struct facts *f = old_of(w->def->alias);
+    char name[LIMIT_ALIAS + 8];
+    enum caps_scope scope;
+
+    if (!f)
+        return;
+    if (wk_host.cgroups.fd >= 0) {
+        scope = caps_enter(CAPS_FILES);
+        wk_leaf_name(w, f->leaf, name);
+        clear_leaf(name, NULL);
+    } else {
+        scope = caps_enter(CAPS_LOOK);
+        waited_ms = 0;
+        if (f->phase >= FACTS_SPAWNED && f->pid > 1 && !is_kept(f->alias, f->generation))
+            end_session(f);
+    }
+    caps_enter(scope);
 }
 
 static void on_sweep(int status, const char *p, size_t n, void *arg)
@@ -417,18 +596,8 @@ static void on_sweep(int status, const char *p, size_t n, void *arg)
 
 static void sweep_without_cgroups(void)
 {
-    static struct buf keep = BUF_INIT(1 << 20);
-    static struct sweep_kill args;
-    struct wk *w;
-
-    buf_char(&keep, '\n');
-    TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->main.pid)
-            buf_printf(&keep, "%s\n", w->def->alias);
-    args.keep = keep.p ? keep.p : "";
-    if (!helper_start(run_sweep, &args, on_sweep, NULL, SWEEP_TIMEOUT_US, 16))
+    if (!helper_start(run_sweep, NULL, on_sweep, NULL, SWEEP_TIMEOUT_US, 16))
         cleared();
-    buf_free(&keep);
 }
 
 void sup_clear_leftovers(void (*done)(void))
@@ -450,9 +619,7 @@ void sup_start_wanted(void)
 {
     struct wk *w;
 
-    free(old_facts);
-    old_facts = NULL;
-    n_old = 0;
+    keep_facts_of_broken();
     TAILQ_FOREACH (w, &sup_workers, link)
         if (w->goal == WK_GOAL_UP && w->state == WK_DOWN)
             wk_event(w, WK_EV_START);
@@ -486,9 +653,8 @@ void sup_done(void)
 
     while ((w = TAILQ_FIRST(&sup_workers))) {
         TAILQ_REMOVE(&sup_workers, w, link);
-        if (w->state == WK_DOWN)
-            remove_leaf(w);
         wk_free(w);
     }
+    remove_empty_leaves();
     facts_close();
 }

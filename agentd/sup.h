@@ -36,6 +36,9 @@ unsigned sup_count(void);
 /* Frees those whose file is gone, once they are down; at the end of each round. */
 void sup_forget_removed(void);
 
+/* True once when a reload now would do what the last one could not: an id has become free. */
+bool sup_wants_reload(void);
+
 /* Stops all, leaving what is wanted as it is; sup_all_down tells when they are. */
 void sup_stop_all(void);
 bool sup_all_down(void);

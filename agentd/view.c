@@ -10,13 +10,15 @@
 #include "agentd/wk.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/limits.h"
 #include "base/str.h"
 #include "proc/caps.h"
 #include "proc/ports.h"
 #include "proc/snap.h"
 #include "wire/wire.h"
 
-#define PORTS_TEXT 1024
+#define PORTS_TEXT (LIMIT_WIRE_STRING + 1)
+#define IDS_MAX 256 /* cgroups of one worker that its sockets are looked up by */
 #define JUST_STARTED_US 500
 
 static int tree_of(const struct wk *w, struct snap_tree *tree)
@@ -24,15 +26,25 @@ static int tree_of(const struct wk *w, struct snap_tree *tree)
     return w->leaf.fd >= 0 ? snap_tree_of_leaf(&w->leaf, tree) : snap_tree_of_session(w->main.pid, tree);
 }
 
-/* By the cgroup of the socket's maker; by descriptors where there is no leaf, and for adopted ones, whose
- * sockets may be older than their leaf. */
+/* The cgroups that a worker's sockets are known by. 0: they are to be found by descriptors, since there is no
+ * leaf, or it has more below it than are looked up, or it was adopted and its sockets may be older than its
+ * leaf. */
+static size_t find_cgroups(const struct wk *w, uint64_t ids[IDS_MAX])
+{
+    ssize_t n = w->leaf.fd >= 0 && !w->adopted ? cgroup_leaf_ids(&w->leaf, ids, IDS_MAX) : 0;
+
+    return n > 0 && n <= IDS_MAX ? (size_t)n : 0;
+}
+
 static char *find_ports(const struct wk *w, const struct ports_table *t, const struct snap_tree *tree,
                         char *text)
 {
     enum caps_scope scope;
+    uint64_t ids[IDS_MAX];
+    size_t n = find_cgroups(w, ids);
 
-    if (w->leaf.fd >= 0 && !w->adopted)
-        return ports_of_cgroup(t, w->leaf.id, text, PORTS_TEXT);
+    if (n)
+        return ports_of_cgroups(t, ids, n, text, PORTS_TEXT);
     scope = caps_enter(CAPS_LOOK);
     ports_of_pids(t, tree->pids, tree->n, text, PORTS_TEXT);
     caps_enter(scope);
@@ -103,18 +115,21 @@ void view_sample_new(struct wk *w)
 bool view_listens(struct wk *w, unsigned port)
 {
     struct ports_table t;
-    struct snap_tree tree = {0};
-    char text[PORTS_TEXT], *save = NULL;
+    struct snap_tree tree;
+    uint64_t ids[IDS_MAX];
+    size_t n = find_cgroups(w, ids);
     bool found = false;
 
     if (ports_dump(&t) < 0)
         return false;
-    if (w->leaf.fd < 0)
-        tree_of(w, &tree);
-    find_ports(w, &t, &tree, text);
-    for (char *p = strtok_r(text, ",", &save); p; p = strtok_r(NULL, ",", &save))
-        found = found || (unsigned)atoi(p) == port;
-    snap_tree_done(&tree);
+    if (n) {
+        found = ports_cgroups_listen(&t, ids, n, port);
+    } else if (tree_of(w, &tree) == 0) {
+        enum caps_scope scope = caps_enter(CAPS_LOOK);
+        found = ports_pids_listen(&t, tree.pids, tree.n, port);
+        caps_enter(scope);
+        snap_tree_done(&tree);
+    }
     ports_done(&t);
     return found;
 }
@@ -146,8 +161,25 @@ static const char *user_of(const struct wk *w, char *text, size_t size)
 {
     if (w->def->ids.user && (w->main.pid == 0 || w->uid == w->def->ids.uid))
         return w->def->ids.user;
+    if (w->def->fault) /* nobody, but this is who was wanted */
+        return w->def->user_name;
     snprintf(text, size, "%u", (unsigned)w->uid);
     return text;
+}
+
+/* As many ports as a record has room for beside its other long texts. */
+static const char *fit_ports(const struct wire_record *r, const char *ports)
+{
+    static char cut[PORTS_TEXT];
+    size_t others = 1024 + strlen(r->description) + strlen(r->start_command) + strlen(r->log_pattern) +
+                    strlen(r->output) + (r->message ? strlen(r->message) : 0);
+    size_t room = others + 1024 < LIMIT_WIRE_RECORD ? LIMIT_WIRE_RECORD - others : 1024;
+
+    if (!ports || strlen(ports) <= room)
+        return ports;
+    str_copy(cut, room + 1, ports);
+    *strrchr(cut, ',') = 0;
+    return cut;
 }
 
 static void fill_process(const struct wk *w, struct wire_record *r)
@@ -159,7 +191,7 @@ static void fill_process(const struct wk *w, struct wire_record *r)
     r->pid = (uint32_t)w->main.pid;
     r->start_ticks = w->main.start;
     r->start_boot_us = pidref_start_us(w->main.start);
-    r->ports = w->ports;
+    r->ports = fit_ports(r, w->ports);
     r->processes = w->processes;
     r->cpu_us = w->cpu_us;
     r->memory = w->memory;

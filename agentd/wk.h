@@ -81,6 +81,7 @@ struct wk {
     enum wk_reason reason;
     uint32_t generation, restarts;
     struct pidref main; /* pid 0: none; a zombie that is not yet reaped counts as alive for waiting only */
+    pid_t session; /* main.pid of this incarnation, until nothing of it is left: its members outlive main */
     uid_t uid;
     bool adopted, ready, removed, stale, dirty, draining, broken;
     bool requested; /* a new process was asked for, so backoff does not apply */
@@ -143,6 +144,8 @@ void wk_stop_check(struct wk *w); /* is the tree gone? */
 /* Pids that were killed and are still there, comma list. */
 void wk_stop_survivors(const struct wk *w, char *text, size_t size);
 void wk_stop_done(struct wk *w);
+/* Removes a leaf, with the cgroups below it, if nobody is in them. True if it is not there now. */
+bool wk_leaf_remove_empty(const char *name);
 void wk_main_exited(struct wk *w, enum wk_end end, int status);
 /* wk_adopt.c: facts of an earlier agentd: true if its main process runs on, verified, and is ours now. */
 bool wk_adopt(struct wk *w, const struct facts *f);

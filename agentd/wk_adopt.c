@@ -78,6 +78,7 @@ bool wk_adopt(struct wk *w, const struct facts *f)
         return false;
     }
     w->main = ref;
+    w->session = ref.pid;
     w->adopted = true;
     w->started_us = f->started_us;
     w->stale = f->def_hash != w->def->hash;

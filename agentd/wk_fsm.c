@@ -93,6 +93,8 @@ static bool policy_restarts(const struct wk_def *def, const struct wk_death *d)
     }
 }
 
+#define SHORTEST_DELAY_US 10000
+
 /* "infinity" too is added to the wall clock. */
 static uint64_t in_reach(uint64_t us)
 {
@@ -106,8 +108,10 @@ static uint64_t retry_delay(const struct wk_def *def, unsigned attempts)
     uint64_t delay = in_reach(def->restart_us), max = in_reach(def->restart_max_us);
     unsigned n = attempts - 1;
 
-    if (n == 0 || delay == 0)
+    if (n == 0)
         return 0;
+    if (delay < SHORTEST_DELAY_US)
+        delay = SHORTEST_DELAY_US; /* RestartSec=0 too is no order to spin */
     if (max < delay)
         return delay;
     if (def->restart_steps) {

@@ -167,26 +167,57 @@ static void make_spec(struct wk *w, struct wk_start *s)
         s->spec.err.kind = SPAWN_OUT_SAME;
 }
 
+/* Nobody is in it, and nothing below it that the last incarnation made and the next one would trip over. */
+static bool leaf_is_clean(const struct wk *w)
+{
+    struct stat st;
+
+    return w->leaf.fd >= 0 && !w->leaf_spoiled && fstat(w->leaf.fd, &st) == 0 && st.st_nlink <= 2 &&
+           (w->leaf_empty || cgroup_leaf_populated(&w->leaf) == 0);
+}
+
+/* Leaves with numbers below n that have become empty are removed; true if all of them are. */
+static bool remove_retired(const struct wk *w, unsigned n)
+{
+    char name[LIMIT_ALIAS + 8];
+    bool all = true;
+
+    for (unsigned no = 0; no < n; no++) {
+        wk_leaf_name(w, no, name);
+        all = wk_leaf_remove_empty(name) && all;
+    }
+    return all;
+}
+
 /* The leaf is kept from the last incarnation, unless it is not known to be clean: after a write to
  * cgroup.kill, kernels from 6.14 on kill every process that is cloned into that cgroup from outside (they
- * compare its kill count with that of the parent's cgroup); so such a leaf, and one found at our start, is
- * made anew. One that still holds leftovers (KillMode=process) is retired, and the next number taken. */
+ * compare its kill count with that of the parent's cgroup); so such a leaf, one found at our start, and one
+ * with cgroups below it, is made anew. One that still holds leftovers (KillMode=process) is retired, and the
+ * next number taken. */
 static int prepare_leaf(struct wk *w)
 {
     char name[LIMIT_ALIAS + 8];
     enum caps_scope scope;
-    int r = -EBUSY;
+    bool clean;
+    int r;
 
     if (wk_host.cgroups.fd < 0)
         return 0;
-    if (w->leaf.fd >= 0 && !w->leaf_spoiled && (w->leaf_empty || cgroup_leaf_populated(&w->leaf) == 0))
+    clean = leaf_is_clean(w);
+    if (clean && w->leaf_no == 0)
         return 0;
     scope = caps_enter(CAPS_FILES);
+    if (clean) {
+        remove_retired(w, w->leaf_no);
+        caps_enter(scope);
+        return 0;
+    }
     cgroup_leaf_done(&w->leaf);
+    if (remove_retired(w, w->leaf_no + 1u))
+        w->leaf_no = 0;
     for (unsigned tries = 0; tries < 255; tries++) {
         wk_leaf_name(w, w->leaf_no, name);
-        r = cgroup_leaf_remove(&wk_host.cgroups, name);
-        if (r == 0 || r == -ENOENT)
+        if (wk_leaf_remove_empty(name))
             break;
         w->leaf_no++;
     }
@@ -210,9 +241,12 @@ static void spawn_failed(struct wk *w, const struct spawn_failure *f)
 
     w->never_ran = true;
     w->last = (struct wk_exit){WK_END_SPAWN_FAILED, f->error, w->main.pid, clock_wall_us()};
-    wk_set_message(w, "%s%s%s failed: %s (%s)", spawn_stage_name(f->stage), path && path[0] ? " " : "",
-                   path && path[0] ? path : "", strerror(f->error),
-                   strerrorname_np(f->error) ? strerrorname_np(f->error) : "?");
+    if (d->fault)
+        wk_set_message(w, "%s failed: %s", spawn_stage_name(f->stage), d->fault);
+    else
+        wk_set_message(w, "%s%s%s failed: %s (%s)", spawn_stage_name(f->stage), path && path[0] ? " " : "",
+                       path && path[0] ? path : "", strerror(f->error),
+                       strerrorname_np(f->error) ? strerrorname_np(f->error) : "?");
     log_write(LOG_ERR, "wk", &(struct log_about){.worker = d->alias}, "%s",
               w->message ? w->message : "no memory");
     wk_event(w, WK_EV_FAILED);
@@ -280,7 +314,12 @@ static void on_status(int fd, short what, void *arg)
         if (restart && r > 0 && w->goal == WK_GOAL_UP)
             wk_event(w, WK_EV_RESTART);
     }
-    if (w->state != WK_STARTING) { /* it is being stopped already */
+    if (r > 0) {
+        w->exec_mono_us = clock_mono_us();
+        w->uid = w->def->ids.set ? w->def->ids.uid : geteuid();
+    }
+    if (w->state !=
+        WK_STARTING) { /* it is being stopped already, or said READY=1 faster than its exec was seen */
         wk_start_done(w);
         wk_stop_check(w);
         return;
@@ -292,8 +331,6 @@ static void on_status(int fd, short what, void *arg)
     reap_sweep(); /* killed on the way to exec, its pipe ends in the same way */
     if (w->main.pid == 0)
         return;
-    w->exec_mono_us = clock_mono_us();
-    w->uid = w->def->ids.set ? w->def->ids.uid : geteuid();
     wk_event(w, WK_EV_EXEC);
 }
 
@@ -301,6 +338,10 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
 {
     int r;
 
+    if (w->def->fault) {
+        *f = (struct spawn_failure){SPAWN_USER, ENOENT};
+        return -ENOENT;
+    }
     *f = (struct spawn_failure){SPAWN_CGROUP, 0};
     if ((r = prepare_leaf(w)) < 0) {
         f->error = -r;
@@ -322,6 +363,7 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
 static void record(struct wk *w, struct wk_start *s)
 {
     w->main = s->job.ref;
+    w->session = w->main.pid;
     s->job.ref = (struct pidref)PIDREF_NULL;
     s->spawning = true;
     w->started_us = clock_wall_us();

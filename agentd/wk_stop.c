@@ -123,14 +123,37 @@ static struct wk_member *watch_member(struct wk *w, pid_t pid)
     return m;
 }
 
-static int tree_of(const struct wk *w, struct snap_tree *tree)
+static bool is_in_tree(const struct snap_tree *tree, pid_t pid)
 {
+    for (size_t i = 0; i < tree->n; i++)
+        if (tree->pids[i] == pid)
+            return true;
+    return false;
+}
+
+static int tree_of(struct wk *w, struct snap_tree *tree)
+{
+    int r;
+
     if (w->leaf.fd >= 0)
         return snap_tree_of_leaf(&w->leaf, tree);
-    if (w->main.pid)
-        return snap_tree_of_session(w->main.pid, tree);
     *tree = (struct snap_tree){0};
+    if (!w->session || (r = snap_tree_of_session(w->session, tree)) < 0 || w->main.pid)
+        return w->session ? r : 0;
+    /* While a session has members the kernel gives its id to no new process. Once it has none, or the id is
+     * a process again, it is ours no more: it is never looked at again. */
+    if (tree->n == 0 || is_in_tree(tree, w->session)) {
+        snap_tree_done(tree);
+        *tree = (struct snap_tree){0};
+        w->session = 0;
+    }
     return 0;
+}
+
+/* What those hear who are still there after main is gone. */
+static int signal_of_rest(const struct wk *w)
+{
+    return w->state == WK_KILLING || w->def->kill_mode == CFG_KILL_MIXED ? SIGKILL : w->def->kill_signal;
 }
 
 /* Watches every member that is not watched yet (the main process has its own watch), and signals each. */
@@ -331,7 +354,7 @@ static void on_sweep(int status, const char *p, size_t n, void *arg)
         any = true;
     }
     if (any)
-        with_caps(w, w->state == WK_KILLING ? SIGKILL : w->def->kill_signal, signal_members);
+        with_caps(w, signal_of_rest(w), signal_members);
     w->stop->swept_clean = !any && status == 0;
     wk_stop_check(w);
 }
@@ -344,12 +367,15 @@ static void on_again(int fd, short what, void *arg)
     wk_stop_check(w);
 }
 
-/* True once no process that we know of and none with our cookie is left. */
+/* True once no process that we know of, none of main's session and none with our cookie is left. */
 static bool is_gone_without_cgroup(struct wk *w)
 {
     struct wk_stop *s = get_stop(w);
 
     if (!s || !LIST_EMPTY(&s->members) || s->sweep)
+        return false;
+    watch_tree(w, signal_of_rest(w)); /* who dropped the cookie may have stayed in the session */
+    if (!LIST_EMPTY(&s->members))
         return false;
     if (s->swept_clean)
         return true;
@@ -360,6 +386,21 @@ static bool is_gone_without_cgroup(struct wk *w)
 }
 
 /* --------------------------------------------------------------------------------------------- */
+
+bool wk_leaf_remove_empty(const char *name)
+{
+    struct cgroup_leaf leaf;
+    int populated;
+
+    if (unlinkat(wk_host.cgroups.fd, name, AT_REMOVEDIR) == 0 || errno == ENOENT)
+        return true;
+    if (cgroup_leaf_open(&wk_host.cgroups, name, &leaf) < 0)
+        return false;
+    populated = cgroup_leaf_populated(&leaf);
+    cgroup_leaf_done(&leaf);
+    /* Empty cgroups below one that is in use are its members' business. */
+    return populated == 0 && cgroup_leaf_remove(&wk_host.cgroups, name) == 0;
+}
 
 static bool is_gone(struct wk *w)
 {
@@ -382,9 +423,15 @@ static bool is_gone(struct wk *w)
         w->leaf_spoiled = true;
         caps_enter(scope);
     }
-    watch_tree(w, w->state == WK_KILLING ? SIGKILL : w->def->kill_signal);
+    watch_tree(w, signal_of_rest(w));
     watch_events(w);
     return is_populated(w) <= 0;
+}
+
+static void be_gone(struct wk *w)
+{
+    w->session = 0;
+    wk_gone(w);
 }
 
 static void on_tail(int status, const char *p, size_t n, void *arg)
@@ -398,7 +445,7 @@ static void on_tail(int status, const char *p, size_t n, void *arg)
         wk_set_message(w, "%s\n%s", message ? message : "", p);
     else
         wk_set_message(w, "%s", message ? message : "");
-    wk_gone(w);
+    be_gone(w);
 }
 
 void wk_stop_check(struct wk *w)
@@ -419,5 +466,5 @@ void wk_stop_check(struct wk *w)
     if (w->start_failed && w->last.end != WK_END_SPAWN_FAILED && w->error_size >= 0)
         w->stop->tail = tail_start(w->def, (uint64_t)w->error_size, on_tail, w);
     if (!w->stop->tail)
-        wk_gone(w);
+        be_gone(w);
 }

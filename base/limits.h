@@ -18,6 +18,7 @@
 /* the wire between agentd and agentd-rpc */
 #define LIMIT_WIRE_PACKET 32768 /* bytes of one SOCK_SEQPACKET packet */
 #define LIMIT_WIRE_STRING 8192  /* bytes of one string in a frame */
+#define LIMIT_WIRE_RECORD 12288 /* bytes of one worker's record: agentd/link keeps so much room */
 #define LIMIT_WIRE_CALLS 512    /* calls that agentd holds open for the listener */
 #define LIMIT_WIRE_REPLIES                                                          \
     1024 /* frames queued for a listener that does not read; beyond, it is replaced \

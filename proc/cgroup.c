@@ -306,6 +306,47 @@ ssize_t cgroup_leaf_pids(const struct cgroup_leaf *leaf, pid_t *ret, size_t max)
     return r < 0 ? r : (ssize_t)n;
 }
 
+static int collect_ids(int dir, uint64_t *ret, size_t max, size_t *n, int depth)
+{
+    struct dirent *e;
+    struct stat st;
+    DIR *d;
+    int fd;
+
+    if (fstat(dir, &st) < 0)
+        return -errno;
+    if (*n < max)
+        ret[*n] = st.st_ino;
+    (*n)++;
+    if (depth == 0 || st.st_nlink <= 2) /* as in collect */
+        return 0;
+    if ((fd = open_dir(dir, ".")) < 0)
+        return fd;
+    if (!(d = fdopendir(fd))) {
+        fd_close(fd);
+        return -ENOMEM;
+    }
+    while ((e = readdir(d)))
+        if (e->d_type == DT_DIR && e->d_name[0] != '.') {
+            _cleanup_close_ int sub = open_dir(fd, e->d_name);
+            if (sub >= 0)
+                collect_ids(sub, ret, max, n, depth - 1);
+        }
+    closedir(d);
+    return 0;
+}
+
+ssize_t cgroup_leaf_ids(const struct cgroup_leaf *leaf, uint64_t *ret, size_t max)
+{
+    size_t n = 0;
+    int r;
+
+    if (leaf->fd < 0)
+        return -EOPNOTSUPP;
+    r = collect_ids(leaf->fd, ret, max, &n, 16);
+    return r < 0 ? r : (ssize_t)n;
+}
+
 int cgroup_leaf_freeze(const struct cgroup_leaf *leaf, bool on)
 {
     return leaf->fd < 0 ? -EOPNOTSUPP : fd_write_file(leaf->fd, "cgroup.freeze", on ? "1" : "0");

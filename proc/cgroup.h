@@ -50,6 +50,10 @@ int cgroup_leaf_events(const struct cgroup_leaf *leaf);
  * more than max) or -errno. */
 ssize_t cgroup_leaf_pids(const struct cgroup_leaf *leaf, pid_t *ret, size_t max);
 
+/* The ids of the leaf and of the cgroups below it, which their sockets carry: at most max into ret; returns
+ * how many there are (maybe more than max) or -errno. One fstat where there are none below. */
+ssize_t cgroup_leaf_ids(const struct cgroup_leaf *leaf, uint64_t *ret, size_t max);
+
 /* SIGKILL to all members and cgroups below, whatever they fork meanwhile: cgroup.kill, before 5.14 freeze and
  * a loop. */
 int cgroup_leaf_kill(const struct cgroup_leaf *leaf);

@@ -68,11 +68,11 @@ static int ask(int fd, int family, int protocol, uint32_t states, uint32_t seq)
     return send(fd, &m, sizeof(m), 0) < 0 ? -errno : 0;
 }
 
-static int take_socket(struct ports_table *t, const struct nlmsghdr *h)
+static int take_socket(struct ports_table *t, const struct nlmsghdr *h, bool tcp)
 {
     const struct inet_diag_msg *d = NLMSG_DATA(h);
     size_t left = h->nlmsg_len - NLMSG_LENGTH(sizeof(*d));
-    struct ports_socket s = {.inode = d->idiag_inode, .port = ntohs(d->id.idiag_sport)};
+    struct ports_socket s = {.inode = d->idiag_inode, .port = ntohs(d->id.idiag_sport), .tcp = tcp};
 
     if (h->nlmsg_len < NLMSG_LENGTH(sizeof(*d)))
         return -EBADMSG;
@@ -89,7 +89,7 @@ static int take_socket(struct ports_table *t, const struct nlmsghdr *h)
 }
 
 /* Reads the answers of one request; the kernel fills them in as we read, so nothing is waited for. */
-static int take_dump(int fd, struct ports_table *t, uint32_t seq)
+static int take_dump(int fd, struct ports_table *t, uint32_t seq, bool tcp)
 {
     static char buf[32768] __attribute__((aligned(8)));
 
@@ -108,7 +108,7 @@ static int take_dump(int fd, struct ports_table *t, uint32_t seq)
                 return 0;
             if (h->nlmsg_type == NLMSG_ERROR)
                 return ((struct nlmsgerr *)NLMSG_DATA(h))->error;
-            if (h->nlmsg_type == SOCK_DIAG_BY_FAMILY && (r = take_socket(t, h)) < 0)
+            if (h->nlmsg_type == SOCK_DIAG_BY_FAMILY && (r = take_socket(t, h, tcp)) < 0)
                 return r;
         }
     }
@@ -132,7 +132,7 @@ int ports_dump(struct ports_table *ret)
     for (size_t i = 0; i < ARRAY_LEN(dumps) && fd >= 0; i++) {
         int r = ask(fd, dumps[i].family, dumps[i].protocol, dumps[i].states, ++seq);
         if (r == 0)
-            r = take_dump(fd, ret, seq);
+            r = take_dump(fd, ret, seq, dumps[i].protocol == IPPROTO_TCP);
         if (r == -ENOENT && dumps[i].family == AF_INET6)
             continue; /* no IPv6 here */
         if (r < 0) {
@@ -143,6 +143,7 @@ int ports_dump(struct ports_table *ret)
     return fd < 0 ? ports_dump_proc(ret) : 0;
 }
 
+/* state: what a listening TCP socket is in; 0 for UDP, whose bound sockets are in any. */
 static int read_proc_net(struct ports_table *t, const char *path, unsigned state)
 {
     FILE *f = fopen(path, "re");
@@ -156,7 +157,7 @@ static int read_proc_net(struct ports_table *t, const char *path, unsigned state
         if (sscanf(line, " %*d: %*[0-9A-Fa-f]:%x %*[0-9A-Fa-f]:%*x %x %*s %*s %*s %*u %*u %u", &port, &st,
                    &inode) == 3 &&
             port && (state == 0 || st == state))
-            r = add(t, (struct ports_socket){0, inode, (uint16_t)port});
+            r = add(t, (struct ports_socket){0, inode, (uint16_t)port, state != 0});
     }
     fclose(f);
     return r;
@@ -174,41 +175,48 @@ int ports_dump_proc(struct ports_table *ret)
     return r;
 }
 
-static int compare(const void *a, const void *b)
+/* Every port there is, so that no number of sockets is too many, and they come out sorted and once each. */
+struct port_set {
+    uint64_t bits[65536 / 64];
+};
+
+typedef void (*take_fn)(const struct ports_socket *s, void *arg);
+
+static void take_port(const struct ports_socket *s, void *arg)
 {
-    return (int)*(const uint16_t *)a - (int)*(const uint16_t *)b;
+    struct port_set *set = arg;
+
+    set->bits[s->port / 64] |= 1ull << s->port % 64;
 }
 
-/* Sorts, drops doubles, prints. */
-static char *print_ports(uint16_t *ports, size_t n, char *text, size_t size)
+static char *print_ports(const struct port_set *set, char *text, size_t size)
 {
     size_t at = 0;
 
     text[0] = 0;
-    qsort(ports, n, sizeof(*ports), compare);
-    for (size_t i = 0; i < n; i++) {
-        if (i && ports[i] == ports[i - 1])
-            continue;
-        if (at + 7 > size)
-            break;
-        at += (size_t)snprintf(text + at, size - at, "%s%u", at ? "," : "", ports[i]);
-    }
+    for (unsigned word = 0; word < ARRAY_LEN(set->bits); word++)
+        for (uint64_t left = set->bits[word]; left; left &= left - 1) {
+            if (at + sizeof(",65535") > size)
+                return text;
+            at += (size_t)snprintf(text + at, size - at, "%s%u", at ? "," : "",
+                                   word * 64 + (unsigned)__builtin_ctzll(left));
+        }
     return text;
 }
 
-char *ports_of_cgroup(const struct ports_table *t, uint64_t cgroup, char *text, size_t size)
+static void each_of_cgroups(const struct ports_table *t, const uint64_t *ids, size_t n, take_fn take,
+                            void *arg)
 {
-    uint16_t ports[1024];
-    size_t n = 0;
-
-    for (size_t i = 0; i < t->n && n < ARRAY_LEN(ports) && cgroup; i++)
-        if (t->sockets[i].cgroup == cgroup)
-            ports[n++] = t->sockets[i].port;
-    return print_ports(ports, n, text, size);
+    for (size_t i = 0; i < t->n; i++)
+        for (size_t k = 0; k < n; k++)
+            if (t->sockets[i].cgroup == ids[k] && ids[k]) {
+                take(&t->sockets[i], arg);
+                break;
+            }
 }
 
-/* The ports of the sockets among one process's descriptors. */
-static size_t add_pid(const struct ports_table *t, pid_t pid, uint16_t *ports, size_t n, size_t max)
+/* The sockets among one process's descriptors. */
+static void each_of_pid(const struct ports_table *t, pid_t pid, take_fn take, void *arg)
 {
     char dir[32], link[64];
     struct dirent *e;
@@ -216,8 +224,8 @@ static size_t add_pid(const struct ports_table *t, pid_t pid, uint16_t *ports, s
 
     snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)pid);
     if (!(d = opendir(dir)))
-        return n;
-    while ((e = readdir(d)) && n < max) {
+        return;
+    while ((e = readdir(d))) {
         unsigned inode;
         ssize_t len = readlinkat(dirfd(d), e->d_name, link, sizeof(link) - 1);
         if (len <= 0)
@@ -225,20 +233,55 @@ static size_t add_pid(const struct ports_table *t, pid_t pid, uint16_t *ports, s
         link[len] = 0;
         if (sscanf(link, "socket:[%u]", &inode) != 1)
             continue;
-        for (size_t i = 0; i < t->n && n < max; i++)
+        for (size_t i = 0; i < t->n; i++)
             if (t->sockets[i].inode == inode)
-                ports[n++] = t->sockets[i].port;
+                take(&t->sockets[i], arg);
     }
     closedir(d);
-    return n;
 }
 
-char *ports_of_pids(const struct ports_table *t, const pid_t *pids, size_t n_pids, char *text, size_t size)
+char *ports_of_cgroups(const struct ports_table *t, const uint64_t *ids, size_t n, char *text, size_t size)
 {
-    uint16_t ports[1024];
-    size_t n = 0;
+    struct port_set set = {{0}};
 
-    for (size_t i = 0; i < n_pids; i++)
-        n = add_pid(t, pids[i], ports, n, ARRAY_LEN(ports));
-    return print_ports(ports, n, text, size);
+    each_of_cgroups(t, ids, n, take_port, &set);
+    return print_ports(&set, text, size);
+}
+
+char *ports_of_pids(const struct ports_table *t, const pid_t *pids, size_t n, char *text, size_t size)
+{
+    struct port_set set = {{0}};
+
+    for (size_t i = 0; i < n; i++)
+        each_of_pid(t, pids[i], take_port, &set);
+    return print_ports(&set, text, size);
+}
+
+struct sought {
+    unsigned port;
+    bool found;
+};
+
+static void compare_port(const struct ports_socket *s, void *arg)
+{
+    struct sought *sought = arg;
+
+    sought->found = sought->found || (s->tcp && s->port == sought->port);
+}
+
+bool ports_cgroups_listen(const struct ports_table *t, const uint64_t *ids, size_t n, unsigned port)
+{
+    struct sought sought = {port, false};
+
+    each_of_cgroups(t, ids, n, compare_port, &sought);
+    return sought.found;
+}
+
+bool ports_pids_listen(const struct ports_table *t, const pid_t *pids, size_t n, unsigned port)
+{
+    struct sought sought = {port, false};
+
+    for (size_t i = 0; i < n && !sought.found; i++)
+        each_of_pid(t, pids[i], compare_port, &sought);
+    return sought.found;
 }

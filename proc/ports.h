@@ -7,6 +7,7 @@
 #ifndef PROC_PORTS_H
 #define PROC_PORTS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -15,6 +16,7 @@ struct ports_socket {
     uint64_t cgroup; /* 0: the kernel did not tell */
     uint32_t inode;
     uint16_t port;
+    bool tcp;
 };
 
 struct ports_table {
@@ -29,11 +31,16 @@ void ports_done(struct ports_table *t);
 /* Fallback of ports_dump: /proc/net/{tcp,tcp6,udp,udp6}; no cgroup ids. */
 int ports_dump_proc(struct ports_table *ret);
 
-/* The ports of sockets made in this cgroup, "80,443" ascending without doubles; cut at whole numbers. Returns
- * text. */
-char *ports_of_cgroup(const struct ports_table *t, uint64_t cgroup, char *text, size_t size);
+/* The ports of sockets made in one of these cgroups, "80,443" ascending without doubles; cut at whole numbers
+ * where text has no room for more. Returns text. */
+char *ports_of_cgroups(const struct ports_table *t, const uint64_t *ids, size_t n, char *text, size_t size);
 
 /* The same for the sockets that these processes hold open. Needs CAPS_LOOK. */
 char *ports_of_pids(const struct ports_table *t, const pid_t *pids, size_t n, char *text, size_t size);
+
+/* Does a TCP socket that was made in one of these cgroups, or that one of these processes holds open (needs
+ * CAPS_LOOK), listen on this port? */
+bool ports_cgroups_listen(const struct ports_table *t, const uint64_t *ids, size_t n, unsigned port);
+bool ports_pids_listen(const struct ports_table *t, const pid_t *pids, size_t n, unsigned port);
 
 #endif

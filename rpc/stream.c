@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <event2/buffer.h>
+#include <event2/bufferevent.h>
 #include <event2/event.h>
 #include <event2/http.h>
 
@@ -20,6 +21,7 @@
 struct stream {
     struct request *request;
     struct event *readable;
+    struct event *left; /* until the reply begins: evhttp sees a client leave only while it writes */
     struct evbuffer *piece;
     int fd;
     bool started; /* the head is read, the reply has begun */
@@ -46,6 +48,8 @@ static void free_stream(struct stream *s)
 {
     if (s->readable)
         event_free(s->readable);
+    if (s->left)
+        event_free(s->left);
     if (s->piece)
         evbuffer_free(s->piece);
     fd_close(s->fd);
@@ -111,6 +115,7 @@ static void begin(struct stream *s)
     snprintf(cursor, sizeof(cursor), "%" PRIu64 ":%" PRIu64 ":%" PRIu64, s->head.device, s->head.inode,
              s->head.from);
     s->started = true;
+    event_del(s->left);
     reply_stream(s->request, cursor);
     if (s->request->verb == ROUTE_HEAD)
         end_stream(s);
@@ -167,13 +172,24 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         on_head(s);
 }
 
+/* The place is free at once; evhttp learns from the reply that nobody is there. */
+static void on_left(evutil_socket_t fd, short what, void *arg)
+{
+    fail_stream(arg, NULL);
+}
+
+static evutil_socket_t socket_of(const struct request *r)
+{
+    return bufferevent_getfd(evhttp_connection_get_bufferevent(evhttp_request_get_connection(r->http)));
+}
+
 void stream_start(struct request *r, int fd)
 {
-    struct stream *s = calloc(1, sizeof(*s));
+    struct stream *s = r->conn ? calloc(1, sizeof(*s)) : NULL;
 
-    if (!s) {
+    if (!s) { /* nobody is there any more, then it takes no place either; or no memory */
         fd_close(fd);
-        reply_error(r, WIRE_E_INTERNAL, NULL);
+        reply_error(r, r->conn ? WIRE_E_INTERNAL : WIRE_E_LOG_FAILED, NULL);
         return;
     }
     open_streams++;
@@ -181,8 +197,9 @@ void stream_start(struct request *r, int fd)
     s->fd = fd;
     s->piece = evbuffer_new();
     s->readable = event_new(loop, fd, EV_READ | EV_PERSIST, on_readable, s);
+    s->left = event_new(loop, socket_of(r), EV_CLOSED, on_left, s);
     r->stream = s;
-    if (!r->conn || open_streams > LIMIT_HTTP_STREAMS || !s->piece || !s->readable ||
-        fd_nonblock(fd, 1) < 0 || event_add(s->readable, NULL) < 0)
-        fail_stream(s, r->conn ? "too many log streams are open" : NULL);
+    if (open_streams > LIMIT_HTTP_STREAMS || !s->piece || !s->readable || !s->left ||
+        fd_nonblock(fd, 1) < 0 || event_add(s->left, NULL) < 0 || event_add(s->readable, NULL) < 0)
+        fail_stream(s, "too many log streams are open");
 }

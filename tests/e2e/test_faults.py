@@ -97,12 +97,19 @@ class DoesNotComeUp(Case):
         self.h.stop()
 
     def test_unknown_user(self):
-        self.h.worker("who", service="User=no-such-user-here")
+        id = self.h.worker("who", service="User=no-such-user-here")
         r = self.h.run_agentd("--check-config")
         self.assertEqual(r.returncode, 2)
         self.assertRegex(r.stderr, r"who\.conf:\d+:\d+: .*no-such-user-here")
         self.h.start()
-        self.assertEqual(set(self.h.all_up()), {"good", "fine"})
+        for other in ("good", "fine"):
+            self.h.until(other, "UP")
+        before = {a: w["pid"] for a, w in self.h.all().items() if a != "who"}
+        r = self.h.verb(id, "restart")
+        self.assertEqual(r.status, 500, r)
+        self.assertRegex(r.message, "changing the user.*no-such-user-here")
+        self.assertRegex(self.h.record("who")["message"], "no-such-user-here")
+        self.assertEqual(before, {a: w["pid"] for a, w in self.h.all().items() if a != "who"})
         self.h.stop()
 
 

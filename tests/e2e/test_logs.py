@@ -1,10 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Files of workers over HTTP: the list, the tail, what is still to be written; and what a worker's user plants there."""
+import ctypes
 import os
 import time
+import unittest
 
 import harness
-from harness import Case, both, eventually, needs_root
+from harness import Case, both, eventually, is_alive, needs_root
 
 
 class Stream:
@@ -153,4 +155,85 @@ class Planted(Case):
         r = h.http("GET", "/agentd/v1/workers/mine/logs/mine.log")
         self.assertEqual((r.status, r.body), (200, b"AGENTD_ID=%d\n" % mine), "its own captured output, in root's folder")
         h.verb(id, "stop")
+        h.stop()
+
+
+class Hung:
+    """Opening the file hangs until this is closed, as on a server that does not answer: fanotify(7)."""
+    FAN_CLASS_CONTENT, FAN_MARK_ADD, FAN_OPEN_PERM, AT_FDCWD = 4, 1, 0x10000, -100
+
+    def __init__(self, path):
+        libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = libc.fanotify_init(self.FAN_CLASS_CONTENT, 0)
+        if self.fd < 0 or libc.fanotify_mark(self.fd, self.FAN_MARK_ADD, ctypes.c_uint64(self.FAN_OPEN_PERM),
+                                             self.AT_FDCWD, path.encode()) < 0:
+            self.close()
+            raise unittest.SkipTest("fanotify: %s" % os.strerror(ctypes.get_errno()))
+
+    def close(self):
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+
+@needs_root
+class Hanging(Case):
+    """One worker's log folder does not answer."""
+
+    def setUp(self):
+        super().setUp()
+        self.h = h = self.host()
+        for alias in ("web", "other"):
+            os.mkdir(h.dir + "/" + alias)
+            with open("%s/%s/a.log" % (h.dir, alias), "w", encoding="ascii") as f:
+                f.write(alias + "\n")
+            h.worker(alias, section="LogFilePattern=%s/%s/*.log" % (h.dir, alias))
+        h.start()
+        h.all_up()
+        self.hung = Hung(h.dir + "/web/a.log")
+        self.addCleanup(self.hung.close)
+
+    def helpers(self):
+        return [p for p in harness.children(self.h.pid) if harness.name_of(p) == "agentd" and is_alive(p)]
+
+    def ask(self):
+        """A client that waits for the hung log."""
+        c = self.h.connect()
+        c.request("GET", "/agentd/v1/workers/web/logs/a.log")
+        self.addCleanup(c.close)
+        return c
+
+    def test_others_go_on(self):
+        h = self.h
+        clients = []
+        for n in range(1, 5):
+            clients.append(self.ask())
+            eventually(lambda n=n: len(self.helpers()) == n, 5, "%d helpers" % n)
+        for _ in range(30):
+            self.assertEqual(h.http("GET", "/agentd/v1/workers/web/logs/a.log", timeout=5).status, 429)
+        self.assertEqual(len(self.helpers()), 4)
+        self.assertEqual(h.http("GET", "/agentd/v1/workers/other/logs/a.log", timeout=5).body, b"other\n")
+        for c in clients[1:]:
+            c.close()
+        # who stays is told of it, and no helper stays for ever
+        clients[0].sock.settimeout(20)
+        self.assertEqual(clients[0].getresponse().status, 500)
+        eventually(lambda: not self.helpers(), 20, "end of the helpers")
+        self.hung.close()
+        self.assertEqual(h.http("GET", "/agentd/v1/workers/web/logs/a.log", timeout=5).body, b"web\n")
+        h.stop()
+
+    def test_readers_are_not_counted(self):
+        """Only those that have not opened their file yet take one of the few places of their worker."""
+        h = self.h
+        path = "/agentd/v1/workers/other/logs/a.log?follow=1"
+        streams = [Stream(h, path) for _ in range(8)]
+        for s in streams:
+            s.until(b"other\n")
+        time.sleep(11)  # longer than an open may take: they still follow
+        with open(h.dir + "/other/a.log", "a", encoding="ascii") as f:
+            f.write("more\n")
+        for s in streams:
+            s.until(b"more\n")
+            s.close()
         h.stop()

@@ -3,6 +3,7 @@
 import concurrent.futures
 import os
 import socket
+import sys
 import threading
 
 import harness
@@ -288,4 +289,40 @@ class Environment(Case):
         self.assertEqual(os.readlink("/proc/%d/cwd" % r["pid"]), "/tmp")
         with open("/proc/%d/limits" % r["pid"], encoding="ascii") as f:
             self.assertRegex(f.read(), r"Max open files +77 +77 ")
+        h.stop()
+
+
+@both
+class Ports(Case):
+    cgroup = True
+
+    def test_udp_is_not_tcp(self):
+        """A check for a TCP port is not satisfied by a UDP socket of the same number."""
+        h = self.host(cgroup=self.cgroup)
+        port = harness.free_port()
+        id = h.worker("udp", "--udp %d" % port, "Restart=no\nTimeoutStartSec=1", "ReadyCheck=tcp:%d" % port)
+        h.start()
+        r = h.verb(id, "restart")
+        self.assertNotEqual(r.status, 200, r)
+        self.assertNotEqual(h.record("udp")["state"], "UP")
+        h.stop()
+
+    def test_hundreds(self):
+        """Each port of a worker with hundreds is told, and the last of them satisfies its check."""
+        h = self.host(cgroup=self.cgroup)
+        script = h.write("many.py", "import socket, sys, time\n"
+                         "all = [socket.create_server(('127.0.0.1', int(p))) for p in sys.argv[1:]]\n"
+                         "more = [socket.create_server(('127.0.0.1', 0)) for _ in range(299)]\n"
+                         "print('up', flush=True)\ntime.sleep(600)\n")
+        port = harness.free_port()
+        id = h.worker("many", command="%s %s %d" % (os.path.realpath(sys.executable), script, port),
+                      section="ReadyCheck=tcp:%d" % port)
+        h.start()
+        h.all_up()
+
+        def all_told():
+            got = h.process(id)["ports"].split(",")
+            return got if len(got) == 300 else None
+        got = eventually(all_told, 5, "300 ports")
+        self.assertEqual(",".join(got), harness.ss_ports(h.processes("many")))
         h.stop()

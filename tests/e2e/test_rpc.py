@@ -671,6 +671,41 @@ class Logs(Case):
                 self.assertIn(b" 200 ", c.until(b"\r\n\r\n"))
             self.assertEqual(self.ask("GET", "/healthz").status, 200)
 
+    def leave(self, name, times):
+        """So many ask for a log and go before anything of it has come."""
+        for _ in range(times):
+            with Client(self.fake) as c:
+                c.send(b"GET " + self.BASE.encode() + b"/" + name + b" HTTP/1.1\r\n" + HOST + b"\r\n")
+                self.calls = getattr(self, "calls", 0) + 1
+                self.fake.wait_for("call 6", self.calls)
+            self.assertEqual(self.ask("GET", "/healthz").status, 200)
+
+    def descriptors(self):
+        return len(os.listdir("/proc/%d/fd" % self.fake.pid)) if os.getuid() == 0 else 0
+
+    def wait_descriptors(self, most):
+        end = time.monotonic() + TIMEOUT
+        while self.descriptors() > most:
+            self.assertLess(time.monotonic(), end, "%d descriptors, not %d" % (self.descriptors(), most))
+            time.sleep(0.005)
+
+    def test_left_before_the_head(self):
+        # more in turn than there may be at once, none of which ever gets a byte
+        self.assertEqual(self.ask("GET", "/healthz").status, 200)  # it has its listeners
+        before = self.descriptors()
+        self.leave(b"mute", 40)
+        self.wait_descriptors(before + 1)
+        self.assertEqual(self.ask("GET", self.BASE + "/app.log").status, 200)
+
+    def test_left_before_the_stream(self):
+        self.assertEqual(self.ask("GET", "/healthz").status, 200)  # it has its listeners
+        before = self.descriptors()
+        self.leave(b"late", 25)
+        self.assertEqual(self.ask("GET", self.BASE + "/app.log").status, 200)
+        self.fake.say("streams")
+        self.assertEqual(self.ask("GET", self.BASE + "/app.log").status, 200)
+        self.wait_descriptors(before + 1)
+
     def test_slow_reader(self):
         c = self.client()
         c.send(b"GET " + self.BASE.encode() + b"/big.log HTTP/1.1\r\n" + HOST + b"\r\n" + b"x" * 100000)

@@ -3,7 +3,7 @@
  * its calls by the worker's alias. Driven by lines on standard input, tells what happens in lines on standard
  * output, so that a test waits for events only.
  *   usage: fake_agentd AGENTD-RPC DIR [key=value...]     keys: see set_option
- *   in:  finish | append TEXT | endlog | forget ID | hello | quiet 0|1 | close | quit
+ *   in:  finish | append TEXT | endlog | forget ID | hello | streams | quiet 0|1 | close | quit
  *   out: ready PORT PID | call VERB WORKER REASON ACTOR FROM LIMIT FOLLOW NAME | exited STATUS */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -61,6 +61,8 @@ static uint64_t pending_call;
 static int64_t pending_worker;
 static uint8_t pending_verb;
 static int wire_fd = -1, log_fd = -1, tcp_loopback = 1;
+static uint64_t late_calls[64];
+static unsigned late_count;
 static bool quiet, stale_samples;
 static struct buf out = BUF_INIT(LIMIT_WIRE_PACKET);
 
@@ -288,16 +290,37 @@ static void open_log(const struct wire_call *c)
         refuse(c, WIRE_E_NO_LOG, "");
         return;
     }
+    if (str_eq(c->name, "late") && late_count < ARRAY_LEN(late_calls)) {
+        late_calls[late_count++] = c->call;
+        return;
+    }
     if (pipe2(ends, O_CLOEXEC) < 0)
         exit(72);
+    if (str_eq(c->name, "mute"))
+        fcntl(ends[1], F_DUPFD_CLOEXEC, 0); /* neither a head nor an end ever comes */
     wire_put_stream(&out, &s);
     send_packet(ends[0]);
     close(ends[0]);
-    write_log(c, ends[1]);
+    if (!str_eq(c->name, "mute"))
+        write_log(c, ends[1]);
     if (c->follow)
         log_fd = ends[1];
     else
         close(ends[1]);
+}
+
+/* The streams of all calls for the log "late", from a helper that still has nothing to say. */
+static void send_late(void)
+{
+    while (late_count) {
+        struct wire_stream s = {late_calls[--late_count]};
+        int ends[2];
+        if (pipe2(ends, O_CLOEXEC) < 0) /* the writing end stays open */
+            exit(72);
+        wire_put_stream(&out, &s);
+        send_packet(ends[0]);
+        close(ends[0]);
+    }
 }
 
 static void sample(const struct wire_call *c)
@@ -385,7 +408,9 @@ static bool on_line(char *line)
     else if (str_starts(line, "forget ")) {
         wire_put_forget(&out, &(struct wire_forget){atoll(line + 7)});
         send_packet(-1);
-    } else if (str_eq(line, "hello"))
+    } else if (str_eq(line, "streams"))
+        send_late();
+    else if (str_eq(line, "hello"))
         send_hello(false);
     else if (str_starts(line, "quiet "))
         quiet = line[6] == '1';

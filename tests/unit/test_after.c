@@ -131,10 +131,10 @@ static void test_delays(void **state)
                   7);
     def.restart_steps = 1;
     assert_delays(&def, (const uint64_t[]){0, 100 * MS, 1600 * MS, 1600 * MS}, 4);
-    def.restart_us = 0;
-    assert_delays(&def, (const uint64_t[]){0, 0, 0, 0, 0, 0}, 6);
+    def.restart_us = 0; /* is no order to spin */
+    assert_delays(&def, (const uint64_t[]){0, 10 * MS, 1600 * MS, 1600 * MS}, 4);
     def.restart_steps = 0;
-    assert_delays(&def, (const uint64_t[]){0, 0, 0, 0, 0, 0}, 6);
+    assert_delays(&def, (const uint64_t[]){0, 10 * MS, 20 * MS, 40 * MS, 80 * MS, 160 * MS}, 6);
 }
 
 static void test_jitter(void **state)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* ports: the test's own sockets are found, by process and by cgroup, and both ways to look agree. */
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -10,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -109,6 +111,8 @@ static void check_table(int (*dump)(struct ports_table *ret))
             fail_msg("socket %d: %s", i, s ? "is in the table" : "is not in the table");
         if (s)
             assert_int_equal(s->port, socks[i].port);
+        if (s)
+            assert_int_equal(s->tcp, i == TCP4 || i == TCP6);
     }
     ports_done(&t);
     assert_int_equal(t.n, 0);
@@ -170,18 +174,20 @@ static void test_of_pids(void **state)
 
 static void test_print(void **state)
 {
-    struct ports_socket s[] = {{7, 1, 443},   {7, 2, 80},   {8, 3, 22}, {7, 4, 80},
-                               {7, 5, 65535}, {0, 6, 9999}, {7, 7, 1}};
+    struct ports_socket s[] = {{7, 1, 443, true},    {7, 2, 80, false},  {8, 3, 22, true}, {7, 4, 80, true},
+                               {7, 5, 65535, false}, {0, 6, 9999, true}, {7, 7, 1, true}};
     struct ports_table t = {s, ARRAY_LEN(s), ARRAY_LEN(s)};
     char text[64];
+    const uint64_t seven = 7, eight = 8, nine = 9, none = 0, both[] = {7, 8};
 
-    assert_string_equal(ports_of_cgroup(&t, 7, text, sizeof(text)), "1,80,443,65535");
-    assert_string_equal(ports_of_cgroup(&t, 8, text, sizeof(text)), "22");
-    assert_string_equal(ports_of_cgroup(&t, 9, text, sizeof(text)), "");
-    assert_string_equal(ports_of_cgroup(&t, 0, text, sizeof(text)), ""); /* 0 is nobody's cgroup */
-    for (size_t size = 1; size < sizeof(text); size++) {                 /* cut at whole numbers */
+    assert_string_equal(ports_of_cgroups(&t, &seven, 1, text, sizeof(text)), "1,80,443,65535");
+    assert_string_equal(ports_of_cgroups(&t, &eight, 1, text, sizeof(text)), "22");
+    assert_string_equal(ports_of_cgroups(&t, both, 2, text, sizeof(text)), "1,22,80,443,65535");
+    assert_string_equal(ports_of_cgroups(&t, &nine, 1, text, sizeof(text)), "");
+    assert_string_equal(ports_of_cgroups(&t, &none, 1, text, sizeof(text)), ""); /* 0 is nobody's cgroup */
+    for (size_t size = 1; size < sizeof(text); size++) {                         /* cut at whole numbers */
         memset(text, 'x', sizeof(text));
-        ports_of_cgroup(&t, 7, text, size);
+        ports_of_cgroups(&t, &seven, 1, text, size);
         assert_true(strlen(text) < size);
         assert_true(str_starts("1,80,443,65535", text));
         assert_true(strchr(",", "1,80,443,65535"[strlen(text)]) || !text[0]);
@@ -189,66 +195,132 @@ static void test_print(void **state)
     }
 }
 
+/* None of thousands is left out, as long as the text has room. */
 static void test_print_many(void **state)
 {
-    static struct ports_socket s[3000];
+    static struct ports_socket s[65535];
     struct ports_table t = {s, ARRAY_LEN(s), ARRAY_LEN(s)};
-    static char text[32768];
-    unsigned commas = 0;
+    static char text[65536 * 6], want[65536 * 6];
+    const uint64_t five = 5;
+    size_t at = 0;
 
-    for (size_t i = 0; i < ARRAY_LEN(s); i++)
-        s[i] = (struct ports_socket){5, (uint32_t)i, (uint16_t)(i + 1)};
-    ports_of_cgroup(&t, 5, text, sizeof(text));
-    for (const char *at = text; *at; at++)
-        commas += *at == ',';
-    assert_int_equal(commas, 1023);
+    for (size_t i = 0; i < ARRAY_LEN(s); i++) {
+        s[i] = (struct ports_socket){5, (uint32_t)i, (uint16_t)(ARRAY_LEN(s) - i), true};
+        at += (size_t)snprintf(want + at, sizeof(want) - at, "%s%zu", i ? "," : "", i + 1);
+    }
+    assert_string_equal(ports_of_cgroups(&t, &five, 1, text, sizeof(text)), want);
+}
+
+/* --- is it listened on? --- */
+
+static void test_listen(void **state)
+{
+    struct ports_socket s[] = {{7, 1, 80, true}, {7, 2, 53, false}, {8, 3, 22, true}, {0, 4, 99, true}};
+    struct ports_table t = {s, ARRAY_LEN(s), ARRAY_LEN(s)};
+    const uint64_t seven = 7, both[] = {7, 8}, none = 0;
+
+    assert_true(ports_cgroups_listen(&t, &seven, 1, 80));
+    assert_false(ports_cgroups_listen(&t, &seven, 1, 53)); /* UDP */
+    assert_false(ports_cgroups_listen(&t, &seven, 1, 22));
+    assert_false(ports_cgroups_listen(&t, &seven, 1, 80 + 65536));
+    assert_true(ports_cgroups_listen(&t, both, 2, 22));
+    assert_false(ports_cgroups_listen(&t, &none, 1, 99));
+    assert_false(ports_cgroups_listen(&t, &seven, 0, 80));
+}
+
+static void test_listen_of_pids(void **state)
+{
+    int (*dumps[])(struct ports_table * ret) = {ports_dump, ports_dump_proc};
+    pid_t pids[] = {0x3fffffff, getpid()};
+
+    for (size_t i = 0; i < ARRAY_LEN(dumps); i++) {
+        struct ports_table t;
+        assert_int_equal(dumps[i](&t), 0);
+        assert_true(ports_pids_listen(&t, pids, 2, socks[TCP4].port));
+        assert_false(ports_pids_listen(&t, pids, 1, socks[TCP4].port));
+        if (socks[UDP4].port != socks[TCP4].port && socks[UDP4].port != socks[TCP6].port)
+            assert_false(ports_pids_listen(&t, pids, 2, socks[UDP4].port));
+        ports_done(&t);
+    }
 }
 
 /* --- by cgroup --- */
 
-static void test_of_cgroup(void **state)
+/* A process joins the cgroup, listens, tells its port and lives until it is killed. */
+static pid_t listen_in(int cgroup, uint16_t *port)
 {
-    struct cgroup_root root = CGROUP_ROOT_NULL;
-    struct cgroup_leaf leaf = CGROUP_LEAF_NULL;
-    char name[32], why[1200], text[64], want[64];
-    struct ports_table t;
-    uint16_t port;
     int up[2];
     pid_t pid;
 
-    snprintf(name, sizeof(name), "test-%d", (int)getpid());
-    if (geteuid() != 0 || cgroup_root_open(&root, name, why, sizeof(why)) < 0)
-        skip();
-    assert_int_equal(cgroup_leaf_open(&root, "w-ports", &leaf), 0);
     assert_int_equal(pipe(up), 0);
     if ((pid = fork()) == 0) {
         struct sock s;
-        if (fd_write_file(leaf.fd, "cgroup.procs", "0") < 0 || open_one(&s, AF_INET, SOCK_STREAM, true) < 0 ||
+        if (fd_write_file(cgroup, "cgroup.procs", "0") < 0 || open_one(&s, AF_INET, SOCK_STREAM, true) < 0 ||
             write(up[1], &s.port, sizeof(s.port)) != sizeof(s.port))
             _exit(1);
         for (;;)
             pause();
     }
     close(up[1]);
-    assert_int_equal(read(up[0], &port, sizeof(port)), sizeof(port));
+    assert_int_equal(read(up[0], port, sizeof(*port)), sizeof(*port));
     close(up[0]);
-    snprintf(want, sizeof(want), "%u", port);
+    return pid;
+}
+
+/* One in the leaf, and one two cgroups below it. */
+static void test_of_cgroup(void **state)
+{
+    struct cgroup_root root = CGROUP_ROOT_NULL;
+    struct cgroup_leaf leaf = CGROUP_LEAF_NULL;
+    char name[32], why[1200], one[64], both[64], want_one[16], want_both[64];
+    struct ports_table t;
+    uint64_t ids[8];
+    uint16_t ports[2];
+    pid_t pids[2];
+    ssize_t n_one, n_both, n_cut;
+    int sub;
+
+    snprintf(name, sizeof(name), "test-%d", (int)getpid());
+    if (geteuid() != 0 || cgroup_root_open(&root, name, why, sizeof(why)) < 0)
+        skip();
+    assert_int_equal(cgroup_leaf_open(&root, "w-ports", &leaf), 0);
+    pids[0] = listen_in(leaf.fd, &ports[0]);
     assert_int_equal(ports_dump(&t), 0);
-    ports_of_cgroup(&t, leaf.id, text, sizeof(text));
+    n_one = cgroup_leaf_ids(&leaf, ids, ARRAY_LEN(ids));
+    ports_of_cgroups(&t, ids, n_one > 0 ? (size_t)n_one : 0, one, sizeof(one));
     ports_done(&t);
-    kill(pid, SIGKILL);
-    waitpid(pid, NULL, 0);
+    assert_int_equal(mkdirat(leaf.fd, "a", 0755) | mkdirat(leaf.fd, "a/b", 0755), 0);
+    assert_true((sub = openat(leaf.fd, "a/b", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0);
+    pids[1] = listen_in(sub, &ports[1]);
+    fd_close(sub);
+    assert_int_equal(ports_dump(&t), 0);
+    n_both = cgroup_leaf_ids(&leaf, ids, ARRAY_LEN(ids));
+    n_cut = cgroup_leaf_ids(&leaf, ids, 2);
+    n_both = n_both == n_cut ? cgroup_leaf_ids(&leaf, ids, ARRAY_LEN(ids)) : -1;
+    ports_of_cgroups(&t, ids, n_both > 0 ? (size_t)n_both : 0, both, sizeof(both));
+    ports_done(&t);
+    for (int i = 0; i < 2; i++) {
+        kill(pids[i], SIGKILL);
+        waitpid(pids[i], NULL, 0);
+    }
     cgroup_leaf_remove(&root, "w-ports");
     cgroup_leaf_done(&leaf);
     cgroup_root_done(&root);
-    assert_string_equal(text, want); /* Linux 5.7 or later */
+    snprintf(want_one, sizeof(want_one), "%u", ports[0]);
+    snprintf(want_both, sizeof(want_both), "%u,%u", MIN(ports[0], ports[1]), MAX(ports[0], ports[1]));
+    assert_int_equal(n_one, 1);
+    assert_int_equal(n_both, 3);
+    assert_string_equal(one, want_one); /* Linux 5.7 or later */
+    assert_string_equal(both, want_both);
 }
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_dump),  cmocka_unit_test(test_dump_proc),  cmocka_unit_test(test_of_pids),
-        cmocka_unit_test(test_print), cmocka_unit_test(test_print_many), cmocka_unit_test(test_of_cgroup),
+        cmocka_unit_test(test_dump),       cmocka_unit_test(test_dump_proc),
+        cmocka_unit_test(test_of_pids),    cmocka_unit_test(test_print),
+        cmocka_unit_test(test_print_many), cmocka_unit_test(test_of_cgroup),
+        cmocka_unit_test(test_listen),     cmocka_unit_test(test_listen_of_pids),
     };
 
     return cmocka_run_group_tests_name("ports", tests, open_sockets, close_sockets);

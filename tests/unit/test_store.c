@@ -259,13 +259,18 @@ static void test_ids(void **state)
     open_store();
     assert_int_equal(store_created_us(), 5);
     assert_int_equal(store_get("a", 0)->id, 5000);
-    assert_int_equal(store_get("new", 0)->id, 5001);
+    assert_in_range(store_get("new", 0)->id, 1001, 3999);
     assert_int_equal(store_get("given", 77)->id, 77);
     assert_int_equal(store_get("b", 6000)->id, 6000); /* Id= was set since */
+    assert_int_equal(store_get("taker", 77)->id, 77);
+    assert_int_not_equal(store_get("given", 0)->id, 77); /* one id, one worker */
     for (int i = 0; i < 40; i++) {
         snprintf(name, sizeof(name), "w%d", i);
         seen[i] = store_get(name, 0)->id;
-        assert_int_equal(seen[i], 6001 + i);
+        assert_in_range(seen[i], 1001, 3999);
+        assert_int_not_equal(seen[i], store_get("new", 0)->id);
+        for (int j = 0; j < i; j++)
+            assert_int_not_equal(seen[i], seen[j]);
         assert_int_equal(store_get(name, 0)->id, seen[i]); /* kept */
     }
 }
