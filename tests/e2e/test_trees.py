@@ -133,9 +133,12 @@ class Leaves(Trees):
             self.skipTest("no cgroup2")
 
     def rest(self, h, n):
-        """The processes besides main, once there are n."""
-        main = h.record("kp")["pid"]
-        return eventually(lambda: (lambda p: len(p) == n and p)([p for p in h.processes("kp") if p != main]))
+        """The processes besides main, once main runs and there are n."""
+        def look():
+            main = h.record("kp")["pid"]
+            found = [p for p in h.processes("kp") if p != main]
+            return main and len(found) == n and found
+        return eventually(look, what="%d besides main" % n)
 
     def test_retired(self):
         h = self.host()
