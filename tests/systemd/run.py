@@ -115,7 +115,7 @@ class Tests:
     def test_active_only_when_ready(self):
         """A state folder that another writer holds keeps agentd from READY: the unit stays activating until it is let go."""
         os.makedirs(self.box.path("/var/lib/agentd"), exist_ok=True)
-        hold = "exec 9>/var/lib/agentd/lock; flock 9; echo held; read x < /run/hold"
+        hold = "exec 9>/var/lib/agentd/state.lock; flock 9; echo held; read x < /run/hold"
         self.do("mkfifo", "/run/hold")
         self.do("chmod", "700", "/var/lib/agentd")
         self.do("systemd-run", "--unit=holder", "-q", "/bin/bash", "-c", hold)
