@@ -273,53 +273,36 @@ static int read_procs(int dir, pid_t *ret, size_t max, size_t *n)
     return len < 0 ? -errno : 0;
 }
 
-static int collect(int dir, pid_t *ret, size_t max, size_t *n, int depth)
-{
-    int r = read_procs(dir, ret, max, n), fd;
-    struct dirent *e;
-    struct stat st;
-    DIR *d;
+/* What a walk gathers: pids or ids, whichever is not NULL; n counts also what did not fit. */
+struct gathered {
+    pid_t *pids;
+    uint64_t *ids;
+    size_t n, max;
+};
 
-    /* One link more than "." and ".." for each cgroup below: most leaves have none. */
-    if (r < 0 || depth == 0 || fstat(dir, &st) < 0 || st.st_nlink <= 2)
-        return r;
-    if ((fd = open_dir(dir, ".")) < 0 || !(d = fdopendir(fd)))
-        return fd < 0 ? fd : -ENOMEM;
-    while ((e = readdir(d)))
-        if (e->d_type == DT_DIR && e->d_name[0] != '.') {
-            _cleanup_close_ int sub = open_dir(fd, e->d_name);
-            if (sub >= 0)
-                collect(sub, ret, max, n, depth - 1);
-        }
-    closedir(d);
+static int gather_one(int dir, const struct stat *st, struct gathered *g)
+{
+    if (g->pids)
+        return read_procs(dir, g->pids, g->max, &g->n);
+    if (g->n < g->max)
+        g->ids[g->n] = st->st_ino;
+    g->n++;
     return 0;
 }
 
-ssize_t cgroup_leaf_pids(const struct cgroup_leaf *leaf, pid_t *ret, size_t max)
-{
-    size_t n = 0;
-    int r;
-
-    if (leaf->fd < 0)
-        return -EOPNOTSUPP;
-    r = collect(leaf->fd, ret, max, &n, 16);
-    return r < 0 ? r : (ssize_t)n;
-}
-
-static int collect_ids(int dir, uint64_t *ret, size_t max, size_t *n, int depth)
+/* A cgroup and those below it. */
+static int gather(int dir, struct gathered *g, int depth)
 {
     struct dirent *e;
     struct stat st;
     DIR *d;
-    int fd;
+    int fd, r;
 
     if (fstat(dir, &st) < 0)
         return -errno;
-    if (*n < max)
-        ret[*n] = st.st_ino;
-    (*n)++;
-    if (depth == 0 || st.st_nlink <= 2) /* as in collect */
-        return 0;
+    /* One link more than "." and ".." for each cgroup below: most leaves have none. */
+    if ((r = gather_one(dir, &st, g)) < 0 || depth == 0 || st.st_nlink <= 2)
+        return r;
     if ((fd = open_dir(dir, ".")) < 0)
         return fd;
     if (!(d = fdopendir(fd))) {
@@ -330,21 +313,27 @@ static int collect_ids(int dir, uint64_t *ret, size_t max, size_t *n, int depth)
         if (e->d_type == DT_DIR && e->d_name[0] != '.') {
             _cleanup_close_ int sub = open_dir(fd, e->d_name);
             if (sub >= 0)
-                collect_ids(sub, ret, max, n, depth - 1);
+                gather(sub, g, depth - 1);
         }
     closedir(d);
     return 0;
 }
 
+static ssize_t gather_leaf(const struct cgroup_leaf *leaf, struct gathered *g)
+{
+    int r = leaf->fd < 0 ? -EOPNOTSUPP : gather(leaf->fd, g, 16);
+
+    return r < 0 ? r : (ssize_t)g->n;
+}
+
+ssize_t cgroup_leaf_pids(const struct cgroup_leaf *leaf, pid_t *ret, size_t max)
+{
+    return gather_leaf(leaf, &(struct gathered){.pids = ret, .max = max});
+}
+
 ssize_t cgroup_leaf_ids(const struct cgroup_leaf *leaf, uint64_t *ret, size_t max)
 {
-    size_t n = 0;
-    int r;
-
-    if (leaf->fd < 0)
-        return -EOPNOTSUPP;
-    r = collect_ids(leaf->fd, ret, max, &n, 16);
-    return r < 0 ? r : (ssize_t)n;
+    return gather_leaf(leaf, &(struct gathered){.ids = ret, .max = max});
 }
 
 int cgroup_leaf_freeze(const struct cgroup_leaf *leaf, bool on)
