@@ -90,8 +90,8 @@ class OfAgentd(Case):
         port = harness.free_port()
         h.worker("simple")
         h.worker("tree", "--children 2 --grandchild")
-        h.worker("ready", "--sleep 2 --children 1 --listen %d" % port, section="ReadyCheck=tcp:%d" % port)
-        h.worker("told", "--sleep 2 --notify READY=1", "Type=notify")
+        h.worker("ready", "--delay 2 --children 1 --listen %d" % port, section="ReadyCheck=tcp:%d" % port)
+        h.worker("told", "--delay 2 --notify READY=1", "Type=notify")
         rpcs = []
         for n in range(ROUNDS):
             with self.subTest(round=n, seed=seed):
@@ -258,6 +258,34 @@ class FullDisks(Case):
         os.unlink(h.state + "/ballast")
         r = h.operation("a", "stop")
         self.assertEqual((r.status, r.data["durable"]), (200, True), r)
+        h.stop()
+
+    def test_state_is_written_later(self):
+        """What could not be written is tried again by itself, and once more when agentd ends."""
+        h = self.host()
+        self.mounted(h, h.state)
+        os.chmod(h.state, 0o700)
+        for alias in ("a", "b"):
+            h.worker(alias)
+        h.start()
+        h.all_up()
+
+        def goal_on_disk(alias):
+            with open(h.state + "/state", encoding="utf-8") as f:
+                return next(line.split("\t")[4] for line in f if line.startswith(alias + "\t"))
+        eventually(lambda: goal_on_disk("a") == "UP", what="the first state")
+        self.fill(h.state)
+        self.assertEqual(h.operation("a", "stop").data["durable"], False)
+        self.assertEqual(goal_on_disk("a"), "UP")
+        os.unlink(h.state + "/ballast")
+        eventually(lambda: goal_on_disk("a") == "DOWN", what="the second try")
+        self.fill(h.state)
+        self.assertEqual(h.operation("b", "stop").data["durable"], False)
+        os.unlink(h.state + "/ballast")
+        h.stop()
+        self.assertEqual(goal_on_disk("b"), "DOWN")
+        h.start()
+        self.assertEqual({a: w["goal"] for a, w in h.all().items()}, {"a": "DOWN", "b": "DOWN"})
         h.stop()
 
     def test_runtime(self):

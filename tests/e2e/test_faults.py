@@ -121,7 +121,7 @@ class DiesEarly(Case):
         h = self.host(cgroup=self.cgroup)
         port = harness.free_port()
         seen = h.dir + "/seen"
-        id = h.worker("die", "--log %s x --stderr \"of generation ${AGENTD_GENERATION}\" --stderr last-words --sleep 20 --exit 7" % seen,
+        id = h.worker("die", "--log %s x --stderr \"of generation ${AGENTD_GENERATION}\" --stderr last-words --delay 20 --exit 7" % seen,
                       service="Restart=no", section="ReadyCheck=tcp:%d" % port, command=None)
         note = h.worker("note", "--stderr \"no way\" --kill 9", "Type=notify\nRestart=no")
         mute = h.worker("mute", "--exit 4", "Type=notify\nRestart=no\nStandardError=null")
@@ -196,7 +196,7 @@ class DiesEarly(Case):
         h = self.host(cgroup=self.cgroup)
         h.worker("no", "--exit 3", "Restart=no")
         h.worker("clean", "--exit 0", "Restart=on-failure")
-        h.worker("dirty", "--sleep 5 --exit 1", "Restart=on-failure\nRestartSec=5ms\nStartLimitBurst=3")
+        h.worker("dirty", "--delay 5 --exit 1", "Restart=on-failure\nRestartSec=5ms\nStartLimitBurst=3")
         h.worker("fine", "--exit 5", "Restart=on-failure\nSuccessExitStatus=5")
         h.worker("prevented", "--exit 6", "Restart=always\nRestartPreventExitStatus=6")
         h.start()
@@ -233,7 +233,7 @@ class DoesNotGo(Case):
 
     def test_grandchild_ignores_term(self):
         h = self.host(cgroup=self.cgroup)
-        id = h.worker("leaves", "--slow-stop 0 --sleep 0 --children 1", "TimeoutStopSec=300ms")
+        id = h.worker("leaves", "--slow-stop 0 --delay 0 --children 1", "TimeoutStopSec=300ms")
         deaf = h.worker("deaf", command="/bin/sh -c \"%s --ignore-term --grandchild & exec %s\"" % (harness.WORKER, harness.WORKER),
                         service="TimeoutStopSec=300ms", section="ReadyCheck=stable:100ms")
         h.start()

@@ -16,8 +16,8 @@ class Ids(Case):
 
     def test_a_file_s_id_wins(self):
         h = self.host()
-        h.write("workers.d/aa.conf", "[Service]\nExecStart=/bin/sleep 1000\n")
-        h.write("workers.d/bb.conf", "[Service]\nExecStart=/bin/sleep 1000\n[Worker]\nId=1001\n")
+        h.write("workers.d/aa.conf", "[Service]\nExecStart=/bin/sleep infinity\n")
+        h.write("workers.d/bb.conf", "[Service]\nExecStart=/bin/sleep infinity\n[Worker]\nId=1001\n")
         h.start()
         found = self.aliases(h)
         self.assertEqual(found["bb"]["id"], 1001)
@@ -25,16 +25,16 @@ class Ids(Case):
 
     def test_a_remembered_id_is_not_given_twice(self):
         h = self.host()
-        h.write("workers.d/aa.conf", "[Service]\nExecStart=/bin/sleep 1000\n")
+        h.write("workers.d/aa.conf", "[Service]\nExecStart=/bin/sleep infinity\n")
         h.start()
         old = self.aliases(h)["aa"]["id"]
         h.remove("aa")
         self.reload(h)
         eventually(lambda: not self.aliases(h), what="aa gone")
-        h.write("workers.d/bb.conf", "[Service]\nExecStart=/bin/sleep 1000\n[Worker]\nId=%d\n" % old)
+        h.write("workers.d/bb.conf", "[Service]\nExecStart=/bin/sleep infinity\n[Worker]\nId=%d\n" % old)
         self.reload(h)
         eventually(lambda: "bb" in self.aliases(h), what="bb there")
-        h.write("workers.d/aa.conf", "[Service]\nExecStart=/bin/sleep 1000\n")
+        h.write("workers.d/aa.conf", "[Service]\nExecStart=/bin/sleep infinity\n")
         self.reload(h)
         eventually(lambda: len(self.aliases(h)) == 2, what="both there")
         found = self.aliases(h)
@@ -69,9 +69,9 @@ class Ids(Case):
 
     def test_largest_id(self):
         h = self.host()
-        h.write("workers.d/aa.conf", "[Service]\nExecStart=/bin/sleep 1000\n[Worker]\nId=9007199254740992\n")
-        h.write("workers.d/bb.conf", "[Service]\nExecStart=/bin/sleep 1000\n")
-        h.write("workers.d/cc.conf", "[Service]\nExecStart=/bin/sleep 1000\n[Worker]\nId=9223372036854775807\n")
+        h.write("workers.d/aa.conf", "[Service]\nExecStart=/bin/sleep infinity\n[Worker]\nId=9007199254740992\n")
+        h.write("workers.d/bb.conf", "[Service]\nExecStart=/bin/sleep infinity\n")
+        h.write("workers.d/cc.conf", "[Service]\nExecStart=/bin/sleep infinity\n[Worker]\nId=9223372036854775807\n")
         h.start()
         found = self.aliases(h)
         self.assertEqual(set(found), {"aa", "bb"})
@@ -81,7 +81,7 @@ class Ids(Case):
 class Stuck(Case):
     def test_start_joins_a_failing_start(self):
         h = self.host()
-        h.worker("web", "--sleep 300 --exit 3", "Type=notify\nRestart=no")
+        h.worker("web", "--delay 300 --exit 3", "Type=notify\nRestart=no")
         h.start()
         h.until("web", "STARTING")
         r = h.http("POST", "/agentd/v1/workers/web/start")

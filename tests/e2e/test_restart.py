@@ -24,9 +24,9 @@ class Mixed(Case):
             "simple": h.worker("simple"),
             "tree": h.worker("tree", "--udp %d --children 3 --grandchild --listen %d" % (self.udp, self.other),
                              section="ReadyCheck=tcp:%d" % self.other),
-            "tcp": h.worker("tcp", "--sleep 30 --listen %d" % self.tcp, section="ReadyCheck=tcp:%d" % self.tcp),
-            "notify": h.worker("notify", "--sleep 30 --notify READY=1", "Type=notify"),
-            "unix": h.worker("unix", "--sleep 30 --unix %s/u.sock" % h.dir, section="ReadyCheck=unix:%s/u.sock" % h.dir),
+            "tcp": h.worker("tcp", "--delay 30 --listen %d" % self.tcp, section="ReadyCheck=tcp:%d" % self.tcp),
+            "notify": h.worker("notify", "--delay 30 --notify READY=1", "Type=notify"),
+            "unix": h.worker("unix", "--delay 30 --unix %s/u.sock" % h.dir, section="ReadyCheck=unix:%s/u.sock" % h.dir),
             "stable": h.worker("stable", "--children 1", section="ReadyCheck=stable:100ms"),
         }
         h.start()
@@ -112,7 +112,7 @@ class EachKind(Mixed):
 
     def test_ports_of_one_that_is_ready_at_exec(self):
         port = harness.free_port()
-        id = self.h.worker("early", "--sleep 20 --listen %d" % port)
+        id = self.h.worker("early", "--delay 20 --listen %d" % port)
         self.h.ok("POST", "/agentd/v1/reload")
         self.h.all_up()
         self.h.verb(id, "restart")
@@ -235,7 +235,7 @@ class Many(Case):
 
     def test_start_joins_a_start(self):
         h = self.host(cgroup=self.cgroup)
-        id = h.worker("slow", "--sleep 300 --notify READY=1", "Type=notify")
+        id = h.worker("slow", "--delay 300 --notify READY=1", "Type=notify")
         h.start()
         h.all_up()
         h.verb(id, "stop")

@@ -12,8 +12,8 @@ class Ordinary(Case):
     def test_life(self):
         h = self.host(uid=UID)
         port = harness.free_port()
-        ids = {"web": h.worker("web", "--sleep 10 --listen %d --children 2" % port, section="ReadyCheck=tcp:%d" % port),
-               "redis": h.worker("redis", "--sleep 10 --notify READY=1", "Type=notify"),
+        ids = {"web": h.worker("web", "--delay 10 --listen %d --children 2" % port, section="ReadyCheck=tcp:%d" % port),
+               "redis": h.worker("redis", "--delay 10 --notify READY=1", "Type=notify"),
                "cleaner": h.worker("cleaner", "--grandchild --stdout hello", section="LogFilePattern=%s/*.log" % h.logs)}
         h.start()
         before = h.all_up()

@@ -3,7 +3,7 @@
  *   --listen PORT        accept on 127.0.0.1:PORT (TCP)      --udp PORT        bind 127.0.0.1:PORT (UDP)
  *   --unix PATH          listen on a unix socket             --children N      N children that wait
  *   --grandchild         double fork and setsid; it waits    --ignore-term     from here on, children too
- *   --slow-stop MS       on TERM, exit after so long         --sleep MS
+ *   --slow-stop MS       on TERM, exit after so long         --delay MS
  *   --notify TEXT        to $NOTIFY_SOCKET                   --exit CODE       --kill SIGNAL (itself)
  *   --stderr TEXT        --stdout TEXT                       --pid-file FILE   appends its pid
  *   --log FILE TEXT      appends the line
@@ -178,7 +178,7 @@ static int act(char **argv, int *i)
         grandchild();
     else if (!strcmp(a, "--ignore-term"))
         signal(SIGTERM, SIG_IGN);
-    else if (!strcmp(a, "--sleep"))
+    else if (!strcmp(a, "--delay"))
         sleep_ms(atol(next(argv, i)));
     else if (!strcmp(a, "--notify"))
         notify(next(argv, i));

@@ -53,7 +53,7 @@ class Tests:
         self.write("/etc/agentd-box/agentd.conf", CONF)
         self.write("/etc/systemd/system/agentd.service", UNIT)
         self.worker("web", 101, "--children 2 --grandchild --listen 8080", section="ReadyCheck=tcp:8080")
-        self.worker("told", 102, "--sleep 20 --notify READY=1", "Type=notify")
+        self.worker("told", 102, "--delay 20 --notify READY=1", "Type=notify")
         self.worker("talks", 103, "--stdout \"said to the journal\" --stderr \"and an error\"", "StandardOutput=journal")
         self.do("systemctl", "daemon-reload")
 
