@@ -482,7 +482,7 @@ class Case(unittest.TestCase):
     def finish(self, h):
         outcome = getattr(self, "_outcome", None)
         if outcome is not None and not getattr(outcome.result, "success", True):
-            print("--- agentd's log of %s" % self.id())
+            print("# --- agentd's log of %s" % self.id())
             print("\n".join("# " + line for line in h.log()[-6000:].splitlines()))
         h.close()
 
