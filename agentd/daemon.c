@@ -15,6 +15,7 @@
 
 #include "agentd/calls.h"
 #include "agentd/cfg.h"
+#include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/listen.h"
 #include "agentd/loop.h"
@@ -322,6 +323,7 @@ static void close_rooms(void)
     reload_done();
     loop_free(&signal_watch);
     fd_close(signal_fd);
+    helper_end_all();
     reap_done();
     loop_done();
 }

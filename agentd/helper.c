@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@
 #include "proc/pidref.h"
 
 struct helper {
+    LIST_ENTRY(helper) link;
     struct pidref ref;
     int fd;
     struct loop_watch *io, *timer;
@@ -31,6 +33,7 @@ struct helper {
 };
 
 static unsigned n_helpers;
+static LIST_HEAD(, helper) helpers = LIST_HEAD_INITIALIZER(helpers); /* those with an answer */
 
 static void close_all_above(int fd)
 {
@@ -76,6 +79,7 @@ static pid_t start(helper_run_fn run, void *arg, int out)
 
 static void free_helper(struct helper *h)
 {
+    LIST_REMOVE(h, link);
     loop_free(&h->io);
     loop_free(&h->timer);
     fd_close(h->fd);
@@ -159,6 +163,7 @@ struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn don
     fd_nonblock(pipe_fds[0], 1);
     *h = (struct helper){
         .ref = PIDREF_NULL, .fd = pipe_fds[0], .answer = BUF_INIT(max), .done = done, .arg = done_arg};
+    LIST_INSERT_HEAD(&helpers, h, link);
     if (pid < 0 || reap_add(pid, on_exit_status, h) < 0) {
         log_write(pid == -EAGAIN ? LOG_DEBUG : LOG_WARNING, "helper", NULL, "no helper can be started: %s",
                   pid < 0 ? strerror(-pid) : "no memory");
@@ -180,6 +185,16 @@ void helper_cancel(struct helper **hp)
         return;
     h->done = NULL;
     on_timeout(-1, 0, h);
+}
+
+void helper_end_all(void)
+{
+    while (!LIST_EMPTY(&helpers)) {
+        struct helper *h = LIST_FIRST(&helpers);
+        reap_remove(h->ref.pid);
+        on_timeout(-1, 0, h);
+        free_helper(h);
+    }
 }
 
 int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *arg), void *gone_arg)

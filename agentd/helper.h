@@ -27,6 +27,9 @@ struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn don
 /* Kills it; done is not called any more. *h becomes NULL; NULL-safe. */
 void helper_cancel(struct helper **h);
 
+/* At agentd's own end: kills all that are at work; nobody hears of them any more. */
+void helper_end_all(void);
+
 /* A child whose answer goes elsewhere: out is the descriptor it writes to (kept open in the child only by
  * it). gone is called when it has ended. 0 or -errno: then gone is never called. */
 int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *arg), void *gone_arg);
