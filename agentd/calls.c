@@ -95,21 +95,28 @@ static void take_reload(struct wk *w, const struct wire_call *c)
 static const struct {
     void (*take)(struct wk *w, const struct wire_call *c);
     enum { NEEDS_WORKER, MAY_HAVE_WORKER, NO_WORKER } worker;
+    bool administrator; /* over the private socket only */
 } verbs[WIRE_VERB_MAX] = {
-    [WIRE_VERB_START] = {take_change, NEEDS_WORKER},
-    [WIRE_VERB_STOP] = {take_change, NEEDS_WORKER},
-    [WIRE_VERB_RESTART] = {take_change, NEEDS_WORKER},
-    [WIRE_VERB_SAMPLE] = {take_sample, MAY_HAVE_WORKER},
-    [WIRE_VERB_LOG_LIST] = {take_log_list, NEEDS_WORKER},
-    [WIRE_VERB_LOG_OPEN] = {take_log_open, NEEDS_WORKER},
-    [WIRE_VERB_OPERATION] = {take_operation, NO_WORKER},
-    [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER},
+    [WIRE_VERB_START] = {take_change, NEEDS_WORKER, false},
+    [WIRE_VERB_STOP] = {take_change, NEEDS_WORKER, false},
+    [WIRE_VERB_RESTART] = {take_change, NEEDS_WORKER, false},
+    [WIRE_VERB_SAMPLE] = {take_sample, MAY_HAVE_WORKER, false},
+    [WIRE_VERB_LOG_LIST] = {take_log_list, NEEDS_WORKER, false},
+    [WIRE_VERB_LOG_OPEN] = {take_log_open, NEEDS_WORKER, false},
+    [WIRE_VERB_OPERATION] = {take_operation, NO_WORKER, false},
+    [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER, false},
 };
 
-void calls_take(const struct wire_call *c)
+void calls_take(const struct wire_call *c, bool administrator)
 {
-    struct wk *w = verbs[c->verb].worker == NO_WORKER || !c->worker ? NULL : sup_find(c->worker);
+    struct wk *w;
 
+    /* A newer listener may know more verbs than we do. */
+    if (c->verb >= WIRE_VERB_MAX || !verbs[c->verb].take || (verbs[c->verb].administrator && !administrator)) {
+        answer(c->call, WIRE_E_NOT_IMPLEMENTED, NULL);
+        return;
+    }
+    w = verbs[c->verb].worker == NO_WORKER || !c->worker ? NULL : sup_find(c->worker);
     if (!w && (verbs[c->verb].worker == NEEDS_WORKER || c->worker)) {
         answer(c->call, WIRE_E_NO_PROCESS, "no worker has this id");
         return;

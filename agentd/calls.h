@@ -4,9 +4,12 @@
 #ifndef AGENTD_CALLS_H
 #define AGENTD_CALLS_H
 
+#include <stdbool.h>
+
 #include "wire/wire.h"
 
-void calls_take(const struct wire_call *c);
+/* administrator: it came over the private socket, where more may be asked for. */
+void calls_take(const struct wire_call *c, bool administrator);
 void calls_on_reload(void (*fn)(uint64_t call));
 
 #endif

@@ -2,6 +2,8 @@
 #include "agentd/facts.h"
 
 #include <errno.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,22 +11,25 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/str.h"
 #include "proc/pidref.h"
 
-#define SLOT_SIZE 256
-static const char magic[16] = "agentd facts 1\n";
+#define SLOT_SIZE 512
+static const char magic[16] = "agentd facts 2\n";
 
 struct header {
     char magic[16];
     char boot_id[40];
+    struct facts_process listeners[FACTS_LISTENERS];
 };
 
 static int fd = -1;
 static char (*aliases)[LIMIT_ALIAS + 1]; /* of each slot; "" free */
 static int n_slots;
+static struct facts_process found_listeners[FACTS_LISTENERS];
 
-_Static_assert(sizeof(struct facts) <= SLOT_SIZE, "a slot holds the facts");
+_Static_assert(sizeof(struct facts) <= SLOT_SIZE && sizeof(struct header) <= SLOT_SIZE, "a slot holds them");
 
 static off_t slot_at(int slot)
 {
@@ -62,9 +67,33 @@ static int start_anew(void)
 static int is_of_this_boot(void)
 {
     struct header h;
+    bool is = false;
 
-    return pread(fd, &h, sizeof(h), 0) == sizeof(h) && memcmp(h.magic, magic, sizeof(magic)) == 0 &&
+    memset(found_listeners, 0, sizeof(found_listeners));
+    is = pread(fd, &h, sizeof(h), 0) == sizeof(h) && memcmp(h.magic, magic, sizeof(magic)) == 0 &&
            pidref_boot_id()[0] && strncmp(h.boot_id, pidref_boot_id(), sizeof(h.boot_id)) == 0;
+    if (is)
+        memcpy(found_listeners, h.listeners, sizeof(found_listeners));
+    return is;
+}
+
+unsigned facts_listeners(struct facts_process ret[FACTS_LISTENERS])
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < FACTS_LISTENERS; i++)
+        if (found_listeners[i].pid > 1)
+            ret[n++] = found_listeners[i];
+    return n;
+}
+
+void facts_set_listeners(const struct facts_process *list, unsigned n)
+{
+    struct facts_process all[FACTS_LISTENERS] = {{0}};
+
+    memcpy(all, list, n * sizeof(*list));
+    if (fd >= 0 && pwrite(fd, all, sizeof(all), offsetof(struct header, listeners)) < 0)
+        log_warn("facts", "the runtime directory can't be written: %s", strerror(errno));
 }
 
 int facts_open(const char *dir, void (*found)(const struct facts *f, void *arg), void *arg)

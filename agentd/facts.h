@@ -36,6 +36,16 @@ void facts_close(void);
 int facts_slot(const char *alias);
 void facts_free_slot(int slot);
 
+/* The listener and those that only finish what they hold: a successor sees them gone before it opens a socket. */
+#define FACTS_LISTENERS 16
+struct facts_process {
+    int32_t pid;
+    uint64_t start;
+};
+void facts_set_listeners(const struct facts_process *list, unsigned n);
+/* Those of an earlier agentd of this boot, as facts_open found them; how many. */
+unsigned facts_listeners(struct facts_process ret[FACTS_LISTENERS]);
+
 /* 0 or -errno; a failure (full tmpfs) costs crash-safety of this worker only: the caller says so and goes on.
  */
 int facts_put(int slot, const struct facts *f);

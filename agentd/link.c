@@ -15,10 +15,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agentd/calls.h"
+#include "agentd/facts.h"
 #include "agentd/listen.h"
 #include "agentd/loop.h"
 #include "agentd/op.h"
+#include "agentd/peer.h"
 #include "agentd/reap.h"
 #include "agentd/store.h"
 #include "agentd/sup.h"
@@ -36,144 +37,54 @@
 #define RESPAWN_SLOW_US 500000
 #define STOP_WAIT_US 2000000 /* it says goodbye to whom it still holds */
 #define PUSH_US 1000
-#define PACKETS_A_ROUND 64
-#define FRAME_ROOM (LIMIT_WIRE_PACKET - 12288) /* a packet is sent before a record could overflow it */
-
-struct packet {
-    STAILQ_ENTRY(packet) link;
-    size_t len;
-    int pass_fd; /* travels with it, or -1 */
-    char bytes[];
-};
 
 static struct {
     char *path;
     const struct cfg *cfg;
-    int fd;
-    struct pidref ref;
-    struct spawn_job job;
+    struct peer *current; /* the listener that serves; NULL: none */
+    struct spawn_job job; /* its start, until its exec was seen */
     struct spawn_spec spec;
-    struct loop_watch *io, *out_io, *status, *respawn, *push;
+    struct loop_watch *status, *respawn, *push;
     char *argv[2], *env[8], *env_text[8];
-    struct buf out; /* frames of this round */
     unsigned deaths;
     uint64_t window;   /* monotonic */
     unsigned failures; /* to execute it, in a row */
     bool unrunnable;
     uint64_t agent_update_us;
     bool stopping;
-    unsigned n_queued;
     uid_t uid;
     gid_t gid;
-    STAILQ_HEAD(, packet) queue;
-} self = {.fd = -1, .ref = PIDREF_NULL, .out = BUF_INIT(LIMIT_WIRE_PACKET)};
+} self = {.job = SPAWN_JOB_NULL};
 
 static TAILQ_HEAD(, wk) dirty_workers = TAILQ_HEAD_INITIALIZER(dirty_workers);
 
-static void on_wire(int fd, short what, void *arg);
-static void drop_listener(const char *why);
+static void drop_listener(struct peer *p, const char *why);
 
-/* --- sending ------------------------------------------------------------------------------------ */
-
-static int send_now(const void *p, size_t n, int pass_fd)
+static bool is_listener(const struct peer *p)
 {
-    char control[CMSG_SPACE(sizeof(int))] = "";
-    struct iovec iov = {(void *)(uintptr_t)p, n};
-    struct msghdr m = {.msg_iov = &iov, .msg_iovlen = 1};
-
-    if (pass_fd >= 0) {
-        m.msg_control = control;
-        m.msg_controllen = sizeof(control);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(sizeof(int));
-        memcpy(CMSG_DATA(c), &pass_fd, sizeof(int));
-    }
-    return sendmsg(self.fd, &m, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+    return p->kind != PEER_PRIVATE && p->fd >= 0;
 }
 
-static void on_writable(int fd, short what, void *arg)
-{
-    struct packet *p;
-
-    while ((p = STAILQ_FIRST(&self.queue))) {
-        int r = send_now(p->bytes, p->len, p->pass_fd);
-        if (r == -EAGAIN)
-            return;
-        STAILQ_REMOVE_HEAD(&self.queue, link);
-        self.n_queued--;
-        fd_close(p->pass_fd);
-        free(p);
-    }
-    loop_free(&self.out_io);
-}
-
-static void enqueue(const void *bytes, size_t n, int pass_fd)
-{
-    struct packet *p;
-
-    if (self.n_queued >= LIMIT_WIRE_REPLIES || !(p = malloc(sizeof(*p) + n))) {
-        fd_close(pass_fd);
-        drop_listener("it does not read");
-        return;
-    }
-    p->len = n;
-    p->pass_fd = pass_fd;
-    memcpy(p->bytes, bytes, n);
-    STAILQ_INSERT_TAIL(&self.queue, p, link);
-    self.n_queued++;
-    if (!self.out_io)
-        self.out_io = loop_io(self.fd, LOOP_WRITE, on_writable, NULL);
-}
-
-/* Sends or queues; takes pass_fd over. Order is kept. */
-static void send_packet(const void *p, size_t n, int pass_fd)
-{
-    int r;
-
-    if (self.fd < 0) {
-        fd_close(pass_fd);
-        return;
-    }
-    r = self.n_queued ? -EAGAIN : send_now(p, n, pass_fd);
-    if (r == -EAGAIN)
-        enqueue(p, n, pass_fd);
-    else
-        fd_close(pass_fd);
-}
-
-static void send_out(void)
-{
-    if (self.out.len && !self.out.error)
-        send_packet(self.out.p, self.out.len, -1);
-    buf_reset(&self.out);
-}
-
-static void make_frame_room(void)
-{
-    if (self.out.len > FRAME_ROOM)
-        send_out();
-}
+/* --- records and replies -------------------------------------------------------------------------- */
 
 /* A record that does not fit behind the others starts a packet of its own; one too long even for that is
  * said, not sent. */
-static void put_record(struct wk *w)
+static void put_record(struct peer *p, struct wk *w)
 {
-    size_t before = self.out.len;
+    size_t before = p->out.len;
 
-    view_put_record(w, &self.out);
-    if (self.out.error && before) {
-        self.out.error = 0;
-        self.out.len = before;
-        send_out();
-        view_put_record(w, &self.out);
+    view_put_record(w, &p->out);
+    if (p->out.error && before) {
+        p->out.error = 0;
+        p->out.len = before;
+        peer_send(p);
+        view_put_record(w, &p->out);
     }
-    if (self.out.error) {
+    if (p->out.error) {
         log_error("link", "%s: its record is too long for the wire", w->def->alias);
-        buf_reset(&self.out);
+        buf_reset(&p->out);
     }
-    make_frame_room();
+    peer_make_room(p);
 }
 
 void link_changed(struct wk *w)
@@ -184,29 +95,47 @@ void link_changed(struct wk *w)
     TAILQ_INSERT_TAIL(&dirty_workers, w, dirty_link);
 }
 
-/* Records first, then the replies that speak of them: they stand in self.out already. A listener that does
- * not keep up gets each worker's newest record later, not every one in between. */
+/* Records first, then the replies that speak of them: they stand in p->out already. */
+static void send_records(struct peer *p)
+{
+    struct buf replies = p->out;
+    struct wk *w;
+
+    if (TAILQ_EMPTY(&dirty_workers)) {
+        peer_send(p);
+        return;
+    }
+    p->out = (struct buf)BUF_INIT(LIMIT_WIRE_PACKET);
+    TAILQ_FOREACH (w, &dirty_workers, dirty_link)
+        put_record(p, w);
+    if (p->out.len + replies.len >= LIMIT_WIRE_PACKET)
+        peer_send(p);
+    buf_put(&p->out, replies.p ? replies.p : "", replies.len);
+    peer_send(p);
+    buf_free(&replies);
+}
+
+/* A listener that does not keep up gets each worker's newest record later, not every one in between. */
+static bool is_backed_up(const struct peer *p)
+{
+    return p && p->n_queued >= LIMIT_WIRE_REPLIES / 2 && p->out.len == 0;
+}
+
 void link_flush(void)
 {
-    struct buf replies = self.out;
+    struct peer *p;
     struct wk *w;
 
     loop_free(&self.push);
-    if (TAILQ_EMPTY(&dirty_workers) || self.fd < 0) {
-        send_out();
+    if (!self.current || is_backed_up(self.current))
         return;
-    }
-    self.out = (struct buf)BUF_INIT(LIMIT_WIRE_PACKET);
-    while ((w = TAILQ_FIRST(&dirty_workers)) && (self.n_queued < LIMIT_WIRE_REPLIES / 2 || replies.len)) {
+    TAILQ_FOREACH (p, &peer_all, link)
+        if (is_listener(p))
+            send_records(p);
+    while ((w = TAILQ_FIRST(&dirty_workers))) {
         TAILQ_REMOVE(&dirty_workers, w, dirty_link);
         w->dirty = false;
-        put_record(w);
     }
-    if (self.out.len + replies.len >= LIMIT_WIRE_PACKET)
-        send_out();
-    buf_put(&self.out, replies.p ? replies.p : "", replies.len);
-    send_out();
-    buf_free(&replies);
 }
 
 static void on_push(int fd, short what, void *arg)
@@ -214,35 +143,52 @@ static void on_push(int fd, short what, void *arg)
     link_flush();
 }
 
+static bool has_replies(void)
+{
+    const struct peer *p;
+
+    TAILQ_FOREACH (p, &peer_all, link)
+        if (is_listener(p) && p->out.len)
+            return true;
+    return false;
+}
+
 /* A reply goes out at once, and with it all records. Records alone wait up to PUSH_US for more: a restart
  * changes its record four times within a millisecond, and waking the listener each time would take the
  * processor from the worker. */
 void link_end_round(void)
 {
-    if (self.out.len || self.fd < 0)
+    if (has_replies())
         link_flush();
-    else if (!TAILQ_EMPTY(&dirty_workers) && !self.push)
+    else if (!TAILQ_EMPTY(&dirty_workers) && self.current && !self.push)
         self.push = loop_timer(PUSH_US, on_push, NULL);
+    peer_end_round();
 }
 
 void link_forget(struct wk *w)
 {
+    struct peer *p;
+
     if (w->dirty)
         TAILQ_REMOVE(&dirty_workers, w, dirty_link);
     w->dirty = false;
-    if (self.fd < 0)
-        return;
-    make_frame_room();
-    wire_put_forget(&self.out, &(struct wire_forget){w->id});
+    TAILQ_FOREACH (p, &peer_all, link)
+        if (is_listener(p)) {
+            peer_make_room(p);
+            wire_put_forget(&p->out, &(struct wire_forget){w->id});
+        }
 }
 
 void link_reply(const struct wire_reply *r)
 {
-    if (self.fd < 0)
+    struct peer *p = peer_of_call(r->call);
+
+    if (!p)
         return;
-    if (self.out.len > FRAME_ROOM)
+    if (p->kind != PEER_PRIVATE && p->out.len)
         link_flush();
-    wire_put_reply(&self.out, r);
+    peer_make_room(p);
+    peer_reply(p, r);
 }
 
 struct wk *link_find_worker(const char *alias)
@@ -261,7 +207,7 @@ static int64_t group_id(const char *name)
 
 static int64_t manager_gid = -1, viewer_gid = -1;
 
-static void put_hello(void)
+static void put_hello(struct peer *p)
 {
     const struct cfg *c = self.cfg;
     struct wire_hello h = {
@@ -282,12 +228,13 @@ static void put_hello(void)
         .max_connections = c->rpc.max_connections,
         .max_request_bytes = c->rpc.max_request_bytes,
         .plaintext_credentials = c->rpc.plaintext_credentials,
+        .wire = WIRE_VERSION,
     };
 
-    wire_put_hello(&self.out, &h);
+    wire_put_hello(&p->out, &h);
 }
 
-static void put_credentials(void)
+static void put_credentials(struct peer *p)
 {
     _cleanup_free_ char *text = NULL;
     char *save = NULL;
@@ -300,64 +247,60 @@ static void put_credentials(void)
     for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
         if (line[0] == '#' || strlen(line) > LIMIT_CREDENTIAL_LINE)
             continue;
-        make_frame_room();
-        wire_put_credential(&self.out, &(struct wire_credential){line});
+        peer_make_room(p);
+        wire_put_credential(&p->out, &(struct wire_credential){line});
     }
     explicit_bzero(text, (size_t)n);
 }
 
-static void put_listeners(void)
+static void put_listeners(struct peer *p)
 {
     const struct listen_socket *l;
 
     for (unsigned i = 0; (l = listen_get(i)); i++) {
-        send_out();
-        wire_put_listener(&self.out,
+        peer_send(p);
+        wire_put_listener(&p->out,
                           &(struct wire_listener_frame){.kind = l->tcp ? WIRE_LISTEN_TCP : WIRE_LISTEN_UNIX,
                                                         .loopback = l->loopback,
                                                         .address = l->text});
-        send_packet(self.out.p, self.out.len, fcntl(l->fd, F_DUPFD_CLOEXEC, 3));
-        buf_reset(&self.out);
+        peer_send_fd(p, fcntl(l->fd, F_DUPFD_CLOEXEC, 3));
     }
 }
 
-static void tell_everything(void)
+static void end_table(struct peer *p)
+{
+    wire_put_synced(&p->out, &(struct wire_synced){sup_count()});
+    peer_send(p);
+    explicit_bzero(p->out.p, p->out.size);
+}
+
+static void tell_everything(struct peer *p)
 {
     struct wk *w;
 
-    put_hello();
-    put_listeners();
-    put_credentials();
+    put_hello(p);
+    put_listeners(p);
+    put_credentials(p);
     TAILQ_FOREACH (w, &sup_workers, link) {
-        if (w->dirty)
-            TAILQ_REMOVE(&dirty_workers, w, dirty_link);
-        w->dirty = false;
-        make_frame_room();
-        put_record(w);
+        peer_make_room(p);
+        put_record(p, w);
     }
-    wire_put_synced(&self.out, &(struct wire_synced){sup_count()});
-    send_out();
-    explicit_bzero(self.out.p, self.out.size);
+    end_table(p);
 }
 
 /* --- its process ---------------------------------------------------------------------------------- */
 
-static void release(void)
+/* On record, so that a successor waits for their end before it opens a socket. */
+static void note_listeners(void)
 {
-    struct packet *p;
+    struct facts_process list[FACTS_LISTENERS];
+    const struct peer *p;
+    unsigned n = 0;
 
-    loop_free(&self.io);
-    loop_free(&self.out_io);
-    loop_free(&self.status);
-    self.fd = fd_close(self.fd);
-    while ((p = STAILQ_FIRST(&self.queue))) {
-        STAILQ_REMOVE_HEAD(&self.queue, link);
-        fd_close(p->pass_fd);
-        free(p);
-    }
-    self.n_queued = 0;
-    buf_reset(&self.out);
-    op_forget_waiters();
+    TAILQ_FOREACH_REVERSE(p, &peer_all, peer_list, link)
+    if (p->ref.pid && n < FACTS_LISTENERS)
+        list[n++] = (struct facts_process){p->ref.pid, p->ref.start};
+    facts_set_listeners(list, n);
 }
 
 static void on_respawn(int fd, short what, void *arg)
@@ -373,23 +316,17 @@ static void report_failure(const struct spawn_failure *f)
               strerror(f->error));
 }
 
-static void on_exit_of_listener(pid_t pid, int code, int status, void *arg)
+static void respawn_later(uint64_t us)
+{
+    if (!self.respawn)
+        self.respawn = loop_timer(us, on_respawn, NULL);
+}
+
+/* One that can't even be executed is tried ever more rarely. */
+static void replace_dead(void)
 {
     uint64_t now = clock_mono_us();
-    struct spawn_failure f;
 
-    if (self.job.status_fd >= 0 && spawn_poll(&self.job, &f) < 0)
-        report_failure(&f);
-    else if (!self.stopping && !self.unrunnable)
-        log_warn("link", "agentd-rpc (%d) %s %d: a new one takes over", (int)pid,
-                 code == CLD_EXITED ? "exited with" : "was killed by signal", status);
-    spawn_done(&self.job);
-    pidref_done(&self.ref);
-    release();
-    if (self.stopping) {
-        loop_free(&self.respawn);
-        return;
-    }
     if (now - self.window > RESPAWN_WINDOW_US) {
         self.window = now;
         self.deaths = 0;
@@ -397,19 +334,48 @@ static void on_exit_of_listener(pid_t pid, int code, int status, void *arg)
     self.failures = self.unrunnable ? self.failures + (self.failures < 6) : 0;
     if (++self.deaths <= RESPAWN_FAST && !self.unrunnable)
         link_start();
-    else /* one that can't even be executed is tried ever more rarely */
-        self.respawn = loop_timer((uint64_t)RESPAWN_SLOW_US << self.failures, on_respawn, NULL);
+    else
+        respawn_later((uint64_t)RESPAWN_SLOW_US << self.failures);
 }
 
-static void drop_listener(const char *why)
+static void on_exit_of_listener(pid_t pid, int code, int status, void *arg)
+{
+    struct peer *p = arg;
+    struct spawn_failure f;
+    bool served = p == self.current;
+
+    if (served && self.job.status_fd >= 0 && spawn_poll(&self.job, &f) < 0)
+        report_failure(&f);
+    else if (served && !self.stopping && !self.unrunnable)
+        log_warn("link", "agentd-rpc (%d) %s %d: a new one takes over", (int)pid,
+                 code == CLD_EXITED ? "exited with" : "was killed by signal", status);
+    peer_bury(p);
+    note_listeners();
+    if (!served)
+        return;
+    self.current = NULL;
+    loop_free(&self.status);
+    spawn_done(&self.job);
+    if (!self.stopping)
+        replace_dead();
+}
+
+static void drop_listener(struct peer *p, const char *why)
 {
     enum caps_scope scope = caps_enter(CAPS_SIGNAL);
 
-    log_warn("link", "agentd-rpc is replaced: %s", why);
-    if (self.ref.pid)
-        pidref_signal(&self.ref, SIGKILL);
+    log_warn("link", "agentd-rpc (%d) is ended: %s", (int)p->ref.pid, why);
+    if (p->ref.pid)
+        pidref_signal(&p->ref, SIGKILL);
     caps_enter(scope);
-    loop_free(&self.io); /* nothing of it is heard any more; its end is met by reap */
+    peer_deafen(p); /* its end is met by reap */
+}
+
+/* End of file: it is going, its exit follows. */
+static void on_wire_end(struct peer *p, const char *broken)
+{
+    if (broken)
+        drop_listener(p, broken);
 }
 
 static void on_status(int fd, short what, void *arg)
@@ -426,70 +392,133 @@ static void on_status(int fd, short what, void *arg)
     spawn_done(&self.job);
 }
 
-static int make_pair(int *ret_theirs)
+static struct peer *make_wire(int *ret_theirs)
 {
     int fds[2], size = 1 << 20;
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
-        return -errno;
+        return NULL;
     setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)); /* a whole table at once, if allowed */
-    self.fd = fds[0];
     *ret_theirs = fds[1];
+    return peer_new(PEER_LISTENER, fds[0], 0, on_wire_end);
+}
+
+static int spawn_listener(struct peer *p, int theirs)
+{
+    struct spawn_failure f;
+    int r;
+
+    self.spec.pass_fd = theirs;
+    if ((r = spawn_start(&self.spec, &self.job, &f)) < 0)
+        return r;
+    p->ref = self.job.ref;
+    self.job.ref = (struct pidref)PIDREF_NULL;
+    self.unrunnable = false;
+    note_listeners();
+    reap_add(p->ref.pid, on_exit_of_listener, p);
+    self.status = loop_io(self.job.status_fd, LOOP_READ, on_status, NULL);
+    spawn_release(&self.job);
     return 0;
 }
 
 void link_start(void)
 {
-    struct spawn_failure f;
-    int theirs = -1;
+    _cleanup_close_ int theirs = -1;
+    struct peer *p;
+    int r;
 
-    if (self.stopping || self.ref.pid)
+    if (self.stopping || self.current)
         return;
-    if (make_pair(&theirs) < 0)
-        goto failed;
-    self.spec.pass_fd = theirs;
-    if (spawn_start(&self.spec, &self.job, &f) < 0)
-        goto failed;
-    fd_close(theirs);
-    self.ref = self.job.ref;
-    self.job.ref = (struct pidref)PIDREF_NULL;
-    self.unrunnable = false;
-    reap_add(self.ref.pid, on_exit_of_listener, NULL);
-    self.status = loop_io(self.job.status_fd, LOOP_READ, on_status, NULL);
-    spawn_release(&self.job);
-    self.io = loop_io(self.fd, LOOP_READ, on_wire, NULL);
-    tell_everything();
-    return;
-failed:
-    fd_close(theirs);
-    self.fd = fd_close(self.fd);
-    log_error("link", "agentd-rpc can't be started: %m");
-    self.respawn = loop_timer(RESPAWN_SLOW_US, on_respawn, NULL);
+    p = make_wire(&theirs);
+    r = p ? spawn_listener(p, theirs) : -errno;
+    if (r == 0) {
+        self.current = p;
+        tell_everything(p);
+        return;
+    }
+    if (p)
+        peer_bury(p);
+    log_error("link", "agentd-rpc can't be started: %s", strerror(-r));
+    respawn_later(RESPAWN_SLOW_US);
 }
 
+static void on_drained_late(int fd, short what, void *arg)
+{
+    drop_listener(arg, "it does not finish what it holds");
+}
+
+/* Too many at once, and the oldest has had its time. */
+static void bound_draining(void)
+{
+    struct peer *p, *oldest = NULL;
+    unsigned n = 0;
+
+    TAILQ_FOREACH (p, &peer_all, link)
+        if (p->kind == PEER_DRAINING && p->io) {
+            oldest = oldest ? oldest : p;
+            n++;
+        }
+    if (n > LIMIT_DRAINING)
+        drop_listener(oldest, "too many earlier ones still hold connections");
+}
+
+static void drain(struct peer *p)
+{
+    p->kind = PEER_DRAINING;
+    peer_make_room(p);
+    wire_put_drain(&p->out, &(struct wire_drain){LIMIT_DRAIN_SEC * 1000});
+    if (!p->timer)
+        p->timer = loop_timer((LIMIT_DRAIN_SEC + 2) * 1000000ull, on_drained_late, p);
+    bound_draining();
+}
+
+/* The new one comes first: what arrives meanwhile waits in the sockets' queues for whoever accepts. */
 void link_replace(void)
 {
-    drop_listener("its sockets changed");
+    struct peer *old = self.current;
+
+    if (!old) {
+        link_start();
+        return;
+    }
+    loop_free(&self.status);
+    spawn_done(&self.job); /* its exec is over or its death is met as any other's */
+    self.current = NULL;
+    link_start();
+    drain(old);
 }
 
 static void on_stop_late(int fd, short what, void *arg)
 {
+    struct peer *p;
+
     loop_free(&self.respawn);
-    drop_listener("it does not end");
+    TAILQ_FOREACH (p, &peer_all, link)
+        if (p->ref.pid)
+            drop_listener(p, "it does not end");
 }
 
 void link_stop(void)
 {
+    struct peer *p;
+
     self.stopping = true;
     loop_free(&self.respawn);
-    release(); /* end of file tells it to go */
-    if (self.ref.pid)
+    TAILQ_FOREACH (p, &peer_all, link)
+        if (p->kind != PEER_PRIVATE)
+            peer_close(p); /* end of file tells it to go */
+    if (!link_ended())
         self.respawn = loop_timer(STOP_WAIT_US, on_stop_late, NULL);
 }
 
 bool link_ended(void)
 {
-    return self.ref.pid == 0;
+    const struct peer *p;
+
+    TAILQ_FOREACH (p, &peer_all, link)
+        if (p->ref.pid && !p->gone)
+            return false;
+    return true;
 }
 
 /* The listener's own user; one that does not exist is replaced by an unused uid from the range that systemd
@@ -534,12 +563,10 @@ int link_init(const struct cfg *cfg, const char *path, struct err *err)
 {
     if (access(path, X_OK) < 0)
         return err_set(err, errno, "%s: %s: the listener can't be run", path, strerror(errno));
-    STAILQ_INIT(&self.queue);
     self.path = strdup(path);
     self.cfg = cfg;
     self.agent_update_us = (uint64_t)clock_wall_us();
     self.argv[0] = (char *)(uintptr_t) "agentd-rpc";
-    self.job = (struct spawn_job)SPAWN_JOB_NULL;
     self.spec = (struct spawn_spec){.path = self.path,
                                     .argv = self.argv,
                                     .envp = self.env,
@@ -563,58 +590,29 @@ int link_init(const struct cfg *cfg, const char *path, struct err *err)
 
 void link_reconfigure(const struct cfg *cfg)
 {
+    struct peer *p;
+
     self.cfg = cfg;
     self.agent_update_us = (uint64_t)clock_wall_us();
-    if (self.fd < 0)
-        return;
     link_flush();
-    put_hello();
-    put_credentials();
-    wire_put_synced(&self.out, &(struct wire_synced){sup_count()});
-    send_out();
-    explicit_bzero(self.out.p, self.out.size);
+    TAILQ_FOREACH (p, &peer_all, link)
+        if (is_listener(p)) {
+            put_hello(p);
+            put_credentials(p);
+            end_table(p);
+        }
 }
-
-/* --- what it says --------------------------------------------------------------------------------- */
 
 void link_stream(uint64_t call, int fd)
 {
+    struct peer *p = peer_of_call(call);
+
+    if (!p) {
+        fd_close(fd);
+        return;
+    }
     link_flush();
-    wire_put_stream(&self.out, &(struct wire_stream){call});
-    send_packet(self.out.p, self.out.len, fd);
-    buf_reset(&self.out);
-}
-
-static int take_packet(const uint8_t *at, size_t n)
-{
-    struct wire_frame f;
-    struct wire_call c;
-    int r;
-
-    while ((r = wire_next(&at, &n, &f)) > 0) {
-        if (f.type != WIRE_CALL || wire_get_call(&f, &c) < 0 || c.verb == 0 || c.verb >= WIRE_VERB_MAX)
-            return -EBADMSG;
-        calls_take(&c);
-    }
-    return r;
-}
-
-/* No control buffer: descriptors that it might send are closed by the kernel. */
-static void on_wire(int fd, short what, void *arg)
-{
-    static uint8_t bytes[LIMIT_WIRE_PACKET];
-
-    for (int i = 0; i < PACKETS_A_ROUND && self.io; i++) {
-        ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_TRUNC);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
-        if (n <= 0) { /* end of file: it is going; SIGCHLD follows */
-            loop_free(&self.io);
-            return;
-        }
-        if ((size_t)n > sizeof(bytes) || take_packet(bytes, (size_t)n) < 0) {
-            drop_listener("it sent a broken frame");
-            return;
-        }
-    }
+    peer_send(p);
+    wire_put_stream(&p->out, &(struct wire_stream){peer_local_call(call)});
+    peer_send_fd(p, fd);
 }

@@ -8,6 +8,7 @@
 
 #include "agentd/link.h"
 #include "agentd/loop.h"
+#include "agentd/peer.h"
 #include "agentd/store.h"
 #include "agentd/view.h"
 #include "agentd/wk.h"
@@ -117,12 +118,22 @@ unsigned op_running(void)
     return n_running;
 }
 
-void op_forget_waiters(void)
+static void forget_waiters_of(struct op *o, uint16_t peer)
+{
+    unsigned n = 0;
+
+    for (unsigned i = 0; i < o->n_waiters; i++)
+        if (peer_number(o->waiters[i]) != peer)
+            o->waiters[n++] = o->waiters[i];
+    o->n_waiters = n;
+}
+
+void op_forget_waiters(uint16_t peer)
 {
     struct op *o;
 
     TAILQ_FOREACH (o, &all, link)
-        o->n_waiters = 0;
+        forget_waiters_of(o, peer);
 }
 
 /* Each phase lasts from the end of the one before. */

@@ -56,8 +56,8 @@ void op_worker_gone(struct wk *w); /* it is about to be freed */
 const struct op *op_find(const char *id);
 void op_fill_reply(const struct op *o, struct wire_reply *r, char *phases, size_t size);
 
-/* The listener was replaced: its calls wait no more. */
-void op_forget_waiters(void);
+/* A peer has gone: its calls wait no more. */
+void op_forget_waiters(uint16_t peer);
 /* Every operation that waits for the disk hears that it holds what it holds now (ok) or does not. */
 void op_disk(bool ok);
 unsigned op_running(void);

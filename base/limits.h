@@ -24,6 +24,10 @@
     1024 /* frames queued for a listener that does not read; beyond, it is replaced \
           */
 
+#define LIMIT_DRAINING 8      /* earlier listeners that finish what they hold, at once */
+#define LIMIT_DRAIN_SEC 180   /* and for how long: a reply's deadline and an idle connection's */
+#define LIMIT_PRIVATE_PEERS 8 /* administrators on the private socket at once */
+
 /* HTTP */
 #define LIMIT_HTTP_CONNECTIONS 512         /* [Rpc] MaxConnections= */
 #define LIMIT_HTTP_PER_UID 64              /* connections of one uid on the unix socket */

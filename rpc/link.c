@@ -22,7 +22,7 @@
 
 static struct event *readable;
 static int wire_fd = -1;
-static void (*end_fn)(void);
+static void (*end_fn)(void), (*drain_fn)(uint32_t grace_ms);
 static uint8_t packet[LIMIT_WIRE_PACKET];
 static uint8_t *hello_body;
 static struct wire_hello hello = {.version = "", .install_home = "", .log_home = "", .host_ip = ""};
@@ -126,6 +126,16 @@ static int on_stream(const struct wire_frame *f, int *fd)
     return 0;
 }
 
+static int on_drain(const struct wire_frame *f)
+{
+    struct wire_drain v;
+
+    if (wire_get_drain(f, &v) < 0)
+        return -EBADMSG;
+    drain_fn(v.grace_ms);
+    return 0;
+}
+
 static int on_frame(const struct wire_frame *f, int *fd)
 {
     switch (f->type) {
@@ -145,6 +155,8 @@ static int on_frame(const struct wire_frame *f, int *fd)
         return on_reply(f);
     case WIRE_STREAM:
         return on_stream(f, fd);
+    case WIRE_DRAIN:
+        return on_drain(f);
     default:
         return 0; /* a newer agentd */
     }
@@ -228,10 +240,11 @@ static void on_readable(evutil_socket_t s, short what, void *arg)
     } while (n > BULK);
 }
 
-int link_init(struct event_base *base, int fd, void (*on_end)(void))
+int link_init(struct event_base *base, int fd, void (*on_end)(void), void (*on_drained)(uint32_t grace_ms))
 {
     wire_fd = fd;
     end_fn = on_end;
+    drain_fn = on_drained;
     readable = event_new(base, fd, EV_READ | EV_PERSIST, on_readable, NULL);
     return readable && event_add(readable, NULL) == 0 ? fd_nonblock(fd, 1) : -ENOMEM;
 }

@@ -10,7 +10,7 @@
 struct event_base;
 
 /* on_end is called once, when agentd has gone or talks nonsense. */
-int link_init(struct event_base *base, int fd, void (*on_end)(void));
+int link_init(struct event_base *base, int fd, void (*on_end)(void), void (*on_drain)(uint32_t grace_ms));
 
 /* What agentd said of itself; its strings stay until the next HELLO. Never NULL. */
 const struct wire_hello *link_hello(void);

@@ -72,7 +72,8 @@ static struct event *sweep, *kick;
 static uint64_t sweep_at; /* 0: not armed */
 static listen_request_fn on_request;
 static struct gate_limits limits;
-static bool accepting, full, starved;
+static bool accepting, full, starved, ended;
+static void (*on_empty)(void); /* once the last connection has gone */
 
 /* ---- time ---- */
 
@@ -147,6 +148,8 @@ static void forget_conn(struct listen_conn *c)
     if (TAILQ_EMPTY(&conns)) {
         event_del(sweep);
         sweep_at = 0;
+        if (on_empty)
+            on_empty();
     }
 }
 
@@ -589,6 +592,8 @@ void listen_serve(void)
     struct listener *l;
     uint32_t body = link_hello()->max_request_bytes;
 
+    if (ended)
+        return;
     limits = (struct gate_limits){LIMIT_HTTP_TARGET, LIMIT_HTTP_HEADER_BYTES, LIMIT_HTTP_HEADERS, body};
     /* evhttp's own limits stay behind the gate's */
     LIST_FOREACH (l, &listeners, of_all) {
@@ -604,6 +609,9 @@ void listen_stop(void)
 {
     struct listener *l;
 
+    if (ended)
+        return;
+    ended = true;
     accepting = false;
     set_accepting();
     LIST_FOREACH (l, &listeners, of_all) {
@@ -611,6 +619,14 @@ void listen_stop(void)
         event_del(l->resume);
         close(evconnlistener_get_fd(l->accepts));
     }
+}
+
+void listen_drain(void (*empty)(void))
+{
+    listen_stop();
+    on_empty = empty;
+    if (TAILQ_EMPTY(&conns))
+        empty();
 }
 
 bool listen_idle(void)

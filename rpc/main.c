@@ -48,6 +48,21 @@ static void on_wire_end(void)
     event_add(last_look, &tv);
 }
 
+static void end_loop(void)
+{
+    event_base_loopbreak(base);
+}
+
+/* Another listener accepts from the same sockets by now. */
+static void on_drain(uint32_t grace_ms)
+{
+    struct timeval tv = {grace_ms / 1000, (suseconds_t)(grace_ms % 1000) * 1000};
+
+    log_info("main", "another listener takes over: finishing what is held");
+    event_base_loopexit(base, &tv);
+    listen_drain(end_loop);
+}
+
 static void on_event_log(int severity, const char *message)
 {
     log_debug("libevent", "%s", message);
@@ -97,7 +112,7 @@ static int start(void)
     reply_init();
     stream_init(base);
     if ((r = listen_init(base, request_serve)) < 0 || (r = call_init(base)) < 0 ||
-        (r = auth_init(base)) < 0 || (r = link_init(base, WIRE_FD, on_wire_end)) < 0)
+        (r = auth_init(base)) < 0 || (r = link_init(base, WIRE_FD, on_wire_end, on_drain)) < 0)
         return r;
     return sandbox_close();
 }

@@ -81,6 +81,12 @@ int wire_next(const uint8_t **at, size_t *n, struct wire_frame *ret)
 #define get_u64(in) codec_get(in, 8)
 #define get_i64(in) (int64_t) codec_get(in, 8)
 #define get_str(in) codec_get_str(in)
+#define none_u8 0
+#define none_u16 0
+#define none_u32 0
+#define none_u64 0
+#define none_i64 0
+#define none_str ""
 
 /* Both halves of a frame's codec; the including lines between them fill in the fields. */
 #define PUT_HEAD(name, type_of, type)                            \
@@ -100,6 +106,7 @@ int wire_next(const uint8_t **at, size_t *n, struct wire_frame *ret)
 
 /* clang-format off */
 #define FIELD(type, name) put_##type(b, v->name);
+#define LATER(type, name) put_##type(b, v->name);
 #define WIRE_HELLO_FIELDS
 PUT_HEAD(hello, wire_hello, WIRE_HELLO)
 #include "wire/fields.def"
@@ -145,9 +152,16 @@ PUT_HEAD(stream, wire_stream, WIRE_STREAM)
 #include "wire/fields.def"
 PUT_TAIL
 #undef WIRE_STREAM_FIELDS
+#define WIRE_DRAIN_FIELDS
+PUT_HEAD(drain, wire_drain, WIRE_DRAIN)
+#include "wire/fields.def"
+PUT_TAIL
+#undef WIRE_DRAIN_FIELDS
 #undef FIELD
+#undef LATER
 
 #define FIELD(type, name) ret->name = get_##type(&in);
+#define LATER(type, name) ret->name = in.left || in.bad ? get_##type(&in) : none_##type;
 #define WIRE_HELLO_FIELDS
 GET_HEAD(hello, wire_hello)
 #include "wire/fields.def"
@@ -193,4 +207,10 @@ GET_HEAD(stream, wire_stream)
 #include "wire/fields.def"
 GET_TAIL
 #undef WIRE_STREAM_FIELDS
+#define WIRE_DRAIN_FIELDS
+GET_HEAD(drain, wire_drain)
+#include "wire/fields.def"
+GET_TAIL
+#undef WIRE_DRAIN_FIELDS
 #undef FIELD
+#undef LATER

@@ -14,7 +14,8 @@
 
 #include "base/buf.h"
 
-#define WIRE_VERSION 1
+/* 2: keys of calls, DRAIN. A listener and an agentd whose versions differ by one understand each other. */
+#define WIRE_VERSION 2
 
 enum wire_type {
     WIRE_HELLO = 1,
@@ -26,6 +27,7 @@ enum wire_type {
     WIRE_CALL,   /* the only one that the listener sends */
     WIRE_REPLY,
     WIRE_STREAM,
+    WIRE_DRAIN,
 };
 
 enum wire_listener { WIRE_LISTEN_UNIX, WIRE_LISTEN_TCP, WIRE_LISTEN_MAX };
@@ -39,6 +41,11 @@ enum wire_verb {
     WIRE_VERB_LOG_OPEN,  /* answered by STREAM, or by REPLY with an error */
     WIRE_VERB_RELOAD,    /* apply what the files say now */
     WIRE_VERB_OPERATION, /* one operation as it stands */
+    WIRE_VERB_RELOAD_PLAN,
+    WIRE_VERB_OPERATIONS, /* all that are remembered: items with lines "id\tverb\talias\tresult\tcreated_us" */
+    WIRE_VERB_DOCTOR,     /* what is not as it should be: lines "severity\twhat\tadvice" */
+    WIRE_VERB_ADOPT,      /* private socket only */
+    WIRE_VERB_UPGRADE,    /* private socket only */
     WIRE_VERB_MAX,
 };
 
@@ -57,6 +64,7 @@ const char *wire_error_text(enum wire_error e);
 
 /* The structs hold borrowed strings: in a decoded one they point into the packet. NULL encodes as "". */
 #define FIELD(type, name) wire_##type name;
+#define LATER(type, name) wire_##type name;
 typedef uint8_t wire_u8;
 typedef uint16_t wire_u16;
 typedef uint32_t wire_u32;
@@ -109,7 +117,13 @@ struct wire_stream {
 #include "wire/fields.def"
 };
 #undef WIRE_STREAM_FIELDS
+#define WIRE_DRAIN_FIELDS
+struct wire_drain {
+#include "wire/fields.def"
+};
+#undef WIRE_DRAIN_FIELDS
 #undef FIELD
+#undef LATER
 
 /* Appends one frame to b; b->error tells of lack of room, and a string over LIMIT_WIRE_STRING is cut. */
 void wire_put_hello(struct buf *b, const struct wire_hello *v);
@@ -121,6 +135,7 @@ void wire_put_synced(struct buf *b, const struct wire_synced *v);
 void wire_put_call(struct buf *b, const struct wire_call *v);
 void wire_put_reply(struct buf *b, const struct wire_reply *v);
 void wire_put_stream(struct buf *b, const struct wire_stream *v);
+void wire_put_drain(struct buf *b, const struct wire_drain *v);
 
 /* A frame cut out of a packet: its body, not yet decoded. */
 struct wire_frame {
@@ -142,5 +157,6 @@ int wire_get_synced(const struct wire_frame *f, struct wire_synced *ret);
 int wire_get_call(const struct wire_frame *f, struct wire_call *ret);
 int wire_get_reply(const struct wire_frame *f, struct wire_reply *ret);
 int wire_get_stream(const struct wire_frame *f, struct wire_stream *ret);
+int wire_get_drain(const struct wire_frame *f, struct wire_drain *ret);
 
 #endif

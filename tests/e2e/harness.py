@@ -211,6 +211,7 @@ class Host:
         self.notify.bind(self.dir + "/notify")
         os.chmod(self.dir + "/notify", 0o666)
         # read all the time, as a service manager does: sd_notify(3) waits when the queue is full
+        self.marked = threading.Event()
         self.said, self.wake = [], os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.reader = threading.Thread(target=self.read_notify, daemon=True)
         self.reader.start()
@@ -282,11 +283,20 @@ class Host:
             text = self.notify.recv(4096).decode()
             if text == "END":
                 return
+            if text == "MARK":
+                self.marked.set()
+                continue
             self.said.append(text)
             with contextlib.suppress(BlockingIOError):
                 os.write(self.wake[1], b"x")
 
     def drain(self):
+        """Forgets what was said until now, also what the reader has not come to yet: a word of an agentd that is dead is not its successor's."""
+        self.marked.clear()
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(b"MARK", self.dir + "/notify")
+        if not self.marked.wait(DEADLINE):
+            raise AssertionError("the reader of notifications hangs")
         self.said.clear()
 
     def wait_notify(self, word, deadline=DEADLINE):

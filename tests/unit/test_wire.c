@@ -50,6 +50,7 @@ static const char *next_text(void)
         struct wire_frame f, cut;                                             \
         const uint8_t *at;                                                    \
         size_t n;                                                             \
+        unsigned later = 0, taken = 0;                                        \
         memset(&v, 0, sizeof(v));
 #define MIDDLE(what)                                                          \
         wire_put_##what(&b, &v);                                              \
@@ -63,9 +64,12 @@ static const char *next_text(void)
             void *copy = malloc(len ? len : 1);                               \
             memcpy(copy, f.body, len);                                        \
             cut = (struct wire_frame){f.type, copy, len};                     \
-            assert_int_equal(wire_get_##what(&cut, &got), -EBADMSG);          \
+            /* only what an earlier peer would have sent is whole without its end */ \
+            if (wire_get_##what(&cut, &got) == 0)                             \
+                taken++;                                                      \
             free(copy);                                                       \
         }                                                                     \
+        assert_int_equal(taken, later);                                       \
         for (size_t len = 1; len < b.len; len++) {                            \
             at = (const uint8_t *)b.p;                                        \
             n = len;                                                          \
@@ -76,113 +80,165 @@ static const char *next_text(void)
         buf_free(&b);                                                         \
     }
 
+#define LATER(type, name) SET_##type(v.name); later++;
 #define FIELD(type, name) SET_##type(v.name);
 #define WIRE_HELLO_FIELDS
 HEAD(hello, wire_hello)
 #include "wire/fields.def"
 MIDDLE(hello)
 #undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
 #define FIELD(type, name) CMP_##type(v.name, got.name);
 #include "wire/fields.def"
 TAIL
 #undef FIELD
+#undef LATER
 #undef WIRE_HELLO_FIELDS
 
+#define LATER(type, name) SET_##type(v.name); later++;
 #define FIELD(type, name) SET_##type(v.name);
 #define WIRE_LISTENER_FIELDS
 HEAD(listener, wire_listener_frame)
 #include "wire/fields.def"
 MIDDLE(listener)
 #undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
 #define FIELD(type, name) CMP_##type(v.name, got.name);
 #include "wire/fields.def"
 TAIL
 #undef FIELD
+#undef LATER
 #undef WIRE_LISTENER_FIELDS
 
+#define LATER(type, name) SET_##type(v.name); later++;
 #define FIELD(type, name) SET_##type(v.name);
 #define WIRE_CREDENTIAL_FIELDS
 HEAD(credential, wire_credential)
 #include "wire/fields.def"
 MIDDLE(credential)
 #undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
 #define FIELD(type, name) CMP_##type(v.name, got.name);
 #include "wire/fields.def"
 TAIL
 #undef FIELD
+#undef LATER
 #undef WIRE_CREDENTIAL_FIELDS
 
+#define LATER(type, name) SET_##type(v.name); later++;
 #define FIELD(type, name) SET_##type(v.name);
 #define WIRE_RECORD_FIELDS
 HEAD(record, wire_record)
 #include "wire/fields.def"
 MIDDLE(record)
 #undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
 #define FIELD(type, name) CMP_##type(v.name, got.name);
 #include "wire/fields.def"
 TAIL
 #undef FIELD
+#undef LATER
 #undef WIRE_RECORD_FIELDS
 
+#define LATER(type, name) SET_##type(v.name); later++;
 #define FIELD(type, name) SET_##type(v.name);
 #define WIRE_FORGET_FIELDS
 HEAD(forget, wire_forget)
 #include "wire/fields.def"
 MIDDLE(forget)
 #undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
 #define FIELD(type, name) CMP_##type(v.name, got.name);
 #include "wire/fields.def"
 TAIL
 #undef FIELD
+#undef LATER
 #undef WIRE_FORGET_FIELDS
 
+#define LATER(type, name) SET_##type(v.name); later++;
 #define FIELD(type, name) SET_##type(v.name);
 #define WIRE_SYNCED_FIELDS
 HEAD(synced, wire_synced)
 #include "wire/fields.def"
 MIDDLE(synced)
 #undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
 #define FIELD(type, name) CMP_##type(v.name, got.name);
 #include "wire/fields.def"
 TAIL
 #undef FIELD
+#undef LATER
 #undef WIRE_SYNCED_FIELDS
 
+#define LATER(type, name) SET_##type(v.name); later++;
 #define FIELD(type, name) SET_##type(v.name);
 #define WIRE_CALL_FIELDS
 HEAD(call, wire_call)
 #include "wire/fields.def"
 MIDDLE(call)
 #undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
 #define FIELD(type, name) CMP_##type(v.name, got.name);
 #include "wire/fields.def"
 TAIL
 #undef FIELD
+#undef LATER
 #undef WIRE_CALL_FIELDS
 
+#define LATER(type, name) SET_##type(v.name); later++;
 #define FIELD(type, name) SET_##type(v.name);
 #define WIRE_REPLY_FIELDS
 HEAD(reply, wire_reply)
 #include "wire/fields.def"
 MIDDLE(reply)
 #undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
 #define FIELD(type, name) CMP_##type(v.name, got.name);
 #include "wire/fields.def"
 TAIL
 #undef FIELD
+#undef LATER
 #undef WIRE_REPLY_FIELDS
 
+#define LATER(type, name) SET_##type(v.name); later++;
 #define FIELD(type, name) SET_##type(v.name);
 #define WIRE_STREAM_FIELDS
 HEAD(stream, wire_stream)
 #include "wire/fields.def"
 MIDDLE(stream)
 #undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
 #define FIELD(type, name) CMP_##type(v.name, got.name);
 #include "wire/fields.def"
 TAIL
 #undef FIELD
+#undef LATER
 #undef WIRE_STREAM_FIELDS
+
+#define LATER(type, name) SET_##type(v.name); later++;
+#define FIELD(type, name) SET_##type(v.name);
+#define WIRE_DRAIN_FIELDS
+HEAD(drain, wire_drain)
+#include "wire/fields.def"
+MIDDLE(drain)
+#undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
+#define FIELD(type, name) CMP_##type(v.name, got.name);
+#include "wire/fields.def"
+TAIL
+#undef FIELD
+#undef LATER
+#undef WIRE_DRAIN_FIELDS
 /* clang-format on */
 
 static void decode_any(const struct wire_frame *f)
@@ -274,7 +330,7 @@ int main(void)
         cmocka_unit_test(test_credential), cmocka_unit_test(test_record),
         cmocka_unit_test(test_forget),     cmocka_unit_test(test_synced),
         cmocka_unit_test(test_call),       cmocka_unit_test(test_reply),
-        cmocka_unit_test(test_stream),     cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_stream), cmocka_unit_test(test_drain),     cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_errors),     cmocka_unit_test(test_long_string_is_cut),
     };
 
