@@ -1,5 +1,5 @@
 noinst_LIBRARIES += libagentctl.a
-libagentctl_a_SOURCES = agentctl/change.c agentctl/help.c agentctl/http.c agentctl/http.h agentctl/logs.c \
+libagentctl_a_SOURCES = agentctl/change.c agentctl/doctor.c agentctl/help.c agentctl/http.c agentctl/http.h agentctl/logs.c \
 	agentctl/options.c agentctl/options.h agentctl/reload.c agentctl/status.c agentctl/verbs.h
 bin_PROGRAMS += bin/agentctl
 bin_agentctl_SOURCES = agentctl/main.c

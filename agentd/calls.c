@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/doctor.h"
 #include "agentd/link.h"
 #include "agentd/logs.h"
 #include "agentd/op.h"
@@ -87,6 +88,31 @@ static void take_operation(struct wk *w, const struct wire_call *c)
     link_reply(&r);
 }
 
+#define LIST_ROOM 512 /* of a reply, for one more line */
+
+/* The newest first, as many as a reply holds. */
+static void take_operations(struct wk *w, const struct wire_call *c)
+{
+    struct buf b = BUF_INIT(LIMIT_WIRE_STRING);
+    const struct op *o;
+    uint64_t n = 0;
+
+    TAILQ_FOREACH_REVERSE(o, &op_all, op_list, link)
+    if (n++ >= c->from && b.len < LIMIT_WIRE_STRING - LIST_ROOM)
+        op_put_line(o, &b);
+    link_reply(&(struct wire_reply){.call = c->call, .items = b.p});
+    buf_free(&b);
+}
+
+static void take_doctor(struct wk *w, const struct wire_call *c)
+{
+    struct buf b = BUF_INIT(LIMIT_WIRE_STRING);
+
+    doctor_look(&b);
+    link_reply(&(struct wire_reply){.call = c->call, .items = b.p});
+    buf_free(&b);
+}
+
 static void take_reload(struct wk *w, const struct wire_call *c)
 {
     reload(c->call);
@@ -104,6 +130,8 @@ static const struct {
     [WIRE_VERB_LOG_LIST] = {take_log_list, NEEDS_WORKER, false},
     [WIRE_VERB_LOG_OPEN] = {take_log_open, NEEDS_WORKER, false},
     [WIRE_VERB_OPERATION] = {take_operation, NO_WORKER, false},
+    [WIRE_VERB_OPERATIONS] = {take_operations, NO_WORKER, false},
+    [WIRE_VERB_DOCTOR] = {take_doctor, NO_WORKER, false},
     [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER, false},
 };
 
@@ -112,7 +140,8 @@ void calls_take(const struct wire_call *c, bool administrator)
     struct wk *w;
 
     /* A newer listener may know more verbs than we do. */
-    if (c->verb >= WIRE_VERB_MAX || !verbs[c->verb].take || (verbs[c->verb].administrator && !administrator)) {
+    if (c->verb >= WIRE_VERB_MAX || !verbs[c->verb].take ||
+        (verbs[c->verb].administrator && !administrator)) {
         answer(c->call, WIRE_E_NOT_IMPLEMENTED, NULL);
         return;
     }

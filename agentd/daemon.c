@@ -15,10 +15,12 @@
 
 #include "agentd/calls.h"
 #include "agentd/cfg.h"
+#include "agentd/doctor.h"
 #include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/listen.h"
 #include "agentd/loop.h"
+#include "agentd/op.h"
 #include "agentd/reap.h"
 #include "agentd/reload.h"
 #include "agentd/store.h"
@@ -172,9 +174,10 @@ static void find_cgroups(const struct cfg_agent *a)
         return; /* for tests, and for hosts where the hierarchy is somebody else's */
     snprintf(name, sizeof(name), "%016llx", (unsigned long long)wk_host.dir_hash);
     scope = caps_enter(CAPS_FILES);
-    if (cgroup_root_open(&wk_host.cgroups, name, why, sizeof(why)) < 0)
+    if (cgroup_root_open(&wk_host.cgroups, name, why, sizeof(why)) < 0) {
         log_warn("main", "workers are tracked without cgroups: %s", why);
-    else
+        doctor_note_cgroups(why);
+    } else
         log_debug("main", "cgroups of workers: %s", wk_host.cgroups.path);
     caps_enter(scope);
 }
@@ -252,11 +255,20 @@ static void after_round(void)
         link_end_round();
 }
 
+/* In the state helper. */
+static int copy_journal(void)
+{
+    const struct cfg_agent *a = &reload_current()->agent;
+
+    return op_copy_journal(a->runtime_dir, a->state_dir);
+}
+
 static void on_cleared(void)
 {
     if (stopping)
         return;
     started = true;
+    op_resume();
     sup_start_wanted();
     link_start();
     sdn_ready("Running");
@@ -301,6 +313,7 @@ static int open_rooms(struct cfg *cfg)
     find_rpc(path, sizeof(path));
     scope = caps_enter(CAPS_FILES);
     r = store_open(cfg->agent.state_dir, &err);
+    op_open(cfg->agent.runtime_dir, cfg->agent.state_dir);
     if (r == 0)
         r = listen_open(&cfg->rpc, &err);
     caps_enter(scope);
@@ -315,6 +328,7 @@ static void close_rooms(void)
 {
     store_flush();
     sup_done();
+    op_close();
     store_close();
     listen_close();
     enum caps_scope scope = caps_enter(CAPS_FILES);
@@ -348,6 +362,7 @@ int daemon_run(const char *file)
     if (make_dirs(&cfg->agent) < 0 || take_lock(cfg->agent.runtime_dir) < 0 || caps_init() < 0 ||
         open_rooms(cfg) < 0)
         return 1;
+    store_also(copy_journal);
     calls_on_reload(reload_request);
     sup_init(cfg);
     sup_apply(cfg, NULL);

@@ -27,6 +27,7 @@ struct header {
 static int fd = -1;
 static char (*aliases)[LIMIT_ALIAS + 1]; /* of each slot; "" free */
 static int n_slots;
+static bool failing;
 static struct facts_process found_listeners[FACTS_LISTENERS];
 
 _Static_assert(sizeof(struct facts) <= SLOT_SIZE && sizeof(struct header) <= SLOT_SIZE, "a slot holds them");
@@ -71,7 +72,7 @@ static int is_of_this_boot(void)
 
     memset(found_listeners, 0, sizeof(found_listeners));
     is = pread(fd, &h, sizeof(h), 0) == sizeof(h) && memcmp(h.magic, magic, sizeof(magic)) == 0 &&
-           pidref_boot_id()[0] && strncmp(h.boot_id, pidref_boot_id(), sizeof(h.boot_id)) == 0;
+         pidref_boot_id()[0] && strncmp(h.boot_id, pidref_boot_id(), sizeof(h.boot_id)) == 0;
     if (is)
         memcpy(found_listeners, h.listeners, sizeof(found_listeners));
     return is;
@@ -110,7 +111,7 @@ int facts_open(const char *dir, void (*found)(const struct facts *f, void *arg),
             return -ENOMEM;
         f.alias[LIMIT_ALIAS] = 0;
         str_copy(aliases[i], sizeof(aliases[i]), f.alias);
-        if (f.phase != FACTS_NONE && f.alias[0])
+        if (f.alias[0])
             found(&f, arg);
     }
     return 0;
@@ -155,6 +156,18 @@ void facts_free_slot(int slot)
     aliases[slot][0] = 0;
 }
 
+void facts_free_alias(const char *alias)
+{
+    for (int i = 0; i < n_slots; i++)
+        if (str_eq(aliases[i], alias))
+            facts_free_slot(i);
+}
+
+bool facts_are_kept(void)
+{
+    return fd >= 0 && !failing;
+}
+
 int facts_put(int slot, const struct facts *f)
 {
     char block[SLOT_SIZE] = "";
@@ -164,5 +177,6 @@ int facts_put(int slot, const struct facts *f)
         return -ENOSPC;
     memcpy(block, f, sizeof(*f));
     n = pwrite(fd, block, sizeof(block), slot_at(slot));
+    failing = n != (ssize_t)sizeof(block);
     return n == (ssize_t)sizeof(block) ? 0 : n < 0 ? -errno : -ENOSPC;
 }

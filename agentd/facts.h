@@ -5,6 +5,7 @@
 #ifndef AGENTD_FACTS_H
 #define AGENTD_FACTS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/limits.h"
@@ -14,6 +15,7 @@ enum facts_phase {
     FACTS_INTENT,  /* this generation is being made: pid unknown */
     FACTS_SPAWNED, /* pid is on record */
     FACTS_READY,   /* and it became ready */
+    FACTS_RESTED,  /* it ended, and by its policy stays down although it is wanted up */
 };
 
 struct facts {
@@ -25,18 +27,26 @@ struct facts {
     uint64_t start;
     uint64_t def_hash;
     int64_t ready_us, started_us; /* wall clock */
+    /* how the last incarnation ended, as in struct wk_exit */
+    uint8_t last_end;
+    int32_t last_status, last_pid;
+    int64_t last_us;
+    uint32_t restarts;
+    uint64_t program_dev, program_ino; /* what /proc/PID/exe was when it became ready; 0: not known */
 };
 
 /* Opens or makes dir/facts and reads what an earlier agentd of this boot left; a file of another boot or
- * format is emptied. found is called for each slot that is not NONE. 0 or -errno. */
+ * format is emptied. found is called for each slot of a worker. 0 or -errno. */
 int facts_open(const char *dir, void (*found)(const struct facts *f, void *arg), void *arg);
 void facts_close(void);
 
 /* The slot of an alias: found again, or a free one. -ENOSPC beyond LIMIT_WORKERS. */
 int facts_slot(const char *alias);
 void facts_free_slot(int slot);
+void facts_free_alias(const char *alias); /* if it has one */
 
-/* The listener and those that only finish what they hold: a successor sees them gone before it opens a socket. */
+/* The listener and those that only finish what they hold: a successor sees them gone before it opens a
+ * socket. */
 #define FACTS_LISTENERS 16
 struct facts_process {
     int32_t pid;
@@ -49,5 +59,6 @@ unsigned facts_listeners(struct facts_process ret[FACTS_LISTENERS]);
 /* 0 or -errno; a failure (full tmpfs) costs crash-safety of this worker only: the caller says so and goes on.
  */
 int facts_put(int slot, const struct facts *f);
+bool facts_are_kept(void); /* the last ones could be written */
 
 #endif

@@ -19,13 +19,12 @@
 
 #define SLOW_US 100000
 
-static TAILQ_HEAD(, op) all = TAILQ_HEAD_INITIALIZER(all);
-static unsigned n_all, n_running;
+#define HOUR_US 3600000000ll
+
+static unsigned n_running;
 
 static const char *const result_names[] = {"running", "done", "failed", "superseded"};
 static const char *const phase_names[] = {"stop", "spawn", "ready"};
-static const char *const verb_names[WIRE_VERB_MAX] = {
-    [WIRE_VERB_START] = "start", [WIRE_VERB_STOP] = "stop", [WIRE_VERB_RESTART] = "restart"};
 
 static void make_id(char id[24])
 {
@@ -43,50 +42,58 @@ static struct op_identity identity_of(const struct wk *w)
     return (struct op_identity){(uint32_t)w->main.pid, w->generation, w->main.start};
 }
 
-static void free_op(struct op *o)
+static void forget_op(struct op *o)
 {
-    TAILQ_REMOVE(&all, o, link);
-    n_all--;
-    free(o->alias);
-    free(o->actor);
-    free(o->source);
-    free(o->reason);
-    free(o->message);
-    free(o->killed);
-    free(o->leftovers);
-    free(o->waiters);
-    loop_free(&o->slow);
-    free(o);
+    op_unsave(o);
+    op_free(o);
 }
 
-/* The oldest that has ended makes room. */
-static void make_room(void)
+static bool is_old(const struct op *o)
 {
-    struct op *o, *next;
+    return clock_wall_us() - o->ended_us > LIMIT_OPERATION_AGE_H * HOUR_US;
+}
 
-    for (o = TAILQ_FIRST(&all); o && n_all >= LIMIT_OPERATIONS; o = next) {
+/* Those past their time go; the oldest that has ended and has no key that may come again makes room, then the
+ * oldest that has ended. */
+static bool make_room(void)
+{
+    struct op *o, *next, *first = NULL, *free_of_keys = NULL;
+    unsigned n = 0;
+
+    for (o = TAILQ_FIRST(&op_all); o; o = next) {
         next = TAILQ_NEXT(o, link);
-        if (o->result != OP_RUNNING)
-            free_op(o);
+        if (o->result != OP_RUNNING && is_old(o)) {
+            forget_op(o);
+            continue;
+        }
+        n++;
+        if (o->result == OP_RUNNING)
+            continue;
+        first = first ? first : o;
+        if (!free_of_keys && !op_has_young_key(o))
+            free_of_keys = o;
     }
+    if (n < LIMIT_OPERATIONS)
+        return true;
+    if (!first)
+        return false;
+    forget_op(free_of_keys ? free_of_keys : first);
+    return true;
 }
 
-static struct op *new_op(struct wk *w, const struct wire_call *c)
+static struct op *new_op(const char *alias, const struct wire_call *c)
 {
-    struct op *o;
+    struct op *o = make_room() ? op_new() : NULL;
 
-    make_room();
-    if (n_all >= LIMIT_OPERATIONS || !(o = calloc(1, sizeof(*o))))
+    if (!o)
         return NULL;
     make_id(o->id);
     o->verb = c->verb;
-    o->alias = strdup(w->def->alias);
-    o->actor = strdup(c->actor);
-    o->source = strdup(c->source);
-    o->reason = strdup(c->reason);
+    o->alias = strdup(alias);
+    o->actor = strdup(c->actor ? c->actor : "");
+    o->source = strdup(c->source ? c->source : "");
+    o->reason = strdup(c->reason ? c->reason : "");
     o->created_us = clock_wall_us();
-    TAILQ_INSERT_TAIL(&all, o, link);
-    n_all++;
     n_running++;
     return o;
 }
@@ -107,7 +114,7 @@ const struct op *op_find(const char *id)
 {
     struct op *o;
 
-    TAILQ_FOREACH (o, &all, link)
+    TAILQ_FOREACH (o, &op_all, link)
         if (str_eq(o->id, id))
             return o;
     return NULL;
@@ -132,7 +139,7 @@ void op_forget_waiters(uint16_t peer)
 {
     struct op *o;
 
-    TAILQ_FOREACH (o, &all, link)
+    TAILQ_FOREACH (o, &op_all, link)
         forget_waiters_of(o, peer);
 }
 
@@ -168,7 +175,7 @@ void op_fill_reply(const struct op *o, struct wire_reply *r, char *phases, size_
     print_phases(o, phases, size);
     r->has_operation = 1;
     r->operation = o->id;
-    r->verb = verb_names[o->verb];
+    r->verb = op_verb_name(o->verb);
     r->alias = o->alias;
     r->actor = o->actor;
     r->source = o->source;
@@ -187,6 +194,15 @@ void op_fill_reply(const struct op *o, struct wire_reply *r, char *phases, size_
     r->killed = o->killed;
     r->survivors = survivors_of(o);
     r->leftovers = o->leftovers;
+}
+
+void op_put_line(const struct op *o, struct buf *b)
+{
+    char actor[160];
+
+    buf_printf(b, "%s\t%s\t%s\t%s\t%s\t%lld\t%lld\n", o->id, op_verb_name(o->verb), o->alias,
+               str_escape(actor, sizeof(actor), o->actor), result_names[o->result], (long long)o->created_us,
+               (long long)o->ended_us);
 }
 
 static void reply(const struct op *o, uint64_t call, enum wire_error error)
@@ -233,9 +249,12 @@ static void finish(struct op *o, enum op_result result, enum wire_error error, c
     if (message)
         o->message = strdup(message);
     n_running--;
+    o->durable = o->durable && !o->forgetful;
+    op_save(o); /* before anybody hears of it */
+    store_changed_soon();
     log_write(result == OP_FAILED ? LOG_WARNING : LOG_INFO, "op",
               &(struct log_about){.worker = o->alias, .operation = o->id}, "%s by %s %s%s%s",
-              verb_names[o->verb], o->actor, result_names[result], message ? ": " : "",
+              op_verb_name(o->verb), o->actor, result_names[result], message ? ": " : "",
               message ? message : "");
     for (unsigned i = 0; i < o->n_waiters; i++)
         reply(o, o->waiters[i], error);
@@ -264,7 +283,8 @@ static void finish_reached(struct wk *w)
     finish(o, OP_DONE, WIRE_OK,
            o->wants_disk && !o->durable
                ? "done, but the state directory can't be written: the goal is not durable"
-               : NULL);
+           : o->forgetful ? "done, but the runtime directory can't be written: the operation is not durable"
+                          : NULL);
 }
 
 /* Begins with the worker as it is now. */
@@ -275,8 +295,11 @@ static void begin(struct wk *w, struct op *o)
     enum wk_goal goal = o->verb == WIRE_VERB_STOP ? WK_GOAL_DOWN : WK_GOAL_UP;
 
     w->op = o;
-    o->before = identity_of(w);
-    o->began_mono = clock_mono_us();
+    o->queued = false;
+    if (!o->began_mono) { /* else an earlier agentd began it */
+        o->before = identity_of(w);
+        o->began_mono = clock_mono_us();
+    }
     if (w->goal != goal) {
         free(w->goal_by);
         w->goal_by = strdup(o->actor);
@@ -287,6 +310,7 @@ static void begin(struct wk *w, struct op *o)
     } else {
         o->durable = !store_is_busy();
     }
+    op_save(o); /* before it acts */
     wk_event(w, events[o->verb]);
 }
 
@@ -350,7 +374,7 @@ void op_disk(bool ok)
 {
     struct op *o, *next;
 
-    for (o = TAILQ_FIRST(&all); o; o = next) {
+    for (o = TAILQ_FIRST(&op_all); o; o = next) {
         struct wk *w;
         next = TAILQ_NEXT(o, link);
         if (o->result != OP_RUNNING)
@@ -381,30 +405,57 @@ static struct op **joinable(struct wk *w, enum wire_verb verb)
     return NULL;
 }
 
+static void queue(struct wk *w, struct op *o)
+{
+    w->queued = o;
+    o->queued = true;
+    op_save(o);
+}
+
 static void admit(struct wk *w, const struct wire_call *c)
 {
     struct op *o, **shared = joinable(w, c->verb);
     bool opposite = w->op && (w->op->verb == WIRE_VERB_STOP) != (c->verb == WIRE_VERB_STOP);
 
     if (!shared && opposite) {
-        supersede(&w->op, verb_names[c->verb]);
-        supersede(&w->queued, verb_names[c->verb]);
+        supersede(&w->op, op_verb_name(c->verb));
+        supersede(&w->queued, op_verb_name(c->verb));
     }
-    o = shared ? *shared : new_op(w, c);
-    if (!o || !add_waiter(o, c->call)) {
+    o = shared ? *shared : new_op(w->def->alias, c);
+    if (!o || !add_waiter(o, c->call) || (c->key && c->key[0] && op_add_key(o, c) < 0)) {
         refuse(c, WIRE_E_TOO_MANY, "too many operations are under way");
         return;
     }
     if (!shared && w->op)
-        w->queued = o;
+        queue(w, o);
     else if (!shared)
         begin(w, o);
     if (o->result == OP_RUNNING)
         tell_if_slow(o, c->call);
 }
 
+bool op_repeats(const struct wire_call *c)
+{
+    const struct op_key *k;
+    struct op *o;
+
+    if (!c->key || !c->key[0] || !(o = op_of_key(c->key, &k)))
+        return false;
+    if (!str_eq(k->actor, c->actor) || !str_eq(k->request, c->request))
+        refuse(c, WIRE_E_KEY_REUSED, "this Idempotency-Key was used for another request");
+    else if (o->result != OP_RUNNING)
+        reply(o, c->call, o->error);
+    else if (!add_waiter(o, c->call))
+        refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
+    else
+        tell_if_slow(o, c->call);
+    return true;
+}
+
 void op_request(struct wk *w, const struct wire_call *c)
 {
+    if (op_repeats(c))
+        return;
     if (!w->def->operable) {
         refuse(c, WIRE_E_NOT_OPERABLE, "the worker's file says Operable=no");
         return;
@@ -425,4 +476,79 @@ void op_worker_gone(struct wk *w)
 {
     supersede(&w->op, "the worker's removal");
     supersede(&w->queued, "the worker's removal");
+}
+
+/* --- those without a worker --------------------------------------------------------------------------- */
+
+struct op *op_begin_own(const struct wire_call *c)
+{
+    struct op *o = new_op("", c);
+
+    if (!o)
+        return NULL;
+    o->began_mono = clock_mono_us();
+    if ((c->call && !add_waiter(o, c->call)) || (c->key && c->key[0] && op_add_key(o, c) < 0)) {
+        finish(o, OP_FAILED, WIRE_E_TOO_MANY, "no memory");
+        return NULL;
+    }
+    op_save(o);
+    return o;
+}
+
+void op_end(struct op *o, bool done, enum wire_error error, const char *message)
+{
+    o->durable = op_is_durable();
+    finish(o, done ? OP_DONE : OP_FAILED, error, message);
+}
+
+void op_wait(const char *id, uint64_t call)
+{
+    struct op *o = (struct op *)op_find(id);
+
+    if (!o)
+        return;
+    if (o->result == OP_RUNNING)
+        add_waiter(o, call);
+    else
+        reply(o, call, o->error);
+}
+
+/* --- after agentd's death ------------------------------------------------------------------------------ */
+
+/* What it was to do is done if the worker has come to be another one, ready; else it is done now. */
+static void resume(struct wk *w, struct op *o)
+{
+    bool restarted = w->main.pid && w->generation != o->before.generation;
+
+    if (o->queued && w->op) {
+        w->queued = o;
+        return;
+    }
+    if (w->state == WK_UP && o->verb == WIRE_VERB_RESTART && restarted) {
+        w->op = o;
+        op_told(w, false);
+        return;
+    }
+    if (o->reached) { /* it was, but nobody was told */
+        o->reached = false;
+    }
+    begin(w, o);
+}
+
+void op_resume(void)
+{
+    struct op *o, *next;
+
+    for (o = TAILQ_FIRST(&op_all); o; o = next) {
+        struct wk *w = link_find_worker(o->alias);
+        next = TAILQ_NEXT(o, link);
+        if (o->result != OP_RUNNING)
+            continue;
+        n_running++;
+        if (w)
+            resume(w, o);
+        else if (o->alias[0])
+            finish(o, OP_FAILED, WIRE_E_LOST,
+                   "agentd died meanwhile, and the worker is not configured any more");
+    }
 }

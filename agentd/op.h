@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* agentd/op: every change is an operation with an id that outlives its caller. One at a time per worker; a
- * restart joins a running one only until that one has spawned, later ones share one queued restart; an
- * opposite verb supersedes. Knows verbs, callers and proofs; never knows how a worker is stopped or started.
- */
+/* agentd/op: every change is an operation with an id that outlives its caller, and agentd: it is in the
+ * journal before anything is done. One at a time per worker; a restart joins a running one only until that
+ * one has spawned, later ones share one queued restart; an opposite verb supersedes. Knows verbs, callers and
+ * proofs; never knows how a worker is stopped or started. op.c: admission and life. op_record.c: the journal,
+ * keys. */
 #ifndef AGENTD_OP_H
 #define AGENTD_OP_H
 
@@ -10,6 +11,7 @@
 #include <stdint.h>
 #include <sys/queue.h>
 
+#include "base/buf.h"
 #include "base/limits.h"
 #include "wire/wire.h"
 
@@ -24,8 +26,20 @@ struct op_identity {
     uint64_t start;
 };
 
+/* An Idempotency-Key belongs to one actor and request, and leads to its operation. */
+struct op_key {
+    SLIST_ENTRY(op_key) link;
+    int slot;
+    int64_t created_us; /* wall clock */
+    char *key, *actor, *request;
+};
+
 struct op {
     TAILQ_ENTRY(op) link; /* all that are remembered, oldest first */
+    int slot;             /* of the journal, -1: not there */
+    SLIST_HEAD(, op_key) keys;
+    bool queued;    /* it waits behind another of its worker */
+    bool forgetful; /* the journal could not take it: it does not outlive agentd */
     char id[24];
     enum wire_verb verb;
     enum op_result result;
@@ -41,6 +55,8 @@ struct op {
     uint64_t *waiters;       /* calls of the listener that wait for the end */
 };
 
+TAILQ_HEAD(op_list, op);
+
 /* The caller's request on a worker; answers through link at the end, and before (ACCEPTED, with the id) if it
  * is slow. */
 void op_request(struct wk *w, const struct wire_call *call);
@@ -53,13 +69,44 @@ void op_override(struct wk *w, enum wire_verb verb);
 void op_told(struct wk *w, bool failed);
 void op_worker_gone(struct wk *w); /* it is about to be freed */
 
+/* Reads what an earlier agentd left; those that were under way stay so until op_resume. */
+void op_open(const char *runtime_dir, const char *state_dir);
+void op_close(void);
+/* Carries on what was under way when agentd died, or ends it with what became of it: workers are adopted, and
+ * nothing was started yet. */
+void op_resume(void);
+/* What has no worker: reload, upgrade. NULL: too many. Ended by op_end. */
+struct op *op_begin_own(const struct wire_call *call);
+void op_end(struct op *o, bool done, enum wire_error error, const char *message);
+/* True if the call's key is known: then it is answered. */
+bool op_repeats(const struct wire_call *call);
+bool op_is_durable(void); /* the journal takes what it is given */
+/* In the state helper: 0 or -errno. */
+int op_copy_journal(const char *runtime_dir, const char *state_dir);
+
+extern struct op_list op_all;
 const struct op *op_find(const char *id);
 void op_fill_reply(const struct op *o, struct wire_reply *r, char *phases, size_t size);
+
+/* "id\tverb\talias\tactor\tresult\tcreated_us\tended_us\n" */
+void op_put_line(const struct op *o, struct buf *b);
 
 /* A peer has gone: its calls wait no more. */
 void op_forget_waiters(uint16_t peer);
 /* Every operation that waits for the disk hears that it holds what it holds now (ok) or does not. */
 void op_disk(bool ok);
 unsigned op_running(void);
+/* A call that waits for an operation of an earlier image (upgrade). */
+void op_wait(const char *id, uint64_t call);
+
+/* op_record.c, for op.c */
+const char *op_verb_name(enum wire_verb v);
+void op_save(struct op *o);                              /* into the journal, now */
+void op_unsave(struct op *o);                            /* it is forgotten */
+int op_add_key(struct op *o, const struct wire_call *c); /* 0 or -errno */
+struct op *op_of_key(const char *key, const struct op_key **ret);
+bool op_has_young_key(const struct op *o);
+struct op *op_new(void); /* at the end of op_all; NULL: no memory */
+void op_free(struct op *o);
 
 #endif

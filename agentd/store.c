@@ -24,6 +24,7 @@
 #define WRITE_TIMEOUT_US 60000000
 #define WAIT_MS 10000
 #define FIRST_FREE_ID 1001 /* below are those that files give */
+#define SOON_US 1000000
 #define RETRY_US 5000000
 #define LOCK "state.lock" /* not "lock": RuntimeDirectory= may be the same folder */
 
@@ -34,6 +35,8 @@ static struct helper *writer;
 static bool dirty;
 static void (*on_written)(bool ok);
 static void (*collect)(void);
+static int (*also)(void);
+static struct loop_watch *soon;
 
 static struct loop_watch *retry; /* a write failed: it is tried again until one works */
 
@@ -203,6 +206,7 @@ void store_close(void)
     }
     helper_cancel(&writer);
     loop_free(&retry);
+    loop_free(&soon);
 }
 
 static void print_state(struct buf *b)
@@ -237,7 +241,7 @@ static int write_state(int out, void *arg)
         return -r;
     if (fsync(fd) < 0 || renameat(dirfd, "state.new", dirfd, "state") < 0 || fsync(dirfd) < 0)
         return errno;
-    return 0;
+    return also ? -also() : 0;
 }
 
 static void on_write_end(int status, const char *p, size_t n, void *arg)
@@ -266,6 +270,7 @@ static void start_write(void)
     if (collect)
         collect();
     loop_free(&retry);
+    loop_free(&soon);
     writer = helper_start(write_state, NULL, on_write_end, NULL, WRITE_TIMEOUT_US, 16);
     if (writer)
         return;
@@ -280,6 +285,29 @@ void store_changed(void)
     dirty = true;
     if (!writer)
         start_write();
+}
+
+static void on_soon(int fd, short what, void *arg)
+{
+    loop_free(&soon);
+    store_changed();
+}
+
+void store_changed_soon(void)
+{
+    dirty = true;
+    if (!soon && !writer)
+        soon = loop_timer(SOON_US, on_soon, NULL);
+}
+
+void store_also(int (*fn)(void))
+{
+    also = fn;
+}
+
+bool store_is_failing(void)
+{
+    return retry != NULL;
 }
 
 bool store_is_busy(void)

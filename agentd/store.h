@@ -31,7 +31,10 @@ int64_t store_created_us(void); /* when this state was first made */
 
 /* Something changed: write soon. done (set once) hears of each write's end. */
 void store_changed(void);
+void store_changed_soon(void);    /* within a second, with what else has changed by then */
+void store_also(int (*fn)(void)); /* in the helper, after the state is written: 0 or -errno */
 bool store_is_busy(void);
+bool store_is_failing(void); /* the last write did not work */
 void store_on_written(void (*done)(bool ok));
 void store_set_collect(void (*collect)(void)); /* called before each write: bring the entries up to date */
 void store_flush(void);                        /* at exit: writes now, waiting for it */

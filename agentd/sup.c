@@ -415,7 +415,7 @@ static bool leaf_is_left_alone(const char *name)
             continue;
         if (!w->main.pid && no > w->leaf_no)
             w->leaf_no = (uint8_t)no; /* so that the next start looks at it again */
-        return !f || f->phase == FACTS_NONE || f->phase == FACTS_READY || f->leaf != no;
+        return !f || (f->phase != FACTS_INTENT && f->phase != FACTS_SPAWNED) || f->leaf != no;
     }
     return false;
 }
@@ -472,6 +472,8 @@ static void keep_facts_of_broken(void)
     for (size_t i = 0; i < n_old; i++)
         if (is_put_off(old_facts[i].alias))
             old_facts[n++] = old_facts[i];
+        else if (!sup_find_alias(old_facts[i].alias))
+            facts_free_alias(old_facts[i].alias); /* not configured any more, and cleared */
     n_old = n;
     first = NULL; /* a reload replaces it */
     if (n)
@@ -620,9 +622,14 @@ void sup_start_wanted(void)
     struct wk *w;
 
     keep_facts_of_broken();
-    TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->goal == WK_GOAL_UP && w->state == WK_DOWN)
+    TAILQ_FOREACH (w, &sup_workers, link) {
+        if (w->goal != WK_GOAL_UP || w->state != WK_DOWN || w->rested)
+            continue;
+        if (w->unobserved)
+            wk_adopt_ended(w);
+        else
             wk_event(w, WK_EV_START);
+    }
 }
 
 /* --- the end ----------------------------------------------------------------------------------------- */

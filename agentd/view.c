@@ -197,6 +197,15 @@ static void fill_process(const struct wk *w, struct wire_record *r)
     r->memory = w->memory;
 }
 
+static const char *stale_of(const struct wk *w)
+{
+    static const char *const words[] = {
+        "",        "definition",         "file",         "definition,file",
+        "program", "definition,program", "file,program", "definition,file,program"};
+
+    return words[w->stale + 2 * w->broken + 4 * w->stale_program];
+}
+
 void view_put_record(struct wk *w, struct buf *b)
 {
     const struct wk_def *d = w->def;
@@ -232,9 +241,7 @@ void view_put_record(struct wk *w, struct buf *b)
         .exit_pid = (uint32_t)w->last.pid,
         .goal_by = w->goal_by ? w->goal_by : "config",
         .goal_us = w->goal_us,
-        .stale = w->stale    ? "definition"
-                 : w->broken ? "file"
-                             : "",
+        .stale = stale_of(w),
     };
 
     fill_process(w, &r);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 
 #include "agentd/helper.h"
 #include "agentd/loop.h"
@@ -29,7 +30,7 @@ struct wk *wk_new(struct wk_def *def, int64_t id)
     }
     w->def = def;
     w->id = id;
-    w->main = (struct pidref)PIDREF_NULL;
+    w->main = w->held = (struct pidref)PIDREF_NULL;
     w->leaf = (struct cgroup_leaf)CGROUP_LEAF_NULL;
     w->reason = WK_WHY_NEW;
     w->error_size = -1;
@@ -48,6 +49,7 @@ void wk_free(struct wk *w)
     if (w->main.pid)
         reap_remove(w->main.pid);
     pidref_done(&w->main);
+    wk_adopt_let_go(w);
     cgroup_leaf_done(&w->leaf);
     cfg_def_free(w->def);
     cfg_def_free(w->next_def);
@@ -98,6 +100,19 @@ void wk_cookie_prefix(const struct wk *w, char *text, size_t size)
     snprintf(text, size, "%016llx:%s:", (unsigned long long)wk_host.dir_hash, w->def->alias);
 }
 
+/* No path is walked: the kernel holds the file. */
+static void note_program(const struct wk *w, struct facts *f)
+{
+    char path[32];
+    struct stat st;
+
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)w->main.pid);
+    if (stat(path, &st) == 0) {
+        f->program_dev = st.st_dev;
+        f->program_ino = st.st_ino;
+    }
+}
+
 void wk_put_facts(struct wk *w, enum facts_phase phase)
 {
     struct facts f = {
@@ -109,10 +124,17 @@ void wk_put_facts(struct wk *w, enum facts_phase phase)
         .def_hash = w->def->hash,
         .started_us = w->started_us,
         .ready_us = phase == FACTS_READY ? clock_wall_us() : 0,
+        .last_end = (uint8_t)w->last.end,
+        .last_status = w->last.status,
+        .last_pid = w->last.pid,
+        .last_us = w->last.at_us,
+        .restarts = w->restarts,
     };
     int r;
 
     str_copy(f.alias, sizeof(f.alias), w->def->alias);
+    if (phase == FACTS_READY)
+        note_program(w, &f);
     if ((r = facts_put(w->slot, &f)) < 0)
         log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
                   "the runtime directory can't be written (%s): if agentd dies now, this worker is found by "
@@ -174,6 +196,7 @@ static void do_actions(struct wk *w, unsigned actions)
         wk_host.told(w, failed);
     }
     if (actions & WK_DO_SPAWN) {
+        wk_adopt_let_go(w);
         w->requested = false;
         arm(w, w->def->start_timeout_us);
         wk_start_spawn(w);
@@ -293,7 +316,7 @@ void wk_main_exited(struct wk *w, enum wk_end end, int status)
     loop_free(&w->main_watch);
     pidref_done(&w->main);
     w->adopted = false;
-    w->stale = false;
+    w->stale = w->stale_program = false;
     if (w->start && w->start->spawning) {
         /* Killed on the way to exec, or gone before we saw the exec: the pipe tells nothing more. */
         loop_free(&w->start->status);
@@ -322,7 +345,7 @@ void wk_gone(struct wk *w)
 
     w->exec_mono_us = 0;
     if (e != WK_EV_AGAIN) /* else the next intent stands there at once */
-        wk_put_facts(w, FACTS_NONE);
+        wk_put_facts(w, e == WK_EV_REST && w->goal == WK_GOAL_UP ? FACTS_RESTED : FACTS_NONE);
     free(TAKE_PTR(w->ports));
     w->processes = 0;
     w->memory = 0;

@@ -86,6 +86,13 @@ struct wk {
     bool adopted, ready, removed, stale, dirty, draining, broken;
     bool requested; /* a new process was asked for, so backoff does not apply */
     bool start_failed;
+    bool stale_program; /* adopted, and its program is not the file any more that it was started from */
+    uint8_t looks;      /* for the exit status of one that is not our child */
+    bool unobserved;    /* it ended while no agentd watched: what then is its policy's */
+    struct pidref
+        held; /* a process on record that can't be proven to be ours to end: nothing starts beside it */
+    struct loop_watch *held_watch;
+    bool rested;       /* it ended before, and its policy left it down */
     bool never_ran;    /* the child told why it can't become the program, and goes */
     bool leaf_spoiled; /* cgroup.kill was used on it */
     bool clamped;      /* the kernel refused a limit or score of this incarnation */
@@ -149,5 +156,11 @@ bool wk_leaf_remove_empty(const char *name);
 void wk_main_exited(struct wk *w, enum wk_end end, int status);
 /* wk_adopt.c: facts of an earlier agentd: true if its main process runs on, verified, and is ours now. */
 bool wk_adopt(struct wk *w, const struct facts *f);
+/* It was ready and ended while nobody watched: its policy says what comes, as for any end of unknown status.
+ */
+void wk_adopt_ended(struct wk *w);
+void wk_adopt_let_go(struct wk *w); /* of what is held: an operator wants a start all the same */
+/* Waits for the end of a main process that is not our child. */
+void wk_adopt_watch(struct wk *w);
 
 #endif

@@ -4,7 +4,9 @@
  * (6.15). */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 
 #include "agentd/loop.h"
@@ -17,22 +19,37 @@
 #include "proc/sys.h"
 
 #define WITHOUT_PIDFD_US 1000000
+#define LOOK_US 1000 /* for the status, until its new parent has reaped it */
+#define LOOKS 20
 
 static void on_adopted_end(int fd, short what, void *arg)
 {
     struct wk *w = arg;
-    int st = 0;
+    int st = 0, r;
 
     if (w->main.fd < 0 && pidref_check(&w->main) != PIDREF_GONE) {
         loop_rearm(w->main_watch, WITHOUT_PIDFD_US);
         return;
     }
-    if (w->main.fd < 0 || !sys_pidfd_exit_status(w->main.fd, &st))
+    r = w->main.fd < 0 ? 0 : sys_pidfd_exit_status(w->main.fd, &st);
+    if (r == -EAGAIN && w->looks++ < LOOKS) {
+        loop_free(&w->main_watch);
+        w->main_watch = loop_timer(LOOK_US, on_adopted_end, w);
+        return;
+    }
+    w->looks = 0;
+    if (r != 1)
         wk_main_exited(w, WK_END_UNKNOWN, 0);
     else if (WIFEXITED(st))
         wk_main_exited(w, WK_END_EXITED, WEXITSTATUS(st));
     else
         wk_main_exited(w, WCOREDUMP(st) ? WK_END_DUMPED : WK_END_SIGNALLED, WTERMSIG(st));
+}
+
+void wk_adopt_watch(struct wk *w)
+{
+    w->main_watch = w->main.fd >= 0 ? loop_io(w->main.fd, LOOP_READ, on_adopted_end, w)
+                                    : loop_timer(WITHOUT_PIDFD_US, on_adopted_end, w);
 }
 
 /* The main process must be in the worker's own leaf: else somebody else has moved or replaced it. */
@@ -51,41 +68,122 @@ static bool is_in_leaf(const struct wk *w, pid_t pid)
     return found;
 }
 
-bool wk_adopt(struct wk *w, const struct facts *f)
+/* It runs what it ran when it became ready, and that is still the file of that name. */
+static bool is_same_program(const struct facts *f)
 {
-    char name[LIMIT_ALIAS + 8];
-    struct pidref ref;
-    int r;
+    char path[32];
+    struct stat st;
 
-    w->generation = f->generation;
-    w->leaf_no = f->leaf;
-    if (f->phase < FACTS_READY || f->pid <= 0)
-        return false; /* a half-made one is cleared, not taken over */
-    wk_leaf_name(w, w->leaf_no, name);
-    if (wk_host.cgroups.fd >= 0 && cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf) < 0)
-        return false;
-    w->leaf_spoiled = true; /* who knows what was done to it */
-    r = pidref_reopen(&ref, f->pid, f->start);
-    if (r == 0 && !is_in_leaf(w, f->pid)) {
-        pidref_done(&ref);
-        r = -EXDEV;
-    }
-    if (r < 0) {
-        log_write(r == -ESRCH ? LOG_INFO : LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
-                  "process %d of an earlier agentd is %s", f->pid,
-                  r == -ESRCH ? "gone" : "not taken over: it can't be proven to be the worker's");
-        w->last = (struct wk_exit){WK_END_UNKNOWN, 0, f->pid, clock_wall_us()};
-        return false;
-    }
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)f->pid);
+    if (!f->program_ino || stat(path, &st) < 0)
+        return true; /* not known to be another */
+    return st.st_nlink > 0 && st.st_ino == f->program_ino && st.st_dev == f->program_dev;
+}
+
+static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
+{
     w->main = ref;
     w->session = ref.pid;
     w->adopted = true;
     w->started_us = f->started_us;
     w->stale = f->def_hash != w->def->hash;
+    w->stale_program = !is_same_program(f);
+    if (w->stale_program)
+        log_write(LOG_NOTICE, "wk", &(struct log_about){.worker = w->def->alias},
+                  "process %d runs a program that was replaced since: it is stale until it is restarted",
+                  f->pid);
     w->exec_mono_us = clock_mono_us() - (clock_boot_us() - pidref_start_us(ref.start));
     if (snap_uid(ref.pid, &w->uid) < 0)
         w->uid = w->def->ids.set ? w->def->ids.uid : 0;
-    w->main_watch = ref.fd >= 0 ? loop_io(ref.fd, LOOP_READ, on_adopted_end, w)
-                                : loop_timer(WITHOUT_PIDFD_US, on_adopted_end, w);
-    return true;
+    wk_adopt_watch(w);
+}
+
+static int open_main(struct wk *w, const struct facts *f, struct pidref *ref)
+{
+    char name[LIMIT_ALIAS + 8];
+    int r;
+
+    wk_leaf_name(w, w->leaf_no, name);
+    if (wk_host.cgroups.fd >= 0 && (r = cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf)) < 0)
+        return r;
+    w->leaf_spoiled = true; /* who knows what was done to it */
+    if ((r = pidref_reopen(ref, f->pid, f->start)) < 0)
+        return r;
+    return is_in_leaf(w, f->pid) ? 0 : -EXDEV;
+}
+
+static void on_held_end(int fd, short what, void *arg)
+{
+    struct wk *w = arg;
+
+    if (w->held.fd < 0 && pidref_check(&w->held) != PIDREF_GONE) {
+        loop_rearm(w->held_watch, WITHOUT_PIDFD_US);
+        return;
+    }
+    wk_adopt_let_go(w);
+    if (w->goal == WK_GOAL_UP && w->state == WK_DOWN)
+        wk_event(w, WK_EV_START);
+}
+
+void wk_adopt_let_go(struct wk *w)
+{
+    loop_free(&w->held_watch);
+    pidref_done(&w->held);
+    w->held.pid = 0;
+}
+
+/* It may well be the worker: a second one beside it would be worse than none. It is never signalled. */
+static void hold(struct wk *w, struct pidref ref, int pid)
+{
+    log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
+              "process %d of an earlier agentd is not taken over: it can't be proven to be the worker's",
+              pid);
+    wk_set_message(
+        w,
+        "process %d can't be proven to be this worker's: it was not taken over, and nothing is started "
+        "beside it until it ends or a start is asked for",
+        pid);
+    w->rested = true;
+    w->held = ref;
+    if (ref.pid)
+        w->held_watch = ref.fd >= 0 ? loop_io(ref.fd, LOOP_READ, on_held_end, w)
+                                    : loop_timer(WITHOUT_PIDFD_US, on_held_end, w);
+}
+
+static void note_ended(struct wk *w, const struct facts *f)
+{
+    log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias},
+              "process %d of an earlier agentd is gone: it ended while nobody watched", f->pid);
+    wk_set_message(w, "exited, unobserved: process %d ended while no agentd watched", f->pid);
+    w->last = (struct wk_exit){WK_END_UNKNOWN, 0, f->pid, clock_wall_us()};
+    w->unobserved = true;
+    w->exec_mono_us = clock_mono_us() - (clock_boot_us() - pidref_start_us(f->start));
+}
+
+bool wk_adopt(struct wk *w, const struct facts *f)
+{
+    struct pidref ref = PIDREF_NULL;
+    int r;
+
+    w->generation = f->generation;
+    w->leaf_no = f->leaf;
+    w->restarts = f->restarts;
+    w->rested = f->phase == FACTS_RESTED;
+    w->last = (struct wk_exit){f->last_end, f->last_status, f->last_pid, f->last_us};
+    if (f->phase != FACTS_READY || f->pid <= 0)
+        return false; /* a half-made one is cleared, not taken over */
+    r = open_main(w, f, &ref);
+    if (r == 0)
+        take_over(w, f, ref);
+    else if (r == -ESRCH || r == -ENOENT)
+        note_ended(w, f);
+    else
+        hold(w, ref, f->pid);
+    return r == 0;
+}
+
+void wk_adopt_ended(struct wk *w)
+{
+    w->unobserved = false;
+    wk_gone(w);
 }

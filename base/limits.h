@@ -59,7 +59,11 @@
 #define LIMIT_AUTH_VERDICTS 64 /* verdicts kept */
 
 /* operations */
-#define LIMIT_OPERATIONS 256        /* operations remembered */
+#define LIMIT_OPERATIONS 1024       /* operations remembered */
+#define LIMIT_OPERATION_AGE_H 168   /* and for how many hours once they have ended */
+#define LIMIT_KEYS 4096             /* Idempotency-Keys remembered */
+#define LIMIT_KEY_AGE_H 24          /* and for how many hours */
+#define LIMIT_KEY 255               /* bytes of one */
 #define LIMIT_OPERATION_WAITERS 256 /* callers of one operation */
 
 /* workers */

@@ -132,9 +132,10 @@ int sys_pidfd_exit_status(int pidfd, int *ret_wstatus)
     enum { INFO_EXIT = 1 << 3 };
     struct sys_pidfd_info info = {.mask = INFO_EXIT};
 
-    if (ioctl(pidfd, _IOC(_IOC_READ | _IOC_WRITE, 0xFF, 11, sizeof(info)), &info) < 0 ||
-        !(info.mask & INFO_EXIT))
+    if (ioctl(pidfd, _IOC(_IOC_READ | _IOC_WRITE, 0xFF, 11, sizeof(info)), &info) < 0)
         return 0;
+    if (!(info.mask & INFO_EXIT))
+        return -EAGAIN;
     *ret_wstatus = info.exit_code;
     return 1;
 }

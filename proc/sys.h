@@ -22,7 +22,8 @@ int sys_kill(pid_t pid, int sig);
 pid_t sys_wait_any(siginfo_t *si);
 
 /* Exit status of a process that is not our child, from its pidfd, where the kernel tells (6.15): 1 and
- * *ret_wstatus as wait(2) gives it, 0 if it does not tell. */
+ * *ret_wstatus as wait(2) gives it; -EAGAIN if its parent has not reaped it yet (or the kernel is one of 6.13
+ * and 6.14, which never tell); 0 if it does not tell. */
 int sys_pidfd_exit_status(int pidfd, int *ret_wstatus);
 
 /* close_range(2) with CLOSE_RANGE_CLOEXEC from fd on; falls back to /proc/self/fd. */

@@ -9,6 +9,7 @@
 #include "base/limits.h"
 #include "base/str.h"
 #include "rpc/call.h"
+#include "rpc/key.h"
 #include "rpc/link.h"
 #include "rpc/listen.h"
 #include "rpc/reply.h"
@@ -17,6 +18,7 @@
 
 int change_fill(struct request *r, struct wire_call *v)
 {
+    static char digest[KEY_DIGEST]; /* until the call is encoded */
     const char *reason = request_header(r, "Agentd-Reason");
     size_t n = reason ? strlen(reason) : 0;
 
@@ -27,6 +29,11 @@ int change_fill(struct request *r, struct wire_call *v)
         reply_error(r, WIRE_E_BAD_REQUEST, "Agentd-Reason is too long or not UTF-8");
         return -EINVAL;
     }
+    if (r->verb == ROUTE_POST && key_of(r, &v->key, digest) < 0) {
+        reply_error(r, WIRE_E_BAD_REQUEST, "Idempotency-Key is too long or not printable ASCII");
+        return -EINVAL;
+    }
+    v->request = v->key ? digest : NULL;
     return 0;
 }
 

@@ -215,7 +215,7 @@ void view_operation(struct buf *b, const struct wire_reply *op, const struct wir
 }
 
 /* The next field of a line of fields with tabs between, cut into buf; *s moved behind it. */
-static const char *take_field(const char **s, char *buf, size_t size)
+const char *view_field(const char **s, char *buf, size_t size)
 {
     size_t n = strcspn(*s, "\t\n"), take = n < size - 1 ? n : size - 1;
 
@@ -227,7 +227,7 @@ static const char *take_field(const char **s, char *buf, size_t size)
     return buf;
 }
 
-static const char *end_line(const char *s)
+const char *view_next_line(const char *s)
 {
     s += strcspn(s, "\n");
     return *s ? s + 1 : s;
@@ -240,11 +240,11 @@ void view_log_list(struct buf *b, const char *items)
     json_open(b, '{');
     json_key(b, "contents");
     json_open(b, '[');
-    for (; *items; items = end_line(items)) {
+    for (; *items; items = view_next_line(items)) {
         json_open(b, '{');
-        json_str(b, "name", take_field(&items, field, sizeof(field)));
-        json_uint(b, "size", strtoull(take_field(&items, field, sizeof(field)), NULL, 10));
-        json_time(b, "updateTime", strtoll(take_field(&items, field, sizeof(field)), NULL, 10), true);
+        json_str(b, "name", view_field(&items, field, sizeof(field)));
+        json_uint(b, "size", strtoull(view_field(&items, field, sizeof(field)), NULL, 10));
+        json_time(b, "updateTime", strtoll(view_field(&items, field, sizeof(field)), NULL, 10), true);
         json_close(b, '}');
     }
     json_close(b, ']');
@@ -258,11 +258,11 @@ void view_reload(struct buf *b, const char *items)
     json_open(b, '{');
     json_key(b, "contents");
     json_open(b, '[');
-    for (; *items; items = end_line(items)) {
+    for (; *items; items = view_next_line(items)) {
         json_open(b, '{');
-        json_str(b, "alias", take_field(&items, field, sizeof(field)));
-        json_str(b, "action", take_field(&items, field, sizeof(field)));
-        json_str(b, "detail", take_field(&items, field, sizeof(field)));
+        json_str(b, "alias", view_field(&items, field, sizeof(field)));
+        json_str(b, "action", view_field(&items, field, sizeof(field)));
+        json_str(b, "detail", view_field(&items, field, sizeof(field)));
         json_close(b, '}');
     }
     json_close(b, ']');

@@ -13,6 +13,10 @@ void view_agent(struct buf *b);                 /* OCP's HostAgent, all processe
 void view_worker(struct buf *b, const struct wire_record *r); /* agentd's own: everything */
 /* The operation; "worker" is the record (NULL: null), the alias stands apart. */
 void view_operation(struct buf *b, const struct wire_reply *op, const struct wire_record *worker);
+/* Lists travel as lines of fields with tabs between: the next field, cut into buf, *s moved behind it; the
+ * next line. */
+const char *view_field(const char **s, char *buf, size_t size);
+const char *view_next_line(const char *s);
 void view_log_list(struct buf *b, const char *items);
 void view_reload(struct buf *b, const char *items);
 

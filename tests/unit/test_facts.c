@@ -22,7 +22,7 @@
 
 static char dir[64], path[96];
 
-static struct facts found[32];
+static struct facts found[256];
 static int n_found;
 
 static void note(const struct facts *f, void *arg)
@@ -110,9 +110,10 @@ static void test_round_trip(void **state)
     facts_close(); /* as if killed: nothing is written at the end */
 
     assert_int_equal(open_facts(), 0);
-    assert_int_equal(n_found, 2);
+    assert_int_equal(n_found, 3);
     assert_same(&found[0], "a", FACTS_SPAWNED);
-    assert_same(&found[1], longest, FACTS_READY);
+    assert_same(&found[1], "b", FACTS_NONE); /* its generation and last exit last */
+    assert_same(&found[2], longest, FACTS_READY);
     assert_int_equal(facts_slot("b"), 1); /* found again, though nothing ran */
     assert_int_equal(facts_slot(longest), 2);
     assert_int_equal(facts_slot("new"), 3);
@@ -133,7 +134,7 @@ static void test_slots(void **state)
     facts_free_slot(100000);
     facts_close();
     assert_int_equal(open_facts(), 0);
-    assert_int_equal(n_found, 18);
+    assert_int_equal(n_found, 198);
     for (int i = 0; i < n_found; i++)
         assert_false(str_eq(found[i].alias, "w10") || str_eq(found[i].alias, "w20"));
     assert_int_equal(facts_slot("w199"), 199);
@@ -192,7 +193,7 @@ static void assert_void(void)
 {
     assert_int_equal(open_facts(), 0);
     assert_int_equal(n_found, 0);
-    assert_int_equal(size_of(), 256);
+    assert_int_equal(size_of(), 512);
     assert_int_equal(put("c", FACTS_READY), 0);
     facts_close();
     assert_int_equal(open_facts(), 0);
@@ -214,8 +215,8 @@ static void test_other_boot(void **state)
 
 static void test_foreign(void **state)
 {
-    static const char *const texts[] = {"", "agentd facts 1", "agentd facts 2\n", "\177ELF",
-                                        "agentd facts 1\n"};
+    static const char *const texts[] = {"",        "agentd facts 2",   "agentd facts 3\n",
+                                        "\177ELF", "agentd facts 1\n", "agentd facts 2\n"};
 
     for (size_t i = 0; i < ARRAY_LEN(texts); i++) {
         _cleanup_close_ int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
@@ -223,7 +224,7 @@ static void test_foreign(void **state)
         assert_void();
     }
     left_behind();
-    patch(0, "agentd facts 2\n", 15);
+    patch(0, "agentd facts 3\n", 15);
     assert_void();
     left_behind();
     patch(16, "", 1); /* no boot id */
@@ -233,7 +234,7 @@ static void test_foreign(void **state)
 /* Every length a write or a full file system may leave. */
 static void test_torn(void **state)
 {
-    const off_t whole = 256 * 3;
+    const off_t whole = 512 * 3;
 
     for (off_t n = 0; n <= whole; n++) {
         unlink(path);
@@ -241,7 +242,7 @@ static void test_torn(void **state)
         assert_int_equal(size_of(), whole);
         assert_int_equal(truncate(path, n), 0);
         assert_int_equal(open_facts(), 0);
-        int sure = n < 256 ? 0 : (int)(n / 256) - 1; /* whole slots */
+        int sure = n < 512 ? 0 : (int)(n / 512) - 1; /* whole slots */
         assert_true(n_found >= sure && n_found <= sure + 1);
         if (n_found > 0)
             assert_same(&found[0], "a", FACTS_READY);
@@ -257,14 +258,14 @@ static void test_garbage_slots(void **state)
 
     left_behind();
     memset(junk, 0xff, sizeof(junk));
-    patch(256, junk, sizeof(junk)); /* no end of the alias, a phase that there is not */
+    patch(512, junk, sizeof(junk)); /* no end of the alias, a phase that there is not */
     assert_int_equal(open_facts(), 0);
     for (int i = 0; i < n_found; i++)
         assert_true(strlen(found[i].alias) <= LIMIT_ALIAS);
     assert_same(&found[n_found - 1], "b", FACTS_READY);
     facts_close();
     memset(junk, 0, sizeof(junk));
-    patch(256, junk, sizeof(junk));
+    patch(512, junk, sizeof(junk));
     assert_int_equal(open_facts(), 0);
     assert_int_equal(n_found, 1);
     assert_int_equal(facts_slot("x"), 0);

@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/doctor.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agentd/facts.h"
+#include "agentd/op.h"
+#include "agentd/store.h"
+#include "agentd/sup.h"
+#include "agentd/wk.h"
+#include "base/limits.h"
+#include "base/str.h"
+
+#define ROOM_LEFT 400 /* of a reply, for the last line */
+
+static char cgroups[256];
+
+void doctor_note_cgroups(const char *why)
+{
+    str_copy(cgroups, sizeof(cgroups), why);
+}
+
+static void __attribute__((format(printf, 4, 5)))
+say(struct buf *b, const char *severity, const char *advice, const char *fmt, ...)
+{
+    char what[256], line[1024];
+    va_list ap;
+
+    if (b->len > LIMIT_WIRE_STRING - ROOM_LEFT)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(what, sizeof(what), fmt, ap);
+    va_end(ap);
+    buf_printf(b, "%s\t%s\t%s\n", severity, str_escape(line, sizeof(line), what), advice);
+}
+
+static void look_at_host(struct buf *b)
+{
+    if (geteuid() != 0)
+        say(b, "warning", "run it as root to serve workers of other users", "agentd runs as uid %u",
+            (unsigned)geteuid());
+    if (wk_host.cgroups.fd < 0)
+        say(b, "warning",
+            "Delegate=yes in the unit, or a writable cgroup2 mount, lets the kernel keep each tree together",
+            "workers are tracked without cgroups%s%s", cgroups[0] ? ": " : "", cgroups);
+}
+
+static void look_at_disks(struct buf *b)
+{
+    if (!op_is_durable())
+        say(b, "error", "free space in RuntimeDirectory",
+            "the journal of operations can't be written: what is under way is "
+            "forgotten if agentd dies");
+    if (!facts_are_kept())
+        say(b, "error", "free space in RuntimeDirectory",
+            "the facts of workers can't be written: a worker may not be found again if "
+            "agentd dies");
+    if (store_is_failing())
+        say(b, "error", "free space in StateDirectory",
+            "the state can't be written: what was wanted may be lost after a reboot");
+}
+
+static void look_at_worker(struct buf *b, const struct wk *w)
+{
+    const char *alias = w->def->alias;
+
+    if (w->broken)
+        say(b, "error", "agentd --check-config says where",
+            "%s: its file is wrong: it stays on its last good definition", alias);
+    if (w->held.pid)
+        say(b, "error", "end that process, or agentctl restart",
+            "%s: process %d may be this worker, but that can't be proven", alias, (int)w->held.pid);
+    if (w->stale || w->stale_program)
+        say(b, "info", "agentctl restart brings it up to date", "%s: runs an earlier %s", alias,
+            w->stale ? "definition" : "program");
+    if (w->state == WK_COOLDOWN)
+        say(b, "warning", "its message tells why: agentctl status",
+            "%s: was started too often in a short time", alias);
+    if (w->clamped)
+        say(b, "info", "give agentd the right to set it, or lower it",
+            "%s: a limit or score was refused by the kernel", alias);
+}
+
+void doctor_look(struct buf *b)
+{
+    struct wk *w;
+
+    look_at_host(b);
+    look_at_disks(b);
+    TAILQ_FOREACH (w, &sup_workers, link)
+        look_at_worker(b, w);
+}

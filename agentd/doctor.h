@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentd/doctor: what is not as it should be, for people: each with its severity and what to do. Asks every
+ * room that may have something to say; changes nothing. */
+#ifndef AGENTD_DOCTOR_H
+#define AGENTD_DOCTOR_H
+
+#include "base/buf.h"
+
+/* Lines "severity\twhat\tadvice\n"; severity: error (a promise can't be kept now), warning, info. */
+void doctor_look(struct buf *b);
+/* What find_cgroups had to say; "" if all is well. */
+void doctor_note_cgroups(const char *why);
+
+#endif

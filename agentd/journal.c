@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/journal.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "proc/pidref.h"
+
+#define COPY_MAX (32 << 20)
+
+struct header {
+    char magic[16];
+    char boot_id[40];
+    uint64_t size;
+};
+
+/* Before each slot's content. */
+struct head {
+    uint64_t sum; /* over in_use and the content */
+    uint64_t in_use;
+};
+
+static const char magic[16] = "agentd journal1";
+
+static size_t slot_size(const struct journal *j)
+{
+    return sizeof(struct head) + j->size;
+}
+
+static off_t slot_at(const struct journal *j, int slot)
+{
+    return (off_t)sizeof(struct header) + (off_t)slot_size(j) * slot;
+}
+
+static uint64_t sum_of(const struct journal *j, const struct head *h)
+{
+    return str_hash(STR_HASH_INIT, &h->in_use, sizeof(h->in_use) + j->size);
+}
+
+static int grow_used(struct journal *j, unsigned n)
+{
+    uint8_t *p;
+
+    if (n <= j->n)
+        return 0;
+    if (!(p = realloc(j->used, n)))
+        return -ENOMEM;
+    memset(p + j->n, 0, n - j->n);
+    j->used = p;
+    j->n = n;
+    return 0;
+}
+
+static int write_slot(struct journal *j, int slot, const void *content)
+{
+    size_t n = slot_size(j);
+    _cleanup_free_ struct head *h = calloc(1, n);
+    ssize_t r;
+
+    if (!h)
+        return -ENOMEM;
+    h->in_use = content != NULL;
+    if (content)
+        memcpy(h + 1, content, j->size);
+    h->sum = sum_of(j, h);
+    r = pwrite(j->fd, h, n, slot_at(j, slot));
+    return r == (ssize_t)n ? 0 : r < 0 ? -errno : -ENOSPC;
+}
+
+static int free_slot(const struct journal *j)
+{
+    for (unsigned i = 0; i < j->n; i++)
+        if (!j->used[i])
+            return (int)i;
+    return j->n < j->max ? (int)j->n : -ENOSPC;
+}
+
+int journal_put(struct journal *j, int slot, const void *content)
+{
+    int r;
+
+    if (j->fd < 0)
+        return -EBADF;
+    if (slot < 0 && (slot = free_slot(j)) < 0)
+        return slot;
+    if ((r = grow_used(j, (unsigned)slot + 1)) < 0 || (r = write_slot(j, slot, content)) < 0)
+        return r;
+    j->used[slot] = 1;
+    return slot;
+}
+
+void journal_drop(struct journal *j, int slot)
+{
+    if (slot < 0 || j->fd < 0 || (unsigned)slot >= j->n)
+        return;
+    j->used[slot] = 0;
+    write_slot(j, slot, NULL);
+}
+
+static int open_in(const char *dir, const char *name, int flags)
+{
+    _cleanup_close_ int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int fd = dirfd < 0 ? -1 : openat(dirfd, name, flags | O_CLOEXEC | O_NOFOLLOW, 0600);
+
+    return fd < 0 ? -errno : fd;
+}
+
+/* 1: of this boot, 0: of another, -EBADMSG: no journal of this format. */
+static int read_header(const struct journal *j, int fd)
+{
+    struct header h;
+
+    if (pread(fd, &h, sizeof(h), 0) != sizeof(h) || memcmp(h.magic, magic, sizeof(magic)) != 0 ||
+        h.size != j->size)
+        return -EBADMSG;
+    return pidref_boot_id()[0] && strncmp(h.boot_id, pidref_boot_id(), sizeof(h.boot_id)) == 0;
+}
+
+static int start_anew(struct journal *j)
+{
+    struct header h = {.size = j->size};
+
+    memcpy(h.magic, magic, sizeof(magic));
+    str_copy(h.boot_id, sizeof(h.boot_id), pidref_boot_id());
+    if (ftruncate(j->fd, 0) < 0 || pwrite(j->fd, &h, sizeof(h), 0) != sizeof(h))
+        return errno ? -errno : -ENOSPC;
+    return 0;
+}
+
+/* Those from another file are written into ours at the same place. */
+static int read_slots(struct journal *j, int fd, bool this_boot, journal_fn found, void *arg)
+{
+    size_t n = slot_size(j);
+    _cleanup_free_ struct head *h = malloc(n);
+    unsigned torn = 0;
+
+    if (!h)
+        return -ENOMEM;
+    for (unsigned i = 0; i < j->max && pread(fd, h, n, slot_at(j, (int)i)) == (ssize_t)n; i++) {
+        if (grow_used(j, i + 1) < 0)
+            return -ENOMEM;
+        if (h->sum != sum_of(j, h)) {
+            torn += h->sum != 0; /* a hole was never written */
+            continue;
+        }
+        if (!h->in_use || (fd != j->fd && write_slot(j, (int)i, h + 1) < 0))
+            continue;
+        j->used[i] = 1;
+        found((int)i, h + 1, this_boot, arg);
+    }
+    if (torn)
+        log_warn("journal", "%u records were not written whole by an earlier agentd: they are left out",
+                 torn);
+    return 0;
+}
+
+int journal_open(struct journal *j, const char *dir, const char *copy_dir, const char *name, size_t size,
+                 unsigned max, journal_fn found, void *arg)
+{
+    _cleanup_close_ int copy = -1;
+    int r;
+
+    *j = (struct journal){.fd = open_in(dir, name, O_RDWR | O_CREAT), .max = max, .size = size};
+    if (j->fd < 0)
+        return j->fd;
+    if (read_header(j, j->fd) == 1)
+        return read_slots(j, j->fd, true, found, arg);
+    if ((r = start_anew(j)) < 0) {
+        j->fd = fd_close(j->fd);
+        return r;
+    }
+    copy = open_in(copy_dir, name, O_RDONLY);
+    r = copy < 0 ? -ENOENT : read_header(j, copy);
+    return r < 0 ? 0 : read_slots(j, copy, r == 1, found, arg);
+}
+
+void journal_close(struct journal *j)
+{
+    fd_close(j->fd);
+    free(j->used);
+    *j = (struct journal)JOURNAL_NULL;
+}
+
+int journal_copy(const char *from_dir, const char *to_dir, const char *name)
+{
+    _cleanup_close_ int from = open_in(from_dir, name, O_RDONLY), to = -1,
+                        dirfd = open(to_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    _cleanup_free_ char *bytes = NULL;
+    char fresh[64];
+    ssize_t n;
+    int r;
+
+    if (from < 0 || dirfd < 0)
+        return from == -ENOENT ? 0 : from < 0 ? from : -errno;
+    if ((n = fd_read_all(from, COPY_MAX, &bytes)) < 0)
+        return (int)n;
+    snprintf(fresh, sizeof(fresh), "%s.new", name);
+    if ((to = openat(dirfd, fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
+        return -errno;
+    if ((r = fd_write_all(to, bytes, (size_t)n)) < 0)
+        return r;
+    return fsync(to) < 0 || renameat(dirfd, fresh, dirfd, name) < 0 || fsync(dirfd) < 0 ? -errno : 0;
+}

@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Operations in the journal: one slot each, in RuntimeDirectory/operations, and one for each Idempotency-Key.
+ * A key is written before its operation, and the operation before it acts: a key whose operation is not there
+ * belongs to a request that nobody was answered and nothing was done for. */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agentd/journal.h"
+#include "agentd/loop.h"
+#include "agentd/op.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#define OPERATIONS "operations"
+#define KEYS "keys"
+#define HOUR_US 3600000000ll
+
+struct op_list op_all = TAILQ_HEAD_INITIALIZER(op_all);
+
+/* Contents of the slots. New fields take room from the end: read as zero from what an older agentd wrote. */
+struct op_slot {
+    char id[24];
+    uint8_t verb, result, queued, durable, wants_disk, reached;
+    uint16_t error;
+    int64_t created_us, ended_us;
+    uint64_t began_mono, phase_mono[OP_PHASE_MAX];
+    struct op_identity before, after;
+    char alias[LIMIT_ALIAS + 1], actor[128], source[128], reason[LIMIT_HTTP_REASON + 1];
+    char message[1024], killed[768], leftovers[768];
+};
+struct key_slot {
+    char id[24];
+    int64_t created_us;
+    char key[LIMIT_KEY + 1], request[65], actor[128];
+};
+union op_block {
+    struct op_slot s;
+    char bytes[4080]; /* the size on disk is for good */
+};
+union key_block {
+    struct key_slot s;
+    char bytes[560];
+};
+_Static_assert(sizeof(union op_block) == 4080 && sizeof(union key_block) == 560, "there is room to grow");
+
+static struct journal operations = JOURNAL_NULL, keys = JOURNAL_NULL;
+static bool failing;
+
+static const char *const verb_names[WIRE_VERB_MAX] = {
+    [WIRE_VERB_START] = "start",   [WIRE_VERB_STOP] = "stop",   [WIRE_VERB_RESTART] = "restart",
+    [WIRE_VERB_RELOAD] = "reload", [WIRE_VERB_ADOPT] = "adopt", [WIRE_VERB_UPGRADE] = "upgrade",
+};
+
+const char *op_verb_name(enum wire_verb v)
+{
+    return v < WIRE_VERB_MAX && verb_names[v] ? verb_names[v] : "?";
+}
+
+bool op_is_durable(void)
+{
+    return operations.fd >= 0 && keys.fd >= 0 && !failing;
+}
+
+static char *copy(const char *s)
+{
+    return s[0] ? strdup(s) : NULL;
+}
+
+#define PUT(to, from) str_copy(to, sizeof(to), (from) ? (from) : "")
+
+static void note_failure(int r)
+{
+    if (r < 0 && !failing)
+        log_error("op",
+                  "the journal of operations can't be written (%s): operations go on, but are forgotten if "
+                  "agentd dies",
+                  strerror(-r));
+    if (r >= 0 && failing)
+        log_info("op", "the journal of operations is written again");
+    failing = r < 0;
+}
+
+void op_save(struct op *o)
+{
+    union op_block b = {{.verb = 0}};
+    struct op_slot s = {
+        .verb = (uint8_t)o->verb,
+        .result = (uint8_t)o->result,
+        .queued = o->queued,
+        .durable = o->durable,
+        .wants_disk = o->wants_disk,
+        .reached = o->reached,
+        .error = (uint16_t)o->error,
+        .created_us = o->created_us,
+        .ended_us = o->ended_us,
+        .began_mono = o->began_mono,
+        .before = o->before,
+        .after = o->after,
+    };
+    int r;
+
+    memcpy(s.phase_mono, o->phase_mono, sizeof(s.phase_mono));
+    PUT(s.id, o->id);
+    PUT(s.alias, o->alias);
+    PUT(s.actor, o->actor);
+    PUT(s.source, o->source);
+    PUT(s.reason, o->reason);
+    PUT(s.message, o->message);
+    PUT(s.killed, o->killed);
+    PUT(s.leftovers, o->leftovers);
+    b.s = s;
+    r = journal_put(&operations, o->slot, &b);
+    note_failure(r);
+    if (r >= 0)
+        o->slot = r;
+    o->forgetful = r < 0;
+}
+
+static void free_key(struct op_key *k)
+{
+    free(k->key);
+    free(k->actor);
+    free(k->request);
+    free(k);
+}
+
+static void drop_keys(struct op *o)
+{
+    while (!SLIST_EMPTY(&o->keys)) {
+        struct op_key *k = SLIST_FIRST(&o->keys);
+        SLIST_REMOVE_HEAD(&o->keys, link);
+        journal_drop(&keys, k->slot);
+        free_key(k);
+    }
+}
+
+void op_unsave(struct op *o)
+{
+    drop_keys(o);
+    journal_drop(&operations, o->slot);
+}
+
+static bool is_young(const struct op_key *k)
+{
+    return clock_wall_us() - k->created_us < LIMIT_KEY_AGE_H * HOUR_US;
+}
+
+bool op_has_young_key(const struct op *o)
+{
+    const struct op_key *k;
+
+    SLIST_FOREACH(k, &o->keys, link)
+    if (is_young(k))
+        return true;
+    return false;
+}
+
+struct op *op_of_key(const char *key, const struct op_key **ret)
+{
+    struct op *o;
+
+    TAILQ_FOREACH (o, &op_all, link)
+        SLIST_FOREACH(*ret, &o->keys, link)
+    if (str_eq((*ret)->key, key) && is_young(*ret))
+        return o;
+    return NULL;
+}
+
+/* Room for one more: those past their time go, else the oldest. */
+static void make_room_for_key(void)
+{
+    struct op *o, *oldest = NULL;
+    unsigned n = 0;
+
+    TAILQ_FOREACH (o, &op_all, link) {
+        struct op_key *k;
+        SLIST_FOREACH(k, &o->keys, link)
+        n++;
+        if (!SLIST_EMPTY(&o->keys) && o->result != OP_RUNNING && !oldest)
+            oldest = o;
+    }
+    if (n >= LIMIT_KEYS && oldest)
+        drop_keys(oldest);
+}
+
+static struct op_key *new_key(struct op *o, const char *key, const char *actor, const char *request)
+{
+    struct op_key *k = calloc(1, sizeof(*k));
+
+    if (!k)
+        return NULL;
+    k->slot = -1;
+    k->key = strdup(key);
+    k->actor = strdup(actor);
+    k->request = strdup(request);
+    if (!k->key || !k->actor || !k->request) {
+        free_key(k);
+        return NULL;
+    }
+    SLIST_INSERT_HEAD(&o->keys, k, link);
+    return k;
+}
+
+int op_add_key(struct op *o, const struct wire_call *c)
+{
+    union key_block b = {{.created_us = clock_wall_us()}};
+    struct op_key *k;
+
+    make_room_for_key();
+    if (!(k = new_key(o, c->key, c->actor, c->request)))
+        return -ENOMEM;
+    k->created_us = b.s.created_us;
+    PUT(b.s.id, o->id);
+    PUT(b.s.key, c->key);
+    PUT(b.s.actor, c->actor);
+    PUT(b.s.request, c->request);
+    k->slot = journal_put(&keys, -1, &b);
+    note_failure(k->slot);
+    return 0;
+}
+
+struct op *op_new(void)
+{
+    struct op *o = calloc(1, sizeof(*o));
+
+    if (!o)
+        return NULL;
+    o->slot = -1;
+    SLIST_INIT(&o->keys);
+    TAILQ_INSERT_TAIL(&op_all, o, link);
+    return o;
+}
+
+void op_free(struct op *o)
+{
+    TAILQ_REMOVE(&op_all, o, link);
+    while (!SLIST_EMPTY(&o->keys)) {
+        struct op_key *k = SLIST_FIRST(&o->keys);
+        SLIST_REMOVE_HEAD(&o->keys, link);
+        free_key(k);
+    }
+    free(o->alias);
+    free(o->actor);
+    free(o->source);
+    free(o->reason);
+    free(o->message);
+    free(o->killed);
+    free(o->leftovers);
+    free(o->waiters);
+    loop_free(&o->slow);
+    free(o);
+}
+
+/* --- after agentd's death, or the host's ------------------------------------------------------------- */
+
+static void insert_by_age(struct op *o)
+{
+    struct op *at;
+
+    TAILQ_REMOVE(&op_all, o, link);
+    TAILQ_FOREACH_REVERSE(at, &op_all, op_list, link)
+    if (at->created_us <= o->created_us) {
+        TAILQ_INSERT_AFTER(&op_all, at, o, link);
+        return;
+    }
+    TAILQ_INSERT_HEAD(&op_all, o, link);
+}
+
+static void take_slot(int slot, const void *content, bool this_boot, void *arg)
+{
+    const struct op_slot *s = content;
+    struct op *o;
+
+    if (s->verb >= WIRE_VERB_MAX || s->result > OP_SUPERSEDED || !(o = op_new()))
+        return;
+    o->slot = slot;
+    str_copy(o->id, sizeof(o->id), s->id);
+    o->verb = s->verb;
+    o->result = s->result;
+    o->queued = s->queued;
+    o->durable = s->durable;
+    o->wants_disk = s->wants_disk;
+    o->reached = s->reached;
+    o->error = s->error < WIRE_E_MAX ? s->error : WIRE_E_INTERNAL;
+    o->created_us = s->created_us;
+    o->ended_us = s->ended_us;
+    o->began_mono = this_boot ? s->began_mono : 0;
+    for (int i = 0; this_boot && i < OP_PHASE_MAX; i++)
+        o->phase_mono[i] = s->phase_mono[i];
+    o->before = s->before;
+    o->after = s->after;
+    o->alias = strdup(s->alias);
+    o->actor = strdup(s->actor);
+    o->source = strdup(s->source);
+    o->reason = strdup(s->reason);
+    o->message = copy(s->message);
+    o->killed = copy(s->killed);
+    o->leftovers = copy(s->leftovers);
+    insert_by_age(o);
+    if (!this_boot && o->result == OP_RUNNING) {
+        o->result = OP_FAILED;
+        o->error = WIRE_E_LOST;
+        o->ended_us = clock_wall_us();
+        free(o->message);
+        o->message = strdup("lost: the host went down while it was under way");
+        op_save(o);
+    }
+}
+
+static void take_key(int slot, const void *content, bool this_boot, void *arg)
+{
+    const struct key_slot *s = content;
+    struct op *o = (struct op *)op_find(s->id);
+    struct op_key *k;
+
+    if (!o || clock_wall_us() - s->created_us >= LIMIT_KEY_AGE_H * HOUR_US ||
+        !(k = new_key(o, s->key, s->actor, s->request))) {
+        journal_drop(&keys, slot);
+        return;
+    }
+    k->slot = slot;
+    k->created_us = s->created_us;
+}
+
+void op_open(const char *runtime_dir, const char *state_dir)
+{
+    int r = journal_open(&operations, runtime_dir, state_dir, OPERATIONS, sizeof(union op_block),
+                         LIMIT_OPERATIONS, take_slot, NULL);
+
+    if (r >= 0)
+        r = journal_open(&keys, runtime_dir, state_dir, KEYS, sizeof(union key_block), LIMIT_KEYS, take_key,
+                         NULL);
+    note_failure(r);
+}
+
+void op_close(void)
+{
+    while (!TAILQ_EMPTY(&op_all))
+        op_free(TAILQ_FIRST(&op_all));
+    journal_close(&operations);
+    journal_close(&keys);
+}
+
+int op_copy_journal(const char *runtime_dir, const char *state_dir)
+{
+    int r = journal_copy(runtime_dir, state_dir, OPERATIONS);
+
+    return r < 0 ? r : journal_copy(runtime_dir, state_dir, KEYS);
+}

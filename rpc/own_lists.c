@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Lists that agentd makes when it is asked: operations, and what its doctor says. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "rpc/call.h"
+#include "rpc/change.h"
+#include "rpc/handlers.h"
+#include "rpc/json_enc.h"
+#include "rpc/link.h"
+#include "rpc/reply.h"
+#include "rpc/view.h"
+
+static void ask(struct request *r, struct wire_call *v, call_fn fn)
+{
+    int error;
+
+    if (change_fill(r, v) == 0 && (error = call_send(v, link_hello()->reply_deadline_ms, fn, r)) < 0)
+        change_unsent(r, error);
+}
+
+static bool is_good(struct request *r, enum call_end end, const struct wire_reply *reply, int fd)
+{
+    fd_close(fd);
+    if (end == CALL_REPLIED && reply->error == WIRE_OK)
+        return true;
+    if (end == CALL_REPLIED)
+        reply_error(r, (enum wire_error)reply->error, reply->message);
+    else
+        reply_error(r, WIRE_E_NOT_READY, end == CALL_LATE ? "agentd did not answer in time" : NULL);
+    return false;
+}
+
+static void put_operation(struct buf *b, const char **items)
+{
+    char field[512];
+
+    json_open(b, '{');
+    json_str(b, "id", view_field(items, field, sizeof(field)));
+    json_str(b, "verb", view_field(items, field, sizeof(field)));
+    json_str(b, "alias", view_field(items, field, sizeof(field)));
+    json_str(b, "actor", view_field(items, field, sizeof(field)));
+    json_str(b, "result", view_field(items, field, sizeof(field)));
+    json_time(b, "created", strtoll(view_field(items, field, sizeof(field)), NULL, 10), true);
+    json_time(b, "ended", strtoll(view_field(items, field, sizeof(field)), NULL, 10), true);
+    json_close(b, '}');
+}
+
+static void put_finding(struct buf *b, const char **items)
+{
+    char field[512];
+
+    json_open(b, '{');
+    json_str(b, "severity", view_field(items, field, sizeof(field)));
+    json_str(b, "what", view_field(items, field, sizeof(field)));
+    json_str(b, "advice", view_field(items, field, sizeof(field)));
+    json_close(b, '}');
+}
+
+static void send_list(struct request *r, const char *items, void (*put)(struct buf *b, const char **items))
+{
+    struct buf *b = reply_data(r);
+
+    json_open(b, '{');
+    json_key(b, "contents");
+    json_open(b, '[');
+    while (*items) {
+        put(b, &items);
+        items = view_next_line(items);
+    }
+    json_close(b, ']');
+    json_close(b, '}');
+    reply_send(r, 200);
+}
+
+static void on_operations(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
+{
+    if (is_good(arg, end, reply, fd))
+        send_list(arg, reply->items, put_operation);
+}
+
+void own_operations(struct request *r)
+{
+    char from[24] = "";
+    struct wire_call v = {.verb = WIRE_VERB_OPERATIONS};
+
+    if (route_query(r->route.query, "from", from, sizeof(from)) < 0 ||
+        (*from && str_to_u64(from, UINT32_MAX, &v.from) < 0)) {
+        reply_error(r, WIRE_E_BAD_REQUEST, "from is a number: how many of the newest are left out");
+        return;
+    }
+    ask(r, &v, on_operations);
+}
+
+static void on_doctor(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
+{
+    if (is_good(arg, end, reply, fd))
+        send_list(arg, reply->items, put_finding);
+}
+
+void own_doctor(struct request *r)
+{
+    struct wire_call v = {.verb = WIRE_VERB_DOCTOR};
+
+    ask(r, &v, on_doctor);
+}
