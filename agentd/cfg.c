@@ -63,6 +63,9 @@ void cfg_def_free(struct wk_def *d)
     free(d->supplementary);
     free(d->limits);
     free(d->fault);
+    if (d->source)
+        explicit_bzero(d->source, strlen(d->source)); /* an Environment= may be secret */
+    free(d->source);
     free_ids(&d->ids);
     free(d);
 }

@@ -109,6 +109,8 @@ struct wk_def {
     char *ready_path;
     uint64_t ready_stable_us;
 
+    char *source;      /* its lines, until they are stored */
+    bool stored;       /* read from there: its own file is wrong or gone */
     char *fault;       /* NULL, or why no start can work: a name that nobody knows */
     uint64_t hash;     /* of all that a running process would have to be restarted for */
     uint64_t hash_all; /* of everything */
@@ -193,5 +195,12 @@ void cfg_dump(const struct cfg *cfg, struct buf *b);
 
 /* "exited with 3" counts as success? code and status: si_code and si_status of waitid(2). */
 bool cfg_status_has(const struct cfg_status_set *set, int code, int status);
+
+/* What runs stays on its definition although its file has become wrong or is gone, also over agentd's death:
+ * RuntimeDirectory/definitions. save gives def->source up; 0 or -errno. read adds those that are wanted to cfg->workers,
+ * with def->stored set, not resolved yet. */
+int cfg_stored_save(const char *runtime_dir, struct wk_def *def);
+void cfg_stored_forget(const char *runtime_dir, const struct wk_def *def);
+void cfg_stored_read(struct cfg *cfg, bool (*wants)(const char *alias));
 
 #endif

@@ -193,6 +193,9 @@ struct cfg_entry {
 };
 void cfg_worker_read(struct cfg *cfg, struct cfg_report *report, int dir, const char *dir_path,
                      const char *name, struct cfg_entry *ret);
+void cfg_entry_forget(struct cfg_entry *e);
+/* The lines as one text to be kept; malloc'ed, NULL: no memory, or none. */
+char *cfg_stored_text(const struct cfg_lines *lines);
 /* Reads agentd.conf; 0 or -EINVAL. */
 int cfg_agent_read(struct cfg *cfg, struct cfg_report *report);
 /* Reads every worker of cfg->agent.workers_dir. */

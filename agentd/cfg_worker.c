@@ -139,6 +139,7 @@ static void read_into(struct cfg_ctx *c, int dir, const char *dir_path, const ch
         c->names.alias = e->alias;
         cfg_keys_apply(c, &lines);
         finish(c);
+        c->def->source = cfg_stored_text(&lines);
     }
     cfg_lines_free(&lines);
 }
@@ -233,7 +234,7 @@ static void find_clashes(struct cfg *cfg, struct cfg_report *report, struct cfg_
     free(ids);
 }
 
-static void forget(struct cfg_entry *e)
+void cfg_entry_forget(struct cfg_entry *e)
 {
     cfg_def_free(e->def);
     free(e->file);
@@ -250,7 +251,7 @@ static void keep(struct cfg *cfg, struct cfg_entry *v, size_t n)
             cfg->workers[cfg->n_workers++] = TAKE_PTR(v[i].def);
         else if (v[i].alias)
             cfg_add_broken(cfg, v[i].alias);
-        forget(&v[i]);
+        cfg_entry_forget(&v[i]);
     }
 }
 
@@ -271,7 +272,7 @@ static size_t read_all(struct cfg *cfg, struct cfg_report *report, int dir, cons
             continue;
         cfg_worker_read(cfg, report, dir, cfg->agent.workers_dir, names->v[i], &v[n]);
         if (v[n].masked)
-            forget(&v[n]);
+            cfg_entry_forget(&v[n]);
         else
             n++;
     }

@@ -342,6 +342,17 @@ static void close_rooms(void)
     loop_done();
 }
 
+/* What ran under an earlier agentd, and has no good file any more. */
+static void recall(struct cfg *cfg)
+{
+    struct cfg_report quiet;
+
+    cfg_report_init(&quiet);
+    sup_recall(cfg);
+    cfg_resolve(cfg, &quiet);
+    cfg_report_free(&quiet);
+}
+
 int daemon_run(const char *file)
 {
     struct cfg *cfg = NULL;
@@ -365,6 +376,7 @@ int daemon_run(const char *file)
     store_also(copy_journal);
     calls_on_reload(reload_request);
     sup_init(cfg);
+    recall(cfg);
     sup_apply(cfg, NULL);
     sup_clear_leftovers(on_cleared);
     r = loop_run(after_round);

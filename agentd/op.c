@@ -545,6 +545,8 @@ void op_resume(void)
         if (o->result != OP_RUNNING)
             continue;
         n_running++;
+        if (w && w->def->stored && !w->broken)
+            w = NULL; /* its file is gone: it will be stopped */
         if (w)
             resume(w, o);
         else if (o->alias[0])

@@ -119,6 +119,50 @@ void sup_init(const struct cfg *cfg)
     store_on_written(op_disk);
 }
 
+static bool is_in(const struct cfg *cfg, const char *alias)
+{
+    for (unsigned i = 0; i < cfg->n_workers; i++)
+        if (cfg->workers[i] && str_eq(cfg->workers[i]->alias, alias))
+            return true;
+    return false;
+}
+
+static bool is_broken(const struct cfg *cfg, const char *alias)
+{
+    for (unsigned i = 0; i < cfg->n_broken; i++)
+        if (str_eq(cfg->broken[i], alias))
+            return true;
+    return false;
+}
+
+/* A broken one stays on its last good definition, one that is gone is stopped by it. */
+static bool wants_stored(const char *alias)
+{
+    const struct facts *f = old_of(alias);
+
+    return f && !is_in(first, alias) &&
+           (is_broken(first, alias) || (f->phase != FACTS_NONE && f->phase != FACTS_RESTED));
+}
+
+void sup_recall(struct cfg *cfg)
+{
+    bool any = false;
+
+    for (size_t i = 0; i < n_old; i++)
+        any = any || wants_stored(old_facts[i].alias);
+    if (any)
+        cfg_stored_read(cfg, wants_stored);
+}
+
+static void store_definition(struct wk_def *def)
+{
+    int r = cfg_stored_save(wk_host.runtime_dir, def);
+
+    if (r < 0)
+        log_write(LOG_WARNING, "sup", &(struct log_about){.worker = def->alias},
+                  "its definition can't be kept in the runtime directory: %s", strerror(-r));
+}
+
 static void insert_sorted(struct wk *w)
 {
     struct wk *at;
@@ -156,6 +200,7 @@ static void forget(struct wk *w)
     LIST_REMOVE(w, by_id);
     n_workers--;
     facts_free_slot(w->slot);
+    cfg_stored_forget(wk_host.runtime_dir, w->def);
     remove_leaves(w);
     wk_free(w);
 }
@@ -196,6 +241,8 @@ static struct wk *add(struct wk_def *def)
         return NULL;
     }
     take_state(w, e);
+    w->broken = w->def->stored && is_broken(first, w->def->alias);
+    store_definition(w->def);
     insert_sorted(w);
     wk_changed(w);
     adopt_if_it_runs(w);
@@ -220,6 +267,7 @@ static void update(struct wk *w, struct wk_def *def, struct buf *plan)
     bool differs = def->hash_all != w->def->hash_all, back = w->removed;
 
     w->removed = w->broken = false;
+    w->def->stored = false;
     if (cfg_expand_late(def, w->id) < 0) {
         plan_line(plan, def->alias, "keep", "no memory");
         cfg_def_free(def);
@@ -227,6 +275,8 @@ static void update(struct wk *w, struct wk_def *def, struct buf *plan)
     }
     if (back)
         w->goal = WK_GOAL_UP;
+    if (differs)
+        store_definition(def);
     if (wk_set_def(w, def)) {
         plan_line(plan, w->def->alias, "restart", "the definition changed");
         if (w->goal == WK_GOAL_UP)
@@ -236,22 +286,6 @@ static void update(struct wk *w, struct wk_def *def, struct buf *plan)
     }
     if (back)
         op_override(w, WIRE_VERB_START);
-}
-
-static bool is_in(const struct cfg *cfg, const char *alias)
-{
-    for (unsigned i = 0; i < cfg->n_workers; i++)
-        if (cfg->workers[i] && str_eq(cfg->workers[i]->alias, alias))
-            return true;
-    return false;
-}
-
-static bool is_broken(const struct cfg *cfg, const char *alias)
-{
-    for (unsigned i = 0; i < cfg->n_broken; i++)
-        if (str_eq(cfg->broken[i], alias))
-            return true;
-    return false;
 }
 
 static unsigned n_removed; /* workers that only wait to be down */
@@ -617,12 +651,23 @@ void sup_clear_leftovers(void (*done)(void))
     done();
 }
 
+/* Those whose file is gone run on a definition from the store only until they are stopped by it. */
+static void remove_stored(struct wk *w)
+{
+    w->removed = true;
+    n_removed++;
+    op_override(w, WIRE_VERB_STOP);
+}
+
 void sup_start_wanted(void)
 {
-    struct wk *w;
+    struct wk *w, *next;
 
     keep_facts_of_broken();
-    TAILQ_FOREACH (w, &sup_workers, link) {
+    for (w = TAILQ_FIRST(&sup_workers); w; w = next) {
+        next = TAILQ_NEXT(w, link);
+        if (w->def->stored && !w->broken)
+            remove_stored(w);
         if (w->goal != WK_GOAL_UP || w->state != WK_DOWN || w->rested)
             continue;
         if (w->unobserved)

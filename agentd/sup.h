@@ -18,6 +18,9 @@ extern struct sup_list sup_workers; /* by alias */
 /* Takes the facts and the state that an earlier agentd left (store and facts must be open). */
 void sup_init(const struct cfg *cfg);
 
+/* Before the first sup_apply: adds to cfg what an earlier agentd ran and whose file is wrong or gone. */
+void sup_recall(struct cfg *cfg);
+
 /* Makes the set what cfg says; takes the definitions out of it. New ones start if they are wanted, changed
  * ones restart, those gone from the configuration stop and are forgotten, broken ones stay as they are. One
  * line for each that changed into plan, "alias\taction\tdetail\n" (may be NULL). */

@@ -203,7 +203,37 @@ class BrokenFile(Trees):
         h.start()
         h.until("other", "UP")
         self.assertEqual(h.processes("web"), tree)
+        w = h.record("web")
+        self.assertEqual((w["pid"], w["state"], w["stale"]), (main, "UP", ["file"]), "listed, on its last good definition")
         return h, good, tree, main
+
+    def test_served_on_its_last_definition(self):
+        h, _, tree, main = self.start_broken()
+        self.kill([main])
+        w = eventually(lambda: (lambda w: w["pid"] not in (0, main) and w["state"] == "UP" and w)(h.record("web")))
+        self.assertEqual(w["generation"], 2)
+        r = h.operation("web", "restart")
+        self.assertEqual((r.status, r.data["result"]), (200, "done"))
+        eventually(lambda: len(h.processes("web")) == 2)
+        self.assertEqual([p for p in tree if is_alive(p)], [])
+        h.stop()
+
+    def test_file_gone_meanwhile(self):
+        """Its file was removed while nobody watched: it is stopped as it wanted to be, not killed."""
+        h = self.host(cgroup=self.cgroup)
+        h.worker("web", "--children 1", "TimeoutStopSec=20s")
+        h.worker("other")
+        h.start()
+        pid = h.all_up()["other"]["pid"]
+        eventually(lambda: len(h.processes("web")) == 2)
+        h.kill()
+        h.remove("web")
+        h.start()
+        eventually(lambda: set(h.all()) == {"other"}, what="web is gone")
+        self.assertEqual(h.processes("web"), {})
+        self.assertEqual(h.record("other")["pid"], pid)
+        self.assertEqual(os.listdir(h.run + "/definitions"), ["other.conf"])
+        h.stop()
 
     def test_runs_on(self):
         h, good, tree, main = self.start_broken()
