@@ -1,6 +1,6 @@
 noinst_LIBRARIES += libagentctl.a
 libagentctl_a_SOURCES = agentctl/change.c agentctl/doctor.c agentctl/help.c agentctl/http.c agentctl/http.h agentctl/logs.c \
-	agentctl/options.c agentctl/options.h agentctl/reload.c agentctl/status.c agentctl/verbs.h
+	agentctl/options.c agentctl/options.h agentctl/private.c agentctl/private.h agentctl/reload.c agentctl/status.c agentctl/takeover.c agentctl/verbs.h
 bin_PROGRAMS += bin/agentctl
 bin_agentctl_SOURCES = agentctl/main.c
-bin_agentctl_LDADD = libagentctl.a libjson.a libbase.a $(LIBCURL_LIBS)
+bin_agentctl_LDADD = libagentctl.a libjson.a libwire.a libbase.a $(LIBCURL_LIBS)

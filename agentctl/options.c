@@ -41,6 +41,9 @@ static int take_option(struct options *o, int c)
     case 's':
         o->socket = optarg;
         return 0;
+    case 'P':
+        o->private_socket = optarg;
+        return 0;
     case 'u':
         o->url = optarg;
         return 0;
@@ -77,7 +80,8 @@ int options_parse(struct options *o, int argc, char **argv)
         {"output", required_argument, NULL, 'o'}, {"no-color", no_argument, NULL, 'C'},
         {"reason", required_argument, NULL, 'r'}, {"lines", required_argument, NULL, 'n'},
         {"follow", no_argument, NULL, 'f'},       {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},      {NULL, 0, NULL, 0},
+        {"version", no_argument, NULL, 'V'},      {"private", required_argument, NULL, 'P'},
+        {NULL, 0, NULL, 0},
     };
     static char help[] = "help", version[] = "version", *words[] = {NULL, NULL};
     int c;

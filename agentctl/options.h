@@ -19,6 +19,7 @@ enum options_exit {
 struct options {
     const char *socket, *url, *user, *token_file, *reason;
     const char *lines; /* -n */
+    const char *private_socket;
     bool json, follow, color;
     char **words; /* the verb, then its arguments; ends in NULL */
     int count;

@@ -10,6 +10,8 @@ int status_run(const struct options *o);
 int change_run(const struct options *o); /* start stop restart */
 int reload_run(const struct options *o);
 int doctor_run(const struct options *o);
+int takeover_adopt(const struct options *o);
+int takeover_upgrade(const struct options *o);
 int logs_run(const struct options *o);
 int help_run(const struct options *o);
 int help_version(const struct options *o);

@@ -10,6 +10,7 @@
 #include "agentd/logs.h"
 #include "agentd/op.h"
 #include "agentd/sup.h"
+#include "agentd/upgrade.h"
 #include "agentd/view.h"
 #include "agentd/wk.h"
 #include "base/fd.h"
@@ -118,6 +119,11 @@ static void take_reload(struct wk *w, const struct wire_call *c)
     reload(c->call);
 }
 
+static void take_upgrade(struct wk *w, const struct wire_call *c)
+{
+    upgrade_request(c);
+}
+
 static const struct {
     void (*take)(struct wk *w, const struct wire_call *c);
     enum { NEEDS_WORKER, MAY_HAVE_WORKER, NO_WORKER } worker;
@@ -131,6 +137,7 @@ static const struct {
     [WIRE_VERB_LOG_OPEN] = {take_log_open, NEEDS_WORKER, false},
     [WIRE_VERB_OPERATION] = {take_operation, NO_WORKER, false},
     [WIRE_VERB_OPERATIONS] = {take_operations, NO_WORKER, false},
+    [WIRE_VERB_UPGRADE] = {take_upgrade, NO_WORKER, true},
     [WIRE_VERB_DOCTOR] = {take_doctor, NO_WORKER, false},
     [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER, false},
 };

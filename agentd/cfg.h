@@ -123,6 +123,7 @@ struct cfg_agent {
     char *workers_dir, *runtime_dir, *state_dir, *log_dir;
     enum cfg_stop stop_workers;
     uint64_t sample_max_age_ms;
+    uint64_t upgrade_timeout_ms; /* for a new image to confirm that it has taken over */
 };
 
 struct cfg_listener {

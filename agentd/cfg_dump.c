@@ -251,6 +251,7 @@ static void agent(struct buf *b, const struct cfg_agent *a)
     text(b, "LogDirectory", "", a->log_dir);
     buf_printf(b, "StopWorkersOnExit=%s\n", cfg_stop_names[a->stop_workers]);
     number(b, "SampleMaxAgeMs", (long long)a->sample_max_age_ms);
+    span(b, "UpgradeTimeoutSec", a->upgrade_timeout_ms * 1000);
 }
 
 static void rpc(struct buf *b, const struct cfg_rpc *r)

@@ -51,7 +51,7 @@ static const struct wk_def default_def = {
     .send_sigkill = true,
 };
 static const struct cfg default_cfg = {
-    .agent = {.stop_workers = CFG_STOP_AUTO, .sample_max_age_ms = 1000},
+    .agent = {.stop_workers = CFG_STOP_AUTO, .sample_max_age_ms = 1000, .upgrade_timeout_ms = 20000},
     .rpc = {.reply_deadline_ms = 120000,
             .request_deadline_ms = LIMIT_HTTP_REQUEST_SEC * 1000,
             .max_connections = LIMIT_HTTP_CONNECTIONS,

@@ -21,10 +21,13 @@
 #include "agentd/listen.h"
 #include "agentd/loop.h"
 #include "agentd/op.h"
+#include "agentd/peer.h"
+#include "agentd/private.h"
 #include "agentd/reap.h"
 #include "agentd/reload.h"
 #include "agentd/store.h"
 #include "agentd/sup.h"
+#include "agentd/upgrade.h"
 #include "agentd/wk.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -125,14 +128,29 @@ static int make_dirs(const struct cfg_agent *a)
     return make_dir(a->log_dir, 0755);
 }
 
+static bool is_same_process(void)
+{
+    return upgrade_role() == UPGRADE_NEW || upgrade_role() == UPGRADE_BACK;
+}
+
+static const struct state *image(void)
+{
+    return is_same_process() ? upgrade_state() : NULL;
+}
+
 /* A record lock belongs to this process alone: no child, however stuck, can hold it after our death.
  * fcntl(2). */
 static int take_lock(const char *dir)
 {
     struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    const struct state *s = upgrade_state();
+    const char *line = s ? state_next(s, "lock", NULL) : NULL;
     char path[600], pid[16];
 
     snprintf(path, sizeof(path), "%s/lock", dir);
+    /* Over an exec it stays ours, but closing any descriptor of that file would give it up. */
+    if (line && is_same_process() && (lock_fd = state_get_fd(s, line, "fd")) >= 0)
+        return 0;
     lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (lock_fd < 0) {
         log_error("main", "%s: %s", path, strerror(errno));
@@ -201,6 +219,15 @@ static void begin_stop(const char *why)
         leave_workers = true;
 }
 
+static void repair_sockets(void)
+{
+    if (!started || stopping)
+        return;
+    private_repair();
+    if (listen_repair(&reload_current()->rpc) > 0)
+        link_replace();
+}
+
 static void on_signal(int fd, short what, void *arg)
 {
     struct signalfd_siginfo si;
@@ -216,11 +243,11 @@ static void on_signal(int fd, short what, void *arg)
                 reload_request(0);
             break;
         case SIGUSR1:
-            if (started && !stopping && listen_repair(&reload_current()->rpc) > 0)
-                link_replace();
+            repair_sockets();
             break;
         case SIGUSR2:
-            log_warn("main", "SIGUSR2: upgrading in place is not supported by this version");
+            if (started && !stopping)
+                upgrade_request(NULL);
             break;
         }
 }
@@ -247,6 +274,8 @@ static int catch_signals(void)
 static void after_round(void)
 {
     sup_forget_removed();
+    if (!stopping)
+        upgrade_end_round();
     if (sup_wants_reload() && !stopping)
         reload_request(0);
     if (stopping && link_ended() && (leave_workers || sup_all_down()))
@@ -263,34 +292,64 @@ static int copy_journal(void)
     return op_copy_journal(a->runtime_dir, a->state_dir);
 }
 
+/* After an exec: those who waited for the earlier image wait for us, and what was under way goes on. */
+static void go_on(void)
+{
+    private_restore(image());
+    link_restore(image());
+    op_restore_waiters(image());
+    sup_resume_image();
+}
+
+static void save(struct buf *b)
+{
+    state_begin(b, "lock");
+    state_put(b, "fd", lock_fd);
+    state_end(b);
+    listen_save(b);
+    private_save(b);
+    link_save(b);
+    op_save_waiters(b);
+    sup_save(b);
+}
+
 static void on_cleared(void)
 {
     if (stopping)
         return;
     started = true;
+    if (image())
+        go_on();
     op_resume();
+    upgrade_verdict();
     sup_start_wanted();
     link_start();
     sdn_ready("Running");
     log_info("main", "agentd %s is ready: %u workers", PACKAGE_VERSION, sup_count());
+    wk_host.pidfds = NULL;
+    sup_use_image(NULL);
+    upgrade_release();
 }
 
 /* agentd-rpc lies where it was installed; beside agentd in a build tree; or in ../libexec of a relocated
  * installation. */
 static int find_rpc(char *path, size_t size)
 {
-    char self[512];
-    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
-    char *slash;
+    const char *told = getenv("AGENTD_RPC"); /* by an earlier image, for a program that runs from elsewhere */
+    char self[512], *slash;
 
-    if (n > 0) {
-        self[n] = 0;
+    if (told) {
+        str_copy(path, size, told);
+        return 0;
+    }
+    str_copy(self, sizeof(self), upgrade_program());
+    if (self[0]) {
         slash = strrchr(self, '/');
         *slash = 0;
-        snprintf(path, size, "%s/agentd-rpc", self);
+        snprintf(path, size, "%.550s/agentd-rpc", self);
         if (access(path, X_OK) == 0)
             return 0;
-        snprintf(path, size, "%s/../libexec/agentd-rpc", self);
+        snprintf(path, size, "%.550s/../libexec/agentd-rpc", self);
         if (access(path, X_OK) == 0)
             return 0;
     }
@@ -311,11 +370,14 @@ static int open_rooms(struct cfg *cfg)
     }
     find_cgroups(&cfg->agent);
     find_rpc(path, sizeof(path));
+    upgrade_dirs(cfg->agent.runtime_dir, cfg->agent.state_dir, path, (unsigned)cfg->agent.upgrade_timeout_ms);
     scope = caps_enter(CAPS_FILES);
     r = store_open(cfg->agent.state_dir, &err);
     op_open(cfg->agent.runtime_dir, cfg->agent.state_dir);
-    if (r == 0)
+    if (r == 0 && !(upgrade_state() && listen_restore(upgrade_state())))
         r = listen_open(&cfg->rpc, &err);
+    if (r == 0)
+        private_open(cfg->agent.runtime_dir, upgrade_state());
     caps_enter(scope);
     if (r == 0)
         r = link_init(cfg, path, &err);
@@ -331,6 +393,8 @@ static void close_rooms(void)
     op_close();
     store_close();
     listen_close();
+    private_close();
+    peer_end_round();
     enum caps_scope scope = caps_enter(CAPS_FILES);
     cgroup_root_done(&wk_host.cgroups);
     caps_enter(scope);
@@ -361,21 +425,29 @@ int daemon_run(const char *file)
     clean_descriptors();
     if (sdn_has_journal())
         log_set_sink(sdn_journal);
+    upgrade_init(file, save);
     r = load(file, &cfg);
-    if (r < 0)
+    if (r < 0) {
+        upgrade_give_up("the new program refuses the configuration");
         return 2;
+    }
     if (r > 0)
         log_error("main", "workers with errors in their files are left out: see agentd --check-config");
     umask(022);
     prctl(PR_SET_DUMPABLE, 0L);
     raise_limits();
     reload_init(cfg);
+    upgrade_look_back(cfg->agent.runtime_dir);
     if (make_dirs(&cfg->agent) < 0 || take_lock(cfg->agent.runtime_dir) < 0 || caps_init() < 0 ||
-        open_rooms(cfg) < 0)
+        open_rooms(cfg) < 0) {
+        upgrade_give_up("the new program can't take over");
         return 1;
+    }
     store_also(copy_journal);
     calls_on_reload(reload_request);
     sup_init(cfg);
+    sup_use_image(image());
+    wk_host.pidfds = upgrade_state();
     recall(cfg);
     sup_apply(cfg, NULL);
     sup_clear_leftovers(on_cleared);

@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/queue.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agentd/loop.h"
@@ -19,6 +18,7 @@
 #include "base/log.h"
 #include "proc/caps.h"
 #include "proc/pidref.h"
+#include "proc/sys.h"
 
 struct helper {
     LIST_ENTRY(helper) link;
@@ -35,30 +35,38 @@ struct helper {
 static unsigned n_helpers;
 static LIST_HEAD(, helper) helpers = LIST_HEAD_INITIALIZER(helpers); /* those with an answer */
 
-static void close_all_above(int fd)
+/* Out of the way first, so that none is overwritten before it was moved. */
+static int place(int *fds, int n, int out)
 {
-    if (syscall(__NR_close_range, fd + 1, ~0u, 0) == 0)
-        return;
-    for (long i = fd + 1, n = sysconf(_SC_OPEN_MAX); i < n; i++)
-        close((int)i);
+    for (int i = 0; i < n; i++)
+        if ((fds[i] = fcntl(fds[i], F_DUPFD, HELPER_KEPT + n + 1)) < 0)
+            return -errno;
+    if (out != 3 && dup2(out, 3) < 0)
+        return -errno;
+    for (int i = 0; i < n; i++)
+        if (dup2(fds[i], HELPER_KEPT + i) < 0)
+            return -errno;
+    return 0;
 }
 
-static void __attribute__((noreturn)) child(helper_run_fn run, void *arg, int out)
+static void __attribute__((noreturn)) child(helper_run_fn run, void *arg, int out, const int *keep, int n)
 {
+    int fds[HELPER_KEEP_MAX];
     sigset_t none;
 
     for (int sig = 1; sig < NSIG; sig++)
         signal(sig, SIG_DFL);
     sigemptyset(&none);
-    if (out != 3 && dup2(out, 3) < 0)
+    memcpy(fds, keep, (size_t)n * sizeof(*keep));
+    if (place(fds, n, out) < 0)
         _exit(125);
-    close_all_above(3);
+    sys_close_range((unsigned)(HELPER_KEPT + n), ~0u);
     fcntl(3, F_SETFD, FD_CLOEXEC);
     sigprocmask(SIG_SETMASK, &none, NULL);
     _exit(run(3, arg));
 }
 
-static pid_t start(helper_run_fn run, void *arg, int out)
+static pid_t start(helper_run_fn run, void *arg, int out, const int *keep, int n)
 {
     sigset_t all, before;
     pid_t pid;
@@ -69,7 +77,7 @@ static pid_t start(helper_run_fn run, void *arg, int out)
     sigprocmask(SIG_SETMASK, &all, &before);
     pid = fork();
     if (pid == 0)
-        child(run, arg, out);
+        child(run, arg, out, keep, n);
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (pid < 0)
         return -errno;
@@ -150,6 +158,17 @@ static void on_timeout(int fd, short what, void *arg)
 struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn done, void *done_arg,
                             uint64_t timeout_us, size_t max)
 {
+    return helper_start_keeping(NULL, 0, run, run_arg, done, done_arg, timeout_us, max);
+}
+
+unsigned helper_count(void)
+{
+    return n_helpers;
+}
+
+struct helper *helper_start_keeping(const int *keep, int n, helper_run_fn run, void *run_arg, helper_done_fn done,
+                                    void *done_arg, uint64_t timeout_us, size_t max)
+{
     struct helper *h = calloc(1, sizeof(*h));
     int pipe_fds[2];
     pid_t pid;
@@ -158,7 +177,7 @@ struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn don
         free(h);
         return NULL;
     }
-    pid = start(run, run_arg, pipe_fds[1]);
+    pid = start(run, run_arg, pipe_fds[1], keep, n);
     fd_close(pipe_fds[1]);
     fd_nonblock(pipe_fds[0], 1);
     *h = (struct helper){
@@ -200,7 +219,7 @@ void helper_end_all(void)
 int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *arg), void *gone_arg)
 {
     struct detached *d = malloc(sizeof(*d));
-    pid_t pid = d ? start(run, run_arg, out) : -ENOMEM;
+    pid_t pid = d ? start(run, run_arg, out, NULL, 0) : -ENOMEM;
     int r = pid < 0 ? (int)pid : 0;
 
     if (d)

@@ -21,8 +21,10 @@
 #include "agentd/op.h"
 #include "agentd/peer.h"
 #include "agentd/reap.h"
+#include "agentd/state.h"
 #include "agentd/store.h"
 #include "agentd/sup.h"
+#include "agentd/upgrade.h"
 #include "agentd/view.h"
 #include "agentd/wk.h"
 #include "base/clock.h"
@@ -378,10 +380,51 @@ static void on_wire_end(struct peer *p, const char *broken)
         drop_listener(p, broken);
 }
 
+static void on_drained_late(int fd, short what, void *arg)
+{
+    drop_listener(arg, "it does not finish what it holds");
+}
+
+/* Too many at once, and the oldest has had its time. */
+static void bound_draining(void)
+{
+    struct peer *p, *oldest = NULL;
+    unsigned n = 0;
+
+    TAILQ_FOREACH (p, &peer_all, link)
+        if (p->kind == PEER_DRAINING && p->io) {
+            oldest = oldest ? oldest : p;
+            n++;
+        }
+    if (n > LIMIT_DRAINING)
+        drop_listener(oldest, "too many earlier ones still hold connections");
+}
+
+static void drain(struct peer *p)
+{
+    if (p->kind == PEER_DRAINING)
+        return;
+    p->kind = PEER_DRAINING;
+    peer_make_room(p);
+    wire_put_drain(&p->out, &(struct wire_drain){LIMIT_DRAIN_SEC * 1000});
+    if (!p->timer)
+        p->timer = loop_timer((LIMIT_DRAIN_SEC + 2) * 1000000ull, on_drained_late, p);
+    bound_draining();
+}
+
+static void drain_others(void)
+{
+    struct peer *p;
+
+    TAILQ_FOREACH (p, &peer_all, link)
+        if (is_listener(p) && p != self.current)
+            drain(p);
+}
+
+/* Its program runs: from now on it is the one that accepts. */
 static void on_status(int fd, short what, void *arg)
 {
     struct spawn_failure f;
-
     int r = spawn_poll(&self.job, &f);
 
     if (r == 0)
@@ -390,6 +433,10 @@ static void on_status(int fd, short what, void *arg)
         report_failure(&f);
     loop_free(&self.status);
     spawn_done(&self.job);
+    if (r < 0)
+        return;
+    drain_others();
+    upgrade_confirm();
 }
 
 static struct peer *make_wire(int *ret_theirs)
@@ -403,6 +450,55 @@ static struct peer *make_wire(int *ret_theirs)
     return peer_new(PEER_LISTENER, fds[0], 0, on_wire_end);
 }
 
+bool link_is_sent(void)
+{
+    const struct peer *p;
+
+    link_flush();
+    TAILQ_FOREACH (p, &peer_all, link)
+        if (p->n_queued && !p->gone)
+            return false;
+    return self.job.status_fd < 0; /* and none is being started */
+}
+
+/* Listeners that already drain go on doing so; the one that served is told to when the next one runs. */
+void link_save(struct buf *b)
+{
+    const struct peer *p;
+
+    TAILQ_FOREACH (p, &peer_all, link) {
+        if (p->gone || p->fd < 0 || !p->io || p->kind == PEER_PRIVATE)
+            continue;
+        state_begin(b, "peer");
+        state_put(b, "no", p->no);
+        state_put(b, "fd", p->fd);
+        state_put(b, "pid", p->ref.pid);
+        state_put_u64(b, "start", p->ref.start);
+        state_put(b, "draining", p->kind == PEER_DRAINING);
+        state_put(b, "wire", p->wire);
+        state_end(b);
+    }
+}
+
+void link_restore(const struct state *s)
+{
+    for (const char *l = state_next(s, "peer", NULL); l; l = state_next(s, "peer", l)) {
+        int fd = state_get_fd(s, l, "fd");
+        struct peer *p = fd < 0 ? NULL
+                                : peer_new(state_get(s, l, "draining") ? PEER_DRAINING : PEER_LISTENER, fd,
+                                           (uint16_t)state_get(s, l, "no"), on_wire_end);
+        if (!p)
+            continue;
+        p->wire = (uint32_t)state_get(s, l, "wire");
+        /* Our child until it is reaped: the pid can't be another's. */
+        if (pidref_reopen(&p->ref, (pid_t)state_get(s, l, "pid"), state_get_u64(s, l, "start")) < 0)
+            p->ref = (struct pidref){(pid_t)state_get(s, l, "pid"), -1, state_get_u64(s, l, "start")};
+        reap_add(p->ref.pid, on_exit_of_listener, p);
+        if (p->kind == PEER_DRAINING)
+            p->timer = loop_timer((LIMIT_DRAIN_SEC + 2) * 1000000ull, on_drained_late, p);
+    }
+}
+
 static int spawn_listener(struct peer *p, int theirs)
 {
     struct spawn_failure f;
@@ -411,6 +507,7 @@ static int spawn_listener(struct peer *p, int theirs)
     self.spec.pass_fd = theirs;
     if ((r = spawn_start(&self.spec, &self.job, &f)) < 0)
         return r;
+    p->wire = WIRE_VERSION;
     p->ref = self.job.ref;
     self.job.ref = (struct pidref)PIDREF_NULL;
     self.unrunnable = false;
@@ -442,37 +539,7 @@ void link_start(void)
     respawn_later(RESPAWN_SLOW_US);
 }
 
-static void on_drained_late(int fd, short what, void *arg)
-{
-    drop_listener(arg, "it does not finish what it holds");
-}
-
-/* Too many at once, and the oldest has had its time. */
-static void bound_draining(void)
-{
-    struct peer *p, *oldest = NULL;
-    unsigned n = 0;
-
-    TAILQ_FOREACH (p, &peer_all, link)
-        if (p->kind == PEER_DRAINING && p->io) {
-            oldest = oldest ? oldest : p;
-            n++;
-        }
-    if (n > LIMIT_DRAINING)
-        drop_listener(oldest, "too many earlier ones still hold connections");
-}
-
-static void drain(struct peer *p)
-{
-    p->kind = PEER_DRAINING;
-    peer_make_room(p);
-    wire_put_drain(&p->out, &(struct wire_drain){LIMIT_DRAIN_SEC * 1000});
-    if (!p->timer)
-        p->timer = loop_timer((LIMIT_DRAIN_SEC + 2) * 1000000ull, on_drained_late, p);
-    bound_draining();
-}
-
-/* The new one comes first: what arrives meanwhile waits in the sockets' queues for whoever accepts. */
+/* The new one comes first: the old one accepts until it runs, then finishes what it holds. */
 void link_replace(void)
 {
     struct peer *old = self.current;
@@ -485,7 +552,6 @@ void link_replace(void)
     spawn_done(&self.job); /* its exec is over or its death is met as any other's */
     self.current = NULL;
     link_start();
-    drain(old);
 }
 
 static void on_stop_late(int fd, short what, void *arg)

@@ -33,6 +33,13 @@ struct wk *link_find_worker(const char *alias);
 void link_end_round(void);
 void link_flush(void); /* now */
 
+bool link_is_sent(void); /* nothing waits to be sent to any peer, and no listener is being started */
+struct buf;
+struct state;
+/* Over an exec of agentd: the wires to all listeners. After restore, link_start brings the next one up. */
+void link_save(struct buf *b);
+void link_restore(const struct state *s);
+
 /* Hands a log stream to the listener, as the answer to its call; takes fd over. */
 void link_stream(uint64_t call, int fd);
 

@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "agentd/state.h"
 #include "base/fd.h"
 #include "base/str.h"
 
@@ -109,6 +110,52 @@ int listen_open(const struct cfg_rpc *rpc, struct err *err)
     if (r < 0)
         listen_close();
     return r;
+}
+
+void listen_save(struct buf *b)
+{
+    for (unsigned i = 0; i < n_sockets; i++) {
+        const struct listen_socket *l = &sockets[i];
+        state_begin(b, "listener");
+        state_put(b, "fd", l->fd);
+        state_put(b, "tcp", l->tcp);
+        state_put(b, "loopback", l->loopback);
+        state_put_text(b, "text", l->text);
+        state_put_text(b, "path", l->path);
+        state_put_u64(b, "dev", l->dev);
+        state_put_u64(b, "ino", l->ino);
+        state_end(b);
+    }
+}
+
+static bool is_listening(int fd)
+{
+    int on = 0;
+    socklen_t n = sizeof(on);
+
+    return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &on, &n) == 0 && on;
+}
+
+bool listen_restore(const struct state *s)
+{
+    unsigned n = 0;
+
+    for (const char *l = state_next(s, "listener", NULL); l; l = state_next(s, "listener", l)) {
+        if (!is_listening(state_get_fd(s, l, "fd")))
+            return false;
+        n++;
+    }
+    if (!n || !(sockets = calloc(n + 1, sizeof(*sockets))))
+        return false;
+    for (const char *l = state_next(s, "listener", NULL); l; l = state_next(s, "listener", l))
+        sockets[n_sockets++] = (struct listen_socket){.fd = state_get_fd(s, l, "fd"),
+                                                      .tcp = state_get(s, l, "tcp") != 0,
+                                                      .loopback = state_get(s, l, "loopback") != 0,
+                                                      .text = state_get_text(s, l, "text"),
+                                                      .path = state_get_text(s, l, "path"),
+                                                      .dev = state_get_u64(s, l, "dev"),
+                                                      .ino = state_get_u64(s, l, "ino")};
+    return true;
 }
 
 const struct listen_socket *listen_get(unsigned i)

@@ -18,6 +18,12 @@ struct listen_socket {
     ino_t ino; /* of the path: another inode there means that it was replaced */
 };
 
+struct buf;
+struct state;
+/* Over an exec of agentd, or from its guardian: the same sockets. true: they were there. */
+void listen_save(struct buf *b);
+bool listen_restore(const struct state *s);
+
 /* Opens all; a path where somebody still answers is refused. 0 or -errno with err filled. */
 int listen_open(const struct cfg_rpc *rpc, struct err *err);
 const struct listen_socket *listen_get(unsigned i); /* NULL behind the last */

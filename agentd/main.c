@@ -9,16 +9,18 @@
 #include <string.h>
 
 #include "agentd/daemon.h"
+#include "agentd/upgrade.h"
 #include "base/log.h"
 
 struct args {
     const char *file;
-    enum { RUN, CHECK, DUMP } what;
+    enum { RUN, CHECK, DUMP, STATE } what;
 };
 
 static const struct option options[] = {
     {"check-config", no_argument, NULL, 'k'},
     {"dump-config", no_argument, NULL, 'd'},
+    {"check-state", no_argument, NULL, 's'},
     {"config", required_argument, NULL, 'c'},
     {"log-level", required_argument, NULL, 'l'},
     {"version", no_argument, NULL, 'V'},
@@ -44,6 +46,9 @@ static int take_option(int c, struct args *a)
         return -1;
     case 'd':
         a->what = DUMP;
+        return -1;
+    case 's':
+        a->what = STATE;
         return -1;
     case 'l':
         if (log_level_from_string(optarg) < 0) {
@@ -80,5 +85,8 @@ int main(int argc, char **argv)
         return daemon_check(a.file);
     if (a.what == DUMP)
         return daemon_dump(a.file);
+    if (a.what == STATE)
+        return upgrade_check(a.file);
+    upgrade_begin(argv);
     return daemon_run(a.file);
 }

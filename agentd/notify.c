@@ -100,3 +100,9 @@ void notify_close(struct wk *w, struct wk_start *s)
     notify_path(w, path, sizeof(path));
     unlink(path);
 }
+
+void notify_resume(struct wk *w, struct wk_start *s, int fd)
+{
+    s->notify_fd = fd;
+    s->notify = loop_io(fd, LOOP_READ, on_message, w);
+}

@@ -14,4 +14,7 @@ void notify_path(const struct wk *w, char *path, size_t size);
 int notify_open(struct wk *w, struct wk_start *s); /* 0 or -errno */
 void notify_close(struct wk *w, struct wk_start *s);
 
+/* After an exec of agentd: fd is the socket that an earlier image opened. */
+void notify_resume(struct wk *w, struct wk_start *s, int fd);
+
 #endif

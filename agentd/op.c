@@ -9,6 +9,7 @@
 #include "agentd/link.h"
 #include "agentd/loop.h"
 #include "agentd/peer.h"
+#include "agentd/state.h"
 #include "agentd/store.h"
 #include "agentd/view.h"
 #include "agentd/wk.h"
@@ -513,6 +514,31 @@ void op_wait(const char *id, uint64_t call)
         reply(o, call, o->error);
 }
 
+void op_save_waiters(struct buf *b)
+{
+    const struct op *o;
+
+    TAILQ_FOREACH (o, &op_all, link)
+        for (unsigned i = 0; i < o->n_waiters; i++) {
+            state_begin(b, "wait");
+            state_put_text(b, "op", o->id);
+            state_put_u64(b, "call", o->waiters[i]);
+            state_end(b);
+        }
+}
+
+/* They hear (again) that it goes on; before anybody else may end it. */
+void op_restore_waiters(const struct state *s)
+{
+    for (const char *l = state_next(s, "wait", NULL); l; l = state_next(s, "wait", l)) {
+        _cleanup_free_ char *id = state_get_text(s, l, "op");
+        struct op *o = id ? (struct op *)op_find(id) : NULL;
+        op_wait(id ? id : "", state_get_u64(s, l, "call"));
+        if (o && o->result == OP_RUNNING)
+            reply(o, state_get_u64(s, l, "call"), WIRE_E_ACCEPTED);
+    }
+}
+
 /* --- after agentd's death ------------------------------------------------------------------------------ */
 
 /* What it was to do is done if the worker has come to be another one, ready; else it is done now. */
@@ -545,6 +571,8 @@ void op_resume(void)
         if (o->result != OP_RUNNING)
             continue;
         n_running++;
+        if (w && (w->op == o || w->queued == o))
+            continue; /* an exec has not interrupted it */
         if (w && w->def->stored && !w->broken)
             w = NULL; /* its file is gone: it will be stopped */
         if (w)

@@ -154,6 +154,10 @@ static int take_packet(struct peer *p, const uint8_t *at, size_t n)
         if (f.type != WIRE_CALL || wire_get_call(&f, &c) < 0 || c.call >> PEER_NUMBER_BITS)
             return -EBADMSG;
         c.call |= (uint64_t)p->no << PEER_NUMBER_BITS;
+        if (p->kind == PEER_PRIVATE) { /* as the kernel says it, not as it says */
+            c.actor = p->actor;
+            c.source = "private";
+        }
         calls_take(&c, p->kind == PEER_PRIVATE);
     }
     return r;

@@ -24,7 +24,9 @@ struct peer {
     uint16_t no; /* the upper 16 bits of its calls' numbers in agentd, so that replies find their way back */
     enum peer_kind kind;
     int fd;            /* -1: nothing can be said any more */
+    uint32_t wire;     /* the version that its other end was started with, 0: not known */
     struct pidref ref; /* of a listener's process; pid 0: none of ours */
+    char actor[24]; /* of an administrator: "uid:0" */
     struct loop_watch *io, *out_io, *timer;
     struct buf out; /* frames of this round */
     STAILQ_HEAD(, peer_packet) queue;

@@ -153,6 +153,11 @@ void reload_request(uint64_t call)
         refuse("no helper can be started");
 }
 
+bool reload_is_busy(void)
+{
+    return resolver != NULL;
+}
+
 void reload_cancel(void)
 {
     if (resolver)

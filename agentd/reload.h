@@ -4,6 +4,7 @@
 #ifndef AGENTD_RELOAD_H
 #define AGENTD_RELOAD_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "agentd/cfg.h"
@@ -13,6 +14,7 @@ void reload_init(struct cfg *current);
 const struct cfg *reload_current(void);
 /* call 0: on HUP; else the listener's call, which is answered when it is applied. */
 void reload_request(uint64_t call);
+bool reload_is_busy(void);
 void reload_cancel(void); /* agentd stops: what is being read is not applied any more */
 void reload_done(void);
 

@@ -11,6 +11,8 @@
 #include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/op.h"
+#include "agentd/reap.h"
+#include "agentd/state.h"
 #include "agentd/store.h"
 #include "agentd/wk.h"
 #include "base/clock.h"
@@ -33,6 +35,7 @@ static unsigned n_workers;
 static struct facts *old_facts;
 static size_t n_old;
 static const struct cfg *first; /* the configuration until sup_start_wanted */
+static const struct state *image; /* what an earlier image handed over by exec; NULL: nothing */
 static bool initial = true;     /* the first sup_apply: nothing restarts, facts are looked at */
 
 struct wk *sup_find(int64_t id)
@@ -144,6 +147,46 @@ static bool wants_stored(const char *alias)
            (is_broken(first, alias) || (f->phase != FACTS_NONE && f->phase != FACTS_RESTED));
 }
 
+/* Both lists are sorted by alias, so the next one is mostly the one that is looked for. */
+static const char *image_line(const char *alias)
+{
+    static const char *last;
+    const char *from = last, *l = last;
+
+    if (!image)
+        return NULL;
+    do {
+        l = state_next(image, "worker", l);
+        if (l && state_is(image, l, "alias", alias))
+            return last = l;
+    } while (l != from);
+    return NULL;
+}
+
+void sup_use_image(const struct state *s)
+{
+    image = s;
+}
+
+void sup_save(struct buf *b)
+{
+    struct wk *w;
+
+    TAILQ_FOREACH (w, &sup_workers, link)
+        wk_image_save(w, b);
+}
+
+void sup_resume_image(void)
+{
+    struct wk *w;
+    const char *line;
+
+    TAILQ_FOREACH (w, &sup_workers, link)
+        if ((line = image_line(w->def->alias)))
+            wk_image_resume(w, image, line);
+    reap_sweep(); /* who ended during the exec */
+}
+
 void sup_recall(struct cfg *cfg)
 {
     bool any = false;
@@ -220,8 +263,11 @@ static void take_state(struct wk *w, const struct store_entry *e)
 static void adopt_if_it_runs(struct wk *w)
 {
     const struct facts *f = old_of(w->def->alias);
+    const char *line = image_line(w->def->alias);
 
-    if (f && wk_adopt(w, f))
+    if (line)
+        wk_image_load(w, image, line);
+    else if (f && wk_adopt(w, f))
         wk_event(w, WK_EV_ADOPT);
 }
 
@@ -241,7 +287,8 @@ static struct wk *add(struct wk_def *def)
         return NULL;
     }
     take_state(w, e);
-    w->broken = w->def->stored && is_broken(first, w->def->alias);
+    /* (an upgrade takes nothing away: that is a reload's) */
+    w->broken = w->def->stored && (image || is_broken(first, w->def->alias));
     store_definition(w->def);
     insert_sorted(w);
     wk_changed(w);
@@ -289,6 +336,11 @@ static void update(struct wk *w, struct wk_def *def, struct buf *plan)
 }
 
 static unsigned n_removed; /* workers that only wait to be down */
+
+bool sup_is_removing(void)
+{
+    return n_removed > 0;
+}
 
 void sup_forget_removed(void)
 {
@@ -641,6 +693,10 @@ void sup_clear_leftovers(void (*done)(void))
     enum caps_scope scope;
 
     cleared = done;
+    if (image) { /* nobody has died */
+        done();
+        return;
+    }
     if (wk_host.cgroups.fd < 0) {
         sweep_without_cgroups();
         return;
@@ -668,7 +724,7 @@ void sup_start_wanted(void)
         next = TAILQ_NEXT(w, link);
         if (w->def->stored && !w->broken)
             remove_stored(w);
-        if (w->goal != WK_GOAL_UP || w->state != WK_DOWN || w->rested)
+        if (w->goal != WK_GOAL_UP || w->state != WK_DOWN || w->rested || image_line(w->def->alias))
             continue;
         if (w->unobserved)
             wk_adopt_ended(w);

@@ -18,6 +18,13 @@ extern struct sup_list sup_workers; /* by alias */
 /* Takes the facts and the state that an earlier agentd left (store and facts must be open). */
 void sup_init(const struct cfg *cfg);
 
+/* Over an exec of agentd. use before the first sup_apply: its workers are then loaded from the state instead of adopted;
+ * resume after it, when operations and the listener's wires are there again. */
+struct state;
+void sup_save(struct buf *b);
+void sup_use_image(const struct state *s);
+void sup_resume_image(void);
+
 /* Before the first sup_apply: adds to cfg what an earlier agentd ran and whose file is wrong or gone. */
 void sup_recall(struct cfg *cfg);
 
@@ -38,6 +45,8 @@ unsigned sup_count(void);
 
 /* Frees those whose file is gone, once they are down; at the end of each round. */
 void sup_forget_removed(void);
+
+bool sup_is_removing(void); /* one of them is still stopping */
 
 /* True once when a reload now would do what the last one could not: an id has become free. */
 bool sup_wants_reload(void);

@@ -144,14 +144,25 @@ void wk_put_facts(struct wk *w, enum facts_phase phase)
 
 static void on_timer(int fd, short what, void *arg)
 {
-    wk_event(arg, WK_EV_TIMEOUT);
+    struct wk *w = arg;
+
+    w->timer_us = 0;
+    wk_event(w, WK_EV_TIMEOUT);
 }
 
-static void arm(struct wk *w, uint64_t us)
+static void disarm(struct wk *w)
 {
     loop_free(&w->timer);
-    if (us != STR_USEC_INFINITY)
-        w->timer = loop_timer(us, on_timer, w);
+    w->timer_us = 0;
+}
+
+void wk_arm(struct wk *w, uint64_t us)
+{
+    disarm(w);
+    if (us == STR_USEC_INFINITY)
+        return;
+    w->timer = loop_timer(us, on_timer, w);
+    w->timer_us = clock_mono_us() + us;
 }
 
 /* What the new state may not own is released here, in one place. */
@@ -198,15 +209,15 @@ static void do_actions(struct wk *w, unsigned actions)
     if (actions & WK_DO_SPAWN) {
         wk_adopt_let_go(w);
         w->requested = false;
-        arm(w, w->def->start_timeout_us);
+        wk_arm(w, w->def->start_timeout_us);
         wk_start_spawn(w);
     }
     if (actions & WK_DO_PROBE)
         wk_start_probe(w);
     if (actions & WK_DO_STOP_TIMER)
-        arm(w, w->state == WK_KILLING ? KILL_AGAIN_US : w->def->stop_timeout_us);
+        wk_arm(w, w->state == WK_KILLING ? KILL_AGAIN_US : w->def->stop_timeout_us);
     if (actions & WK_DO_RETRY_TIMER)
-        arm(w, w->retry_us > clock_wall_us() ? (uint64_t)(w->retry_us - clock_wall_us()) : 1);
+        wk_arm(w, w->retry_us > clock_wall_us() ? (uint64_t)(w->retry_us - clock_wall_us()) : 1);
     if (actions & WK_DO_SIGNAL)
         wk_stop_signal(w);
     if (actions & WK_DO_KILL)
@@ -241,7 +252,7 @@ static void step(struct wk *w, enum wk_event e)
     if (s->reason != WK_WHY_KEEP)
         w->reason = s->reason;
     if (s->next != before) {
-        loop_free(&w->timer);
+        disarm(w);
         log_write(LOG_DEBUG, "wk", &(struct log_about){.worker = w->def->alias}, "%s: %s -> %s",
                   wk_fsm_event_name(e), wk_fsm_state_name(before), wk_fsm_state_name(s->next));
     }

@@ -17,8 +17,10 @@
 #include "proc/pidref.h"
 #include "proc/spawn.h"
 
+struct buf;
 struct loop_watch;
 struct helper;
+struct state;
 struct op;
 struct wk;
 
@@ -26,6 +28,7 @@ struct wk;
 struct wk_host {
     struct cgroup_root cgroups;
     char runtime_dir[512];
+    const struct state *pidfds; /* of an image that is dead: may hold pidfds of its workers; NULL: none */
     uint64_t dir_hash;                       /* of runtime_dir: tells our workers from another agentd's */
     void (*changed)(struct wk *w);           /* the record changed */
     void (*told)(struct wk *w, bool failed); /* WK_DO_TELL; failed: a start just failed */
@@ -108,6 +111,7 @@ struct wk {
     struct op *op, *queued;                                                           /* owned by op.c */
     int64_t create_us, update_us, goal_us, since_us, active_us, retry_us, started_us; /* wall clock */
     uint64_t exec_mono_us;
+    uint64_t timer_us;  /* monotonic: when timer fires; 0: it does not */
     int64_t error_size; /* length of stderr's file at this start, -1: none */
     char *message, *goal_by, *ports;
     char *killed; /* comma list of pids: who got SIGKILL in this stop, until op_told takes it */
@@ -144,7 +148,11 @@ void wk_start_forget(struct wk *w);  /* what was made so is not needed, or not t
 void wk_start_probe(struct wk *w);
 void wk_start_done(struct wk *w); /* releases all that only a start owns */
 void wk_gone(struct wk *w);       /* nothing of the tree is left: what now? */
+void wk_start_watch(struct wk *w); /* waits for the end of main, which is our child */
+/* After an exec of agentd: status_fd of a start under way, notify_fd of one that was to say READY=1; or -1. */
+void wk_start_resume(struct wk *w, int status_fd, int notify_fd);
 /* wk_stop.c */
+void wk_stop_resume(struct wk *w); /* after an exec of agentd */
 void wk_stop_signal(struct wk *w);
 void wk_stop_kill(struct wk *w);
 void wk_stop_check(struct wk *w); /* is the tree gone? */
@@ -162,5 +170,13 @@ void wk_adopt_ended(struct wk *w);
 void wk_adopt_let_go(struct wk *w); /* of what is held: an operator wants a start all the same */
 /* Waits for the end of a main process that is not our child. */
 void wk_adopt_watch(struct wk *w);
+void wk_adopt_hold(struct wk *w); /* waits for the end of what is held */
+/* wk_image.c: over an exec of agentd. load puts in what is known, resume makes it go on; in between the other rooms are
+ * made whole. */
+void wk_image_save(const struct wk *w, struct buf *b);
+void wk_image_load(struct wk *w, const struct state *s, const char *line);
+void wk_image_resume(struct wk *w, const struct state *s, const char *line);
+int wk_image_main_fd(const struct state *s, const char *alias, pid_t pid); /* of its main process, or -1 */
+void wk_arm(struct wk *w, uint64_t us); /* its timer */
 
 #endif

@@ -132,6 +132,12 @@ void wk_adopt_let_go(struct wk *w)
     w->held.pid = 0;
 }
 
+void wk_adopt_hold(struct wk *w)
+{
+    w->held_watch = w->held.fd >= 0 ? loop_io(w->held.fd, LOOP_READ, on_held_end, w)
+                                    : loop_timer(WITHOUT_PIDFD_US, on_held_end, w);
+}
+
 /* It may well be the worker: a second one beside it would be worse than none. It is never signalled. */
 static void hold(struct wk *w, struct pidref ref, int pid)
 {
@@ -146,8 +152,21 @@ static void hold(struct wk *w, struct pidref ref, int pid)
     w->rested = true;
     w->held = ref;
     if (ref.pid)
-        w->held_watch = ref.fd >= 0 ? loop_io(ref.fd, LOOP_READ, on_held_end, w)
-                                    : loop_timer(WITHOUT_PIDFD_US, on_held_end, w);
+        wk_adopt_hold(w);
+}
+
+/* The guardian of an upgrade held its pidfd open: its status may still be told. */
+static bool know_end(struct wk *w, const struct facts *f)
+{
+    int fd = wk_host.pidfds ? wk_image_main_fd(wk_host.pidfds, w->def->alias, f->pid) : -1, st;
+
+    if (fd < 0 || sys_pidfd_exit_status(fd, &st) != 1)
+        return false;
+    w->last = (struct wk_exit){WIFEXITED(st)   ? WK_END_EXITED
+                               : WCOREDUMP(st) ? WK_END_DUMPED
+                                               : WK_END_SIGNALLED,
+                               WIFEXITED(st) ? WEXITSTATUS(st) : WTERMSIG(st), f->pid, clock_wall_us()};
+    return true;
 }
 
 static void note_ended(struct wk *w, const struct facts *f)
@@ -155,7 +174,8 @@ static void note_ended(struct wk *w, const struct facts *f)
     log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias},
               "process %d of an earlier agentd is gone: it ended while nobody watched", f->pid);
     wk_set_message(w, "exited, unobserved: process %d ended while no agentd watched", f->pid);
-    w->last = (struct wk_exit){WK_END_UNKNOWN, 0, f->pid, clock_wall_us()};
+    if (!know_end(w, f))
+        w->last = (struct wk_exit){WK_END_UNKNOWN, 0, f->pid, clock_wall_us()};
     w->unobserved = true;
     w->exec_mono_us = clock_mono_us() - (clock_boot_us() - pidref_start_us(f->start));
 }

@@ -359,6 +359,14 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
     return spawn_start(&s->spec, &s->job, f);
 }
 
+void wk_start_watch(struct wk *w)
+{
+    if (reap_add(w->main.pid, on_main_exit, w) < 0)
+        log_error("wk", "%s: no memory to wait for its end", w->def->alias);
+    if (w->main.fd >= 0)
+        w->main_watch = loop_io(w->main.fd, LOOP_READ, on_main_readable, w);
+}
+
 /* On record before it may run anything: pid and start ticks. */
 static void record(struct wk *w, struct wk_start *s)
 {
@@ -368,10 +376,7 @@ static void record(struct wk *w, struct wk_start *s)
     s->spawning = true;
     w->started_us = clock_wall_us();
     wk_put_facts(w, FACTS_SPAWNED);
-    if (reap_add(w->main.pid, on_main_exit, w) < 0)
-        log_error("wk", "%s: no memory to wait for its end", w->def->alias);
-    if (w->main.fd >= 0)
-        w->main_watch = loop_io(w->main.fd, LOOP_READ, on_main_readable, w);
+    wk_start_watch(w);
     spawn_release(&s->job);
     on_status(-1, 0, w); /* often it runs already: the child had the processor first */
     if (w->start && w->start->spawning)
@@ -426,6 +431,23 @@ void wk_start_spawn(struct wk *w)
         return;
     }
     record(w, s);
+}
+
+void wk_start_resume(struct wk *w, int status_fd, int notify_fd)
+{
+    struct wk_start *s = w->start = new_start();
+
+    if (!s)
+        return;
+    if (notify_fd >= 0)
+        notify_resume(w, s, notify_fd);
+    if (status_fd >= 0) {
+        s->job.status_fd = status_fd;
+        s->spawning = true;
+        s->status = loop_io(status_fd, LOOP_READ, on_status, w);
+    } else if (w->state == WK_STARTING) {
+        wk_start_probe(w);
+    }
 }
 
 /* --- readiness ------------------------------------------------------------------------------ */

@@ -310,6 +310,13 @@ void wk_stop_kill(struct wk *w)
     wk_stop_check(w);
 }
 
+void wk_stop_resume(struct wk *w)
+{
+    watch_tree(w, 0);
+    open_events(w);
+    wk_stop_check(w);
+}
+
 /* --- without a cgroup: who carries our cookie? ------------------------------------------------ */
 
 static void print_match(pid_t pid, const char *rest, void *arg)

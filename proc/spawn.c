@@ -69,6 +69,16 @@ void spawn_init(void)
 #endif
 }
 
+struct rlimit spawn_first_nofile(void)
+{
+    return first_nofile;
+}
+
+void spawn_set_first_nofile(struct rlimit l)
+{
+    first_nofile = l;
+}
+
 void spawn_use_fork(bool on)
 {
     fork_only = on;

@@ -110,6 +110,9 @@ void spawn_done(struct spawn_job *job);
 /* Environment that agentd itself was given and a worker must not see is replaced wholly: envp is all it gets.
  * The limits of open files that agentd had at its start, for the worker: */
 void spawn_init(void);
+/* These limits, for a later image of agentd that starts with those of an earlier one. */
+struct rlimit spawn_first_nofile(void);
+void spawn_set_first_nofile(struct rlimit l);
 
 /* Plain copies (fork) for all spawns from now on: for tests and kernels where clone3 fails. */
 void spawn_use_fork(bool on);

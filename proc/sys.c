@@ -164,3 +164,13 @@ int sys_cloexec_from(int fd)
         return 0;
     return cloexec_by_proc(fd);
 }
+
+void sys_close_range(unsigned first, unsigned last)
+{
+    if (syscall(__NR_close_range, first, last, 0) == 0)
+        return;
+    if (last == ~0u)
+        last = (unsigned)sysconf(_SC_OPEN_MAX);
+    for (unsigned fd = first; fd <= last; fd++)
+        close((int)fd);
+}

@@ -29,4 +29,7 @@ int sys_pidfd_exit_status(int pidfd, int *ret_wstatus);
 /* close_range(2) with CLOSE_RANGE_CLOEXEC from fd on; falls back to /proc/self/fd. */
 int sys_cloexec_from(int fd);
 
+/* Closes first to last; ~0u: all from first. Kernels without close_range(2) take longer. */
+void sys_close_range(unsigned first, unsigned last);
+
 #endif
