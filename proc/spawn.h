@@ -110,6 +110,8 @@ void spawn_done(struct spawn_job *job);
 /* Environment that agentd itself was given and a worker must not see is replaced wholly: envp is all it gets.
  * The limits of open files that agentd had at its start, for the worker: */
 void spawn_init(void);
+/* The limit that a program has which is started without one. 0 or -errno. */
+int spawn_default_limit(int resource, struct rlimit *ret);
 
 /* Plain copies (fork) for all spawns from now on: for tests and kernels where clone3 fails. */
 void spawn_use_fork(bool on);
