@@ -1,5 +1,5 @@
 noinst_LIBRARIES += libagentd.a
-libagentd_a_SOURCES = agentd/calls.c agentd/calls.h agentd/cfg.c agentd/cfg.h agentd/cfg_agent.c agentd/cfg_dump.c \
+libagentd_a_SOURCES = agentd/calls.c agentd/calls.h agentd/cfg.c agentd/cfg.h agentd/cfg_agent.c agentd/cfg_diff.c agentd/cfg_dump.c \
 	agentd/cfg_env.c agentd/cfg_exec.c agentd/cfg_files.c agentd/cfg_hash.c agentd/cfg_keys.c agentd/cfg_keys.def \
 	agentd/cfg_later.def agentd/cfg_limits.c agentd/cfg_listen.c agentd/cfg_parse.c agentd/cfg_parse.h agentd/cfg_read.h \
 	agentd/cfg_report.c agentd/cfg_resolve.c agentd/cfg_spec.c agentd/cfg_status.c agentd/cfg_systemd.def \
