@@ -81,7 +81,8 @@ bool wk_adopt(struct wk *w, const struct facts *f)
     w->session = ref.pid;
     w->adopted = true;
     w->started_us = f->started_us;
-    w->stale = f->def_hash != w->def->hash;
+    w->ran_hash = f->def_hash;
+    w->stale = w->ran_hash != w->def->hash;
     w->exec_mono_us = clock_mono_us() - (clock_boot_us() - pidref_start_us(ref.start));
     if (snap_uid(ref.pid, &w->uid) < 0)
         w->uid = w->def->ids.set ? w->def->ids.uid : 0;
