@@ -19,7 +19,7 @@ enum options_exit {
 struct options {
     const char *socket, *url, *user, *token_file, *reason;
     const char *lines; /* -n */
-    bool json, follow, color;
+    bool json, follow, color, plan;
     char **words; /* the verb, then its arguments; ends in NULL */
     int count;
 };

@@ -8,6 +8,7 @@
 #include "agentd/link.h"
 #include "agentd/logs.h"
 #include "agentd/op.h"
+#include "agentd/reload.h"
 #include "agentd/sup.h"
 #include "agentd/view.h"
 #include "agentd/wk.h"
@@ -92,6 +93,11 @@ static void take_reload(struct wk *w, const struct wire_call *c)
     reload(c->call);
 }
 
+static void take_reload_plan(struct wk *w, const struct wire_call *c)
+{
+    reload_plan(c->call);
+}
+
 static const struct {
     void (*take)(struct wk *w, const struct wire_call *c);
     enum { NEEDS_WORKER, MAY_HAVE_WORKER, NO_WORKER } worker;
@@ -104,6 +110,7 @@ static const struct {
     [WIRE_VERB_LOG_OPEN] = {take_log_open, NEEDS_WORKER},
     [WIRE_VERB_OPERATION] = {take_operation, NO_WORKER},
     [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER},
+    [WIRE_VERB_RELOAD_PLAN] = {take_reload_plan, NO_WORKER},
 };
 
 void calls_take(const struct wire_call *c)

@@ -7,7 +7,7 @@ libagentd_a_SOURCES = agentd/calls.c agentd/calls.h agentd/cfg.c agentd/cfg.h ag
 	agentd/daemon.c agentd/daemon.h agentd/facts.c agentd/facts.h agentd/helper.c agentd/helper.h agentd/link.c \
 	agentd/link.h agentd/listen.c agentd/listen.h agentd/logs.c agentd/logs.h agentd/loop.c agentd/loop.h agentd/notify.c \
 	agentd/notify.h agentd/op.c agentd/op.h agentd/reap.c agentd/reap.h agentd/reload.c agentd/reload.h agentd/store.c \
-	agentd/store.h agentd/sup.c agentd/sup.h agentd/tail.c agentd/tail.h agentd/view.c agentd/view.h agentd/wk.c \
+	agentd/store.h agentd/sup.c agentd/sup.h agentd/sup_plan.c agentd/sup_plan.h agentd/tail.c agentd/tail.h agentd/view.c agentd/view.h agentd/wk.c \
 	agentd/wk.h agentd/wk_adopt.c agentd/wk_fsm.c agentd/wk_fsm.def agentd/wk_fsm.h agentd/wk_live.c agentd/wk_start.c agentd/wk_stop.c
 sbin_PROGRAMS += bin/agentd
 bin_agentd_SOURCES = agentd/main.c

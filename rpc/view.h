@@ -14,6 +14,7 @@ void view_worker(struct buf *b, const struct wire_record *r); /* agentd's own: e
 /* The operation; "worker" is the record (NULL: null), the alias stands apart. */
 void view_operation(struct buf *b, const struct wire_reply *op, const struct wire_record *worker);
 void view_log_list(struct buf *b, const char *items);
-void view_reload(struct buf *b, const char *items);
+/* errors: lines, what is wrong with the files. */
+void view_reload(struct buf *b, const char *items, const char *errors);
 
 #endif

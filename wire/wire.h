@@ -34,11 +34,12 @@ enum wire_verb {
     WIRE_VERB_START = 1,
     WIRE_VERB_STOP,
     WIRE_VERB_RESTART,
-    WIRE_VERB_SAMPLE,    /* worker 0: all. New records are sent before the reply */
-    WIRE_VERB_LOG_LIST,  /* answered by REPLY with items */
-    WIRE_VERB_LOG_OPEN,  /* answered by STREAM, or by REPLY with an error */
-    WIRE_VERB_RELOAD,    /* apply what the files say now */
-    WIRE_VERB_OPERATION, /* one operation as it stands */
+    WIRE_VERB_SAMPLE,      /* worker 0: all. New records are sent before the reply */
+    WIRE_VERB_LOG_LIST,    /* answered by REPLY with items */
+    WIRE_VERB_LOG_OPEN,    /* answered by STREAM, or by REPLY with an error */
+    WIRE_VERB_RELOAD,      /* apply what the files say now */
+    WIRE_VERB_OPERATION,   /* one operation as it stands */
+    WIRE_VERB_RELOAD_PLAN, /* what RELOAD would do now */
     WIRE_VERB_MAX,
 };
 
