@@ -3,6 +3,7 @@
  * of cfg_keys.def say which mixer a key has and what a change of it costs. */
 #include <sys/resource.h>
 
+#include "agentd/cfg_mix.h"
 #include "agentd/cfg_read.h"
 #include "base/str.h"
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/cfg_mix.h"
 #include "agentd/cfg_read.h"
 #include "base/fd.h"
 #include "base/str.h"

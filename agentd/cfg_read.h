@@ -226,23 +226,6 @@ void cfg_files_list(struct cfg_ctx *c, int dir, struct cfg_list *names);
 /* "" for the strings of a definition that are not set: shared, so that a worker is small. Never freed. */
 extern char cfg_nothing[1];
 
-CFG_MIXER(cfg_mix_plain); /* the bytes of the target */
-CFG_MIXER(cfg_mix_text);  /* a char * */
-CFG_MIXER(cfg_mix_list);  /* a char ** */
-CFG_MIXER(cfg_mix_exec);
-CFG_MIXER(cfg_mix_workdir);
-CFG_MIXER(cfg_mix_env);
-CFG_MIXER(cfg_mix_env_file);
-CFG_MIXER(cfg_mix_limit);
-CFG_MIXER(cfg_mix_nice);
-CFG_MIXER(cfg_mix_oom);
-CFG_MIXER(cfg_mix_ambient);
-CFG_MIXER(cfg_mix_bounding);
-CFG_MIXER(cfg_mix_output);
-CFG_MIXER(cfg_mix_error);
-CFG_MIXER(cfg_mix_ready);
-CFG_MIXER(cfg_mix_listeners);
-
 /* Sets hash and hash_all. */
 void cfg_hash(struct wk_def *d);
 uint64_t cfg_hash_of_ids(const struct wk_def *d);

@@ -1,7 +1,7 @@
 noinst_LIBRARIES += libagentd.a
 libagentd_a_SOURCES = agentd/calls.c agentd/calls.h agentd/cfg.c agentd/cfg.h agentd/cfg_agent.c agentd/cfg_diff.c agentd/cfg_dump.c \
 	agentd/cfg_env.c agentd/cfg_exec.c agentd/cfg_files.c agentd/cfg_hash.c agentd/cfg_keys.c agentd/cfg_keys.def \
-	agentd/cfg_later.def agentd/cfg_limits.c agentd/cfg_listen.c agentd/cfg_parse.c agentd/cfg_parse.h agentd/cfg_read.h \
+	agentd/cfg_later.def agentd/cfg_limits.c agentd/cfg_mix.h agentd/cfg_listen.c agentd/cfg_parse.c agentd/cfg_parse.h agentd/cfg_read.h \
 	agentd/cfg_report.c agentd/cfg_resolve.c agentd/cfg_spec.c agentd/cfg_status.c agentd/cfg_systemd.def \
 	agentd/cfg_trust.c agentd/cfg_trust.h agentd/cfg_values.c agentd/cfg_words.c agentd/cfg_worker.c \
 	agentd/daemon.c agentd/daemon.h agentd/facts.c agentd/facts.h agentd/helper.c agentd/helper.h agentd/link.c \

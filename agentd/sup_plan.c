@@ -100,6 +100,9 @@ void sup_judge(const struct wk *w, const struct wk_def *def, struct sup_verdict 
     } else if (most != CFG_COST_NONE) {
         v->action = "update";
         v->detail = most >= CFG_COST_RESTART ? why_no_restart(w, def) : "in force";
+    } else if (w->def->fault && !def->fault) {
+        v->action = "update";
+        v->detail = "its user and groups are known now";
     }
 }
 

@@ -287,6 +287,52 @@ static void test_table(void **state)
     }
 }
 
+/* Where the manual names the key in the list behind from; NULL: not before the list ends. */
+static const char *named(const char *from, const char *key)
+{
+    const char *end = strstr(from, ".El");
+    char word[64];
+
+    snprintf(word, sizeof(word), " %s=", key);
+    from = strstr(from, word);
+    return from && from < end ? from : NULL;
+}
+
+static void assert_manual(const char *page, const char *heading, bool worker)
+{
+    const char *src = getenv("srcdir");
+    _cleanup_free_ char *text = NULL;
+    char path[4096], item[64];
+    size_t n;
+    const struct cfg_key *k = cfg_keys_all(&n);
+    int fd;
+
+    snprintf(path, sizeof(path), "%s/man/%s", src ? src : ".", page);
+    fd = open(path, O_RDONLY | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_true(fd_read_all(fd, 1 << 20, &text) > 0);
+    close(fd);
+    for (const struct cfg_key *end = k + n; k < end; k++) {
+        const char *list = strstr(text, heading), *at, *next;
+        if (cfg_keys_of_worker(k->section) != worker || k->cost == CFG_COST_SAME || !k->parse)
+            continue;
+        assert_non_null(list);
+        snprintf(item, sizeof(item), "\n.It %s\n", cfg_cost_name(k->cost));
+        assert_non_null(list = strstr(list, item));
+        next = strstr(list + 1, "\n.It ");
+        at = named(list, k->name);
+        if (!at || (next && at > next && next < strstr(list, ".El")))
+            fail_msg("%s does not name %s= under \"%s\"", page, k->name, cfg_cost_name(k->cost));
+    }
+}
+
+/* The manual says of each key what the table says. */
+static void test_manual(void **state)
+{
+    assert_manual("agentd.worker.5", "\n.Sh WHAT A CHANGE COSTS", true);
+    assert_manual("agentd.conf.5", "\n.Ss What a change costs", false);
+}
+
 static void assert_worker(const char *first, const char *second, const char *expected)
 {
     struct buf keys = BUF_INIT(4096);
@@ -363,6 +409,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_table),
+        cmocka_unit_test(test_manual),
         IN_DIR(test_every_key_of_a_worker),
         IN_DIR(test_every_key_of_agentd),
         IN_DIR(test_several),
