@@ -173,12 +173,16 @@ static void take_state(struct wk *w, const struct store_entry *e)
         w->update_us = clock_wall_us();
 }
 
-static void adopt_if_it_runs(struct wk *w)
+/* changed: its file is another one than when the state was written, so its limits may be. */
+static void adopt_if_it_runs(struct wk *w, bool changed)
 {
     const struct facts *f = old_of(w->def->alias);
 
-    if (f && wk_adopt(w, f))
-        wk_event(w, WK_EV_ADOPT);
+    if (!f || !wk_adopt(w, f))
+        return;
+    wk_event(w, WK_EV_ADOPT);
+    if (changed)
+        wk_live_apply(w, NULL);
 }
 
 static void clear_unproven(const struct wk *w);
@@ -201,7 +205,7 @@ static struct wk *add(struct wk_def *def)
     take_state(w, e);
     insert_sorted(w);
     wk_changed(w);
-    adopt_if_it_runs(w);
+    adopt_if_it_runs(w, e->def_hash_all && e->def_hash_all != w->def->hash_all);
     if (!initial && !w->main.pid)
         clear_unproven(w);
     if (!initial && !w->main.pid && w->goal == WK_GOAL_UP)

@@ -157,7 +157,8 @@ void wk_stop_done(struct wk *w);
 /* Removes a leaf, with the cgroups below it, if nobody is in them. True if it is not there now. */
 bool wk_leaf_remove_empty(const char *name);
 void wk_main_exited(struct wk *w, enum wk_end end, int status);
-/* wk_live.c: gives the running tree what differs between old and w->def and a process can be given. */
+/* wk_live.c: gives the running tree what differs between old and w->def and a process can be given. old NULL:
+ * it is not known; then all that is set. */
 void wk_live_apply(struct wk *w, const struct wk_def *old);
 /* wk_adopt.c: facts of an earlier agentd: true if its main process runs on, verified, and is ours now. */
 bool wk_adopt(struct wk *w, const struct facts *f);

@@ -38,12 +38,14 @@ static int own_oom_score(void)
     return fd_read_file(AT_FDCWD, "/proc/self/oom_score_adj", text, sizeof(text)) > 0 ? atoi(text) : 0;
 }
 
-/* What differs; all that is set if a refusal stands on record, so that it goes when its cause has gone. */
+/* What differs; all that is set if nobody knows what differs, or a refusal stands on record, so that it goes
+ * when its cause has gone. */
 static void make_want(const struct wk *w, const struct wk_def *old, struct live_want *want)
 {
     const struct wk_def *d = w->def;
-    bool all = w->clamped;
+    bool all = w->clamped || !old;
 
+    old = old ? old : d;
     *want = (struct live_want){0};
     for (int i = 0; i < (int)RLIM_NLIMITS; i++) {
         if (!limit_differs(old, d, i) && !(all && has_limit(d, i)))

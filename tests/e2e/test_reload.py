@@ -115,6 +115,20 @@ class Live(Base):
         self.assertEqual(limits(w["pid"]), ("99", "99"))
         h.stop()
 
+    def test_changed_while_agentd_was_dead(self):
+        h, all = self.up(("web", "--children 1", "", READY))
+        tree = sorted(h.processes("web"))
+        hard = limits(tree[0])[1]
+        h.kill()
+        h.worker("web", "--children 1", "LimitNOFILE=77:%s\nNice=15" % hard, READY, id=101)
+        h.start()
+        w = h.all_up()["web"]
+        self.assertEqual((w["pid"], w["ownership"], w["stale"]), (all["web"]["pid"], "adopted", []))
+        for p in tree:
+            self.assertEqual((limits(p), nice(p)), (("77", hard), 15))
+        self.assertEqual(sorted(h.processes("web")), tree)
+        h.stop()
+
     def test_a_running_timeout(self):
         """TimeoutStartSec= of a start that goes on counts from its beginning; ReadyCheck= is the next start's."""
         h = self.host(cgroup=self.cgroup)
@@ -128,6 +142,8 @@ class Live(Base):
         h.worker("web", "", "TimeoutStartSec=1ms\nRestart=no", "", id=101)
         self.one(h, "web", "update", {"TimeoutStartSec": "live"})
         self.assertEqual(h.until("web", "DOWN")["reason"], "start-timeout")
+        h.worker("web", "", "TimeoutStartSec=600\nRestart=no", "", id=101)
+        self.apply(h)
         h.operation("web", "start")
         h.until("web", "UP")
         h.stop()
