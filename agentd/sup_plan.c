@@ -81,6 +81,12 @@ static const char *why_no_restart(const struct wk *w, const struct wk_def *def)
     return "it is stopping: the next start has it";
 }
 
+/* A child on its way to exec reads the definition that it was made from: the new one waits for it. */
+static const char *when(const struct wk *w)
+{
+    return w->start && w->start->spawning ? "in force once its start is through" : "in force";
+}
+
 void sup_judge(const struct wk *w, const struct wk_def *def, struct sup_verdict *v)
 {
     struct buf keys = BUF_INIT(SUP_KEYS_MAX);
@@ -99,7 +105,7 @@ void sup_judge(const struct wk *w, const struct wk_def *def, struct sup_verdict 
         v->detail = "the definition changed";
     } else if (most != CFG_COST_NONE) {
         v->action = "update";
-        v->detail = most >= CFG_COST_RESTART ? why_no_restart(w, def) : "in force";
+        v->detail = most >= CFG_COST_RESTART ? why_no_restart(w, def) : when(w);
     } else if (w->def->fault && !def->fault) {
         v->action = "update";
         v->detail = "its user and groups are known now";

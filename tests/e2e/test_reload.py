@@ -7,7 +7,8 @@ import signal
 import threading
 
 import harness
-from harness import Case, both, children, eventually
+from harness import Case, both, eventually
+from test_hang import Hung
 
 READY = "ReadyCheck=stable:10ms"
 
@@ -194,6 +195,32 @@ class Restart(Base):
         w = h.until("web", "UP")
         self.assertNotEqual(w["pid"], first)
         self.assertEqual((w["stale"], len(h.processes("web"))), ([], 2))
+        h.stop()
+
+    @harness.needs_root
+    def test_while_a_start_hangs(self):
+        """A child that does not reach its exec has the old definition; the new one waits, and replaces it."""
+        if not os.path.exists("/dev/fuse"):
+            self.skipTest("needs /dev/fuse")
+        h = self.host(cgroup=self.cgroup)
+        hung = Hung(h.dir + "/hung")
+        self.addCleanup(hung.end)
+        service = "TimeoutStopSec=50ms\nWorkingDirectory=%s/x\n" % hung.where
+        h.worker("web", "", service)
+        h.start()
+        h.until("web", "STARTING")
+        h.worker("web", "", service + "Nice=15", id=101)
+        plan = self.plan(h)
+        self.assertIn("once its start is through", plan["web"]["detail"])
+        self.assertEqual(self.apply(h), plan)
+        self.assertEqual(self.plan(h), plan, "it still waits")
+        self.assertEqual(h.record("web")["state"], "STARTING")
+        h.worker("web", "", "Nice=15", id=101)
+        self.assertEqual(self.apply(h)["web"]["action"], "restart")
+        w = h.until("web", "UP")
+        self.assertEqual((nice(w["pid"]), w["stale"]), (15, []))
+        self.assertEqual(self.plan(h), {})
+        hung.end()
         h.stop()
 
     def test_default_from_agentd_conf(self):
