@@ -21,6 +21,7 @@ static const char usage[] =
     "  stop ALIAS...                stop, and wait until its whole tree is gone\n"
     "  restart ALIAS...             restart, and wait until the new one is up\n"
     "  reload                       take over what the configuration says now\n"
+    "  reload --plan                what that would change, and what it costs; changes nothing\n"
     "  logs ALIAS [NAME]            the end of a log; -n LINES, -f follows it\n"
     "  help [calls]                 this, or the calls of the HTTP interface\n"
     "\n"

@@ -20,7 +20,7 @@ struct options {
     const char *socket, *url, *user, *token_file, *reason;
     const char *lines; /* -n */
     const char *private_socket;
-    bool json, follow, color;
+    bool json, follow, color, plan;
     char **words; /* the verb, then its arguments; ends in NULL */
     int count;
 };

@@ -9,6 +9,7 @@
 #include "agentd/link.h"
 #include "agentd/logs.h"
 #include "agentd/op.h"
+#include "agentd/reload.h"
 #include "agentd/sup.h"
 #include "agentd/upgrade.h"
 #include "agentd/view.h"
@@ -119,6 +120,11 @@ static void take_reload(struct wk *w, const struct wire_call *c)
     reload(c->call);
 }
 
+static void take_reload_plan(struct wk *w, const struct wire_call *c)
+{
+    reload_plan(c->call);
+}
+
 static void take_upgrade(struct wk *w, const struct wire_call *c)
 {
     upgrade_request(c);
@@ -140,6 +146,7 @@ static const struct {
     [WIRE_VERB_UPGRADE] = {take_upgrade, NO_WORKER, true},
     [WIRE_VERB_DOCTOR] = {take_doctor, NO_WORKER, false},
     [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER, false},
+    [WIRE_VERB_RELOAD_PLAN] = {take_reload_plan, NO_WORKER, false},
 };
 
 void calls_take(const struct wire_call *c, bool administrator)

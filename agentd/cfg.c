@@ -90,12 +90,15 @@ void cfg_free(struct cfg *cfg)
         return;
     for (unsigned i = 0; i < cfg->n_workers; i++)
         cfg_def_free(cfg->workers[i]);
-    for (unsigned i = 0; i < cfg->n_broken; i++)
+    for (unsigned i = 0; i < cfg->n_broken; i++) {
         free(cfg->broken[i]);
+        free(cfg->broken_why[i]);
+    }
     for (unsigned i = 0; i < cfg->n_nameless; i++)
         cfg_def_free(cfg->nameless[i]);
     free(cfg->workers);
     free(cfg->broken);
+    free(cfg->broken_why);
     free(cfg->nameless);
     free_rpc(&cfg->rpc);
     free(cfg->agent.install_home);

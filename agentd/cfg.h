@@ -16,6 +16,16 @@
 
 #define CFG_ID_MAX (INT64_C(1) << 53) /* the largest whole number that every JSON reader keeps */
 
+/* What it takes until the changed value of a key is in force; the greater, the dearer. */
+enum cfg_cost {
+    CFG_COST_NONE,
+    CFG_COST_SAME,    /* another row of the table stands for the key */
+    CFG_COST_LIVE,    /* nothing: a reload brings it to the running process, or only agentd uses it */
+    CFG_COST_NEXT,    /* the next start, whenever that is: the running process has no use for it */
+    CFG_COST_RESTART, /* a new process: a reload makes it */
+    CFG_COST_AGENTD,  /* a restart of agentd itself */
+};
+
 enum cfg_stop { CFG_STOP_AUTO, CFG_STOP_YES, CFG_STOP_NO };
 enum cfg_type { CFG_SIMPLE, CFG_EXEC, CFG_NOTIFY };
 enum cfg_restart {
@@ -112,7 +122,7 @@ struct wk_def {
     char *source;      /* its lines, until they are stored */
     bool stored;       /* read from there: its own file is wrong or gone */
     char *fault;       /* NULL, or why no start can work: a name that nobody knows */
-    uint64_t hash;     /* of all that a running process would have to be restarted for */
+    uint64_t hash;     /* of the keys of CFG_COST_RESTART, and of the ids that the names stand for */
     uint64_t hash_all; /* of everything */
 };
 
@@ -153,6 +163,7 @@ struct cfg {
     /* Aliases whose file is broken, for HUP: they stay on their last good definition. */
     unsigned n_broken;
     char **broken;
+    char **broken_why; /* of each "FILE:LINE:COL: message", or NULL */
     /* Definitions whose user or group is unknown (their aliases are in broken too); each has its fault set.
      */
     unsigned n_nameless;
@@ -168,6 +179,9 @@ struct cfg_report {
 
 void cfg_report_init(struct cfg_report *r);
 void cfg_report_free(struct cfg_report *r);
+/* What was reported from offset at of the errors on, n messages, in one line: the first, and how many more.
+ * malloc'ed; NULL if nothing was. */
+char *cfg_report_why(const struct cfg_report *r, size_t at, unsigned n);
 
 /* Reads file and the workers' directory that it names, drop-ins included, checks whom to trust, validates all
  * and resolves nothing by name service (see cfg_resolve). *ret is set (caller frees) unless agentd.conf
@@ -190,6 +204,19 @@ int cfg_expand_late(struct wk_def *d, int64_t id);
 
 void cfg_free(struct cfg *cfg);
 void cfg_def_free(struct wk_def *d); /* NULL-safe */
+
+/* "LimitNOFILE" of RLIMIT_NOFILE; "" if there is none. */
+const char *cfg_limit_key(int resource);
+
+/* "live", "next start", "restart", "restart of agentd" */
+const char *cfg_cost_name(enum cfg_cost cost);
+
+/* The keys that differ, in the order of the table, as "Key=cost,Key=cost": no values, which may be secrets.
+ * Returns the greatest cost. Names are resolved on both sides, or that is not compared. */
+enum cfg_cost cfg_diff_worker(const struct wk_def *a, const struct wk_def *b, struct buf *keys);
+/* The same for [Agent] and [Rpc]. started: what agentd was started with, for what only a start can change. */
+enum cfg_cost cfg_diff_agent(const struct cfg *in_force, const struct cfg *started, const struct cfg *next,
+                             struct buf *keys);
 
 /* Every key with its value in force, in the grammar that it was read in. */
 void cfg_dump(const struct cfg *cfg, struct buf *b);

@@ -1,6 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+/* What a key's value is, as a number: for the hashes of a definition and for the comparison of two. The rows
+ * of cfg_keys.def say which mixer a key has and what a change of it costs. */
 #include <sys/resource.h>
 
+#include "agentd/cfg_mix.h"
 #include "agentd/cfg_read.h"
 #include "base/str.h"
 
@@ -22,71 +25,154 @@ static uint64_t mix(uint64_t h, uint64_t v)
     return str_hash(h, &v, sizeof(v));
 }
 
-static uint64_t mix_output(uint64_t h, const struct cfg_output_to *o)
+static uint64_t mix_to(uint64_t h, const struct cfg_output_to *o)
 {
     return mix_text(mix(h, o->kind), o->path);
 }
 
-static uint64_t mix_limits(uint64_t h, const struct wk_def *d)
+CFG_MIXER(cfg_mix_plain)
 {
-    h = mix(h, d->limits_set);
-    for (unsigned i = 0; i < RLIM_NLIMITS; i++)
-        if (d->limits_set >> i & 1)
-            h = mix(mix(h, d->limits[i].rlim_cur), d->limits[i].rlim_max);
-    h = mix(h, d->has_nice ? (uint64_t)(100 + d->nice) : 0);
+    return str_hash(h, (const char *)object + k->offset, k->size);
+}
+
+CFG_MIXER(cfg_mix_text)
+{
+    return mix_text(h, *(char *const *)((const char *)object + k->offset));
+}
+
+CFG_MIXER(cfg_mix_list)
+{
+    return mix_list(h, *(char **const *)((const char *)object + k->offset));
+}
+
+CFG_MIXER(cfg_mix_exec)
+{
+    const struct wk_def *d = object;
+
+    return mix_list(mix_text(h, d->exec_path), d->argv_late ? d->argv_late : d->argv);
+}
+
+CFG_MIXER(cfg_mix_workdir)
+{
+    const struct wk_def *d = object;
+
+    return mix(mix_text(h, d->workdir), d->workdir_optional);
+}
+
+CFG_MIXER(cfg_mix_env)
+{
+    const struct wk_def *d = object;
+
+    for (unsigned i = 0; i < d->n_env_plain; i++)
+        h = mix_text(h, d->env[i]);
+    return mix_text(h, NULL);
+}
+
+/* What came out of the files, not where they are: the process knows nothing else of them. */
+CFG_MIXER(cfg_mix_env_file)
+{
+    const struct wk_def *d = object;
+
+    return mix_list(h, d->env ? d->env + d->n_env_plain : NULL);
+}
+
+CFG_MIXER(cfg_mix_limit)
+{
+    const struct wk_def *d = object;
+
+    if (!(d->limits_set >> k->min & 1))
+        return mix(h, 0);
+    return mix(mix(mix(h, 1), d->limits[k->min].rlim_cur), d->limits[k->min].rlim_max);
+}
+
+CFG_MIXER(cfg_mix_nice)
+{
+    const struct wk_def *d = object;
+
+    return mix(h, d->has_nice ? (uint64_t)(100 + d->nice) : 0);
+}
+
+CFG_MIXER(cfg_mix_oom)
+{
+    const struct wk_def *d = object;
+
     return mix(h, d->has_oom ? (uint64_t)(10000 + d->oom_score_adj) : 0);
 }
 
-/* What a process was started with: it takes a restart to change it. Not the id, which agentd may give later.
- */
-static uint64_t hash_started(const struct wk_def *d)
+CFG_MIXER(cfg_mix_ambient)
 {
-    uint64_t h = mix_text(STR_HASH_INIT, d->alias);
+    const struct wk_def *d = object;
 
-    h = mix_text(mix(h, d->type), d->exec_path);
-    h = mix_list(h, d->argv_late ? d->argv_late : d->argv);
-    h = mix_list(h, d->env);
-    h = mix(mix_text(h, d->workdir), d->workdir_optional);
-    h = mix_text(mix_text(h, d->user_name), d->group_name);
-    h = mix_list(h, d->supplementary);
-    h = mix(mix_limits(h, d), d->umask);
-    h = mix(h, (uint64_t)d->no_new_privileges << 1 | d->ignore_sigpipe);
-    h = mix(mix(h, d->has_bounding), d->has_bounding ? d->bounding : 0);
-    h = mix(mix(h, d->has_ambient), d->has_ambient ? d->ambient : 0);
-    return mix_output(mix_output(h, &d->out), &d->err);
+    return mix(mix(h, d->has_ambient), d->has_ambient ? d->ambient : 0);
 }
 
-static uint64_t mix_status(uint64_t h, const struct cfg_status_set *s)
+CFG_MIXER(cfg_mix_bounding)
 {
-    for (unsigned i = 0; i < 4; i++)
-        h = mix(h, s->codes[i]);
-    return mix(h, s->signals);
+    const struct wk_def *d = object;
+
+    return mix(mix(h, d->has_bounding), d->has_bounding ? d->bounding : 0);
+}
+
+CFG_MIXER(cfg_mix_output)
+{
+    return mix_to(h, &((const struct wk_def *)object)->out);
+}
+
+/* "As standard output" is a value of its own: else it would change whenever the other does. */
+CFG_MIXER(cfg_mix_error)
+{
+    const struct wk_def *d = object;
+    bool same = mix_to(0, &d->err) == mix_to(0, &d->out);
+
+    return same ? mix(h, 0) : mix_to(mix(h, 1), &d->err);
+}
+
+CFG_MIXER(cfg_mix_ready)
+{
+    const struct wk_def *d = object;
+
+    return mix(mix_text(mix(mix(h, d->ready), d->ready_port), d->ready_path), d->ready_stable_us);
+}
+
+CFG_MIXER(cfg_mix_listeners)
+{
+    const struct cfg_rpc *r = &((const struct cfg *)object)->rpc;
+
+    for (unsigned i = 0; i < r->n_listeners; i++)
+        h = mix_text(h, r->listeners[i].text);
+    return mix_text(h, NULL);
 }
 
 void cfg_hash(struct wk_def *d)
 {
-    uint64_t h = d->hash = hash_started(d);
+    size_t n;
+    const struct cfg_key *keys = cfg_keys_all(&n);
 
-    h = mix_text(mix_text(h, d->description), d->log_pattern);
-    h = mix(mix(h, (uint64_t)d->id), d->operable);
-    h = mix(mix(h, d->exec_ignore_failure), d->restart);
-    h = mix_status(mix_status(h, &d->success), &d->prevent);
-    h = mix(mix(mix(h, d->restart_us), d->restart_max_us), d->restart_steps);
-    h = mix(mix(h, d->limit_interval_us), d->limit_burst);
-    h = mix(mix(h, d->start_timeout_us), d->stop_timeout_us);
-    h = mix(mix(mix(h, (uint64_t)d->kill_signal), d->kill_mode), d->send_sigkill);
-    h = mix(mix(h, d->ready), d->ready_port);
-    d->hash_all = mix(mix_text(h, d->ready_path), d->ready_stable_us);
+    d->hash = d->hash_all = STR_HASH_INIT;
+    for (size_t i = 0; i < n; i++) {
+        const struct cfg_key *k = &keys[i];
+        if (k->cost == CFG_COST_SAME || !cfg_keys_of_worker(k->section))
+            continue;
+        d->hash_all = k->mix(d->hash_all, k, d);
+        if (k->cost == CFG_COST_RESTART)
+            d->hash = k->mix(d->hash, k, d);
+    }
 }
 
-void cfg_hash_ids(struct wk_def *d)
+uint64_t cfg_hash_of_ids(const struct wk_def *d)
 {
     const struct cfg_ids *ids = &d->ids;
     uint64_t h = mix(mix(mix(0, ids->set), ids->uid), ids->gid);
 
     for (unsigned i = 0; i < ids->n_groups; i++)
         h = mix(h, ids->groups[i]);
-    h = mix_text(mix_text(mix_text(h, ids->user), ids->home), ids->shell);
+    return mix_text(mix_text(mix_text(h, ids->user), ids->home), ids->shell);
+}
+
+void cfg_hash_ids(struct wk_def *d)
+{
+    uint64_t h = cfg_hash_of_ids(d);
+
     d->hash = mix(d->hash, h);
     d->hash_all = mix(d->hash_all, h);
 }

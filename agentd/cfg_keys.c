@@ -4,14 +4,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/cfg_mix.h"
 #include "agentd/cfg_read.h"
 #include "base/fd.h"
 #include "base/str.h"
 
 #define WK(field) offsetof(struct wk_def, field), sizeof(((struct wk_def *)0)->field)
 #define AG(field) offsetof(struct cfg, field), sizeof(((struct cfg *)0)->field)
-#define CFG_KEY(section, name, parse, target, flags, min, max) \
-    {section, name, parse, target, flags, min, max},
+#define CFG_KEY(section, name, parse, target, flags, min, max, cost, mixer) \
+    {section, name, parse, target, flags, min, max, cost, mixer},
 static const struct cfg_key keys[] = {
 #include "agentd/cfg_keys.def"
 };
@@ -66,7 +67,13 @@ void cfg_keys_defaults(struct cfg *cfg, struct wk_def *def)
         *def = default_def;
 }
 
-static bool of_worker(enum cfg_section s)
+const struct cfg_key *cfg_keys_all(size_t *n)
+{
+    *n = ARRAY_LEN(keys);
+    return keys;
+}
+
+bool cfg_keys_of_worker(enum cfg_section s)
 {
     return s == CFG_UNIT || s == CFG_SERVICE || s == CFG_WORKER || s == CFG_INSTALL;
 }
@@ -75,7 +82,7 @@ static bool of_worker(enum cfg_section s)
 static enum cfg_section section_of(struct cfg_ctx *c, const char *name)
 {
     for (unsigned s = 0; s < CFG_SECTION_MAX; s++)
-        if (of_worker(s) == (c->def != NULL) && str_eq(sections[s], name))
+        if (cfg_keys_of_worker(s) == (c->def != NULL) && str_eq(sections[s], name))
             return s;
     return CFG_SECTION_MAX;
 }
@@ -93,7 +100,7 @@ static void heading(struct cfg_ctx *c, const struct cfg_line *l)
     if (s != CFG_SECTION_MAX || str_starts(l->section, "X-"))
         return;
     for (unsigned i = 0; i < CFG_SECTION_MAX; i++)
-        if (of_worker(i) == (c->def != NULL))
+        if (cfg_keys_of_worker(i) == (c->def != NULL))
             cfg_nearer(l->section, sections[i], &best, &distance);
     cfg_error(c, l, CFG_AT_KEY, "unknown section [%s]%s", l->section,
               cfg_hint(l->section, best, distance, hint));
@@ -122,7 +129,7 @@ static void unknown(struct cfg_ctx *c, enum cfg_section s, const struct cfg_line
     unsigned distance = 0;
 
     for (unsigned other = 0; other < CFG_SECTION_MAX; other++)
-        if (other != s && of_worker(other) == of_worker(s) &&
+        if (other != s && cfg_keys_of_worker(other) == cfg_keys_of_worker(s) &&
             (find(other, l->key) || knows(later, ARRAY_LEN(later), other, l->key))) {
             cfg_error(c, l, CFG_AT_KEY, "%s= belongs in [%s], not in [%s]", l->key, sections[other],
                       sections[s]);

@@ -29,6 +29,14 @@ const struct cfg_limit_name cfg_limit_names[] = {
 };
 const unsigned cfg_n_limit_names = ARRAY_LEN(cfg_limit_names);
 
+const char *cfg_limit_key(int resource)
+{
+    for (unsigned i = 0; i < cfg_n_limit_names; i++)
+        if (cfg_limit_names[i].resource == resource)
+            return cfg_limit_names[i].name;
+    return "";
+}
+
 static const char *const unit_wants[] = {
     [CFG_LIMIT_COUNT] = "a number",
     [CFG_LIMIT_BYTES] = "a size such as 64M",

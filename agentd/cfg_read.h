@@ -56,6 +56,10 @@ struct cfg_key;
 typedef void (*cfg_key_fn)(struct cfg_ctx *c, const struct cfg_key *k, const struct cfg_line *l,
                            const char *value, void *target);
 
+/* The key's value in object, a struct wk_def or struct cfg, mixed into h. */
+#define CFG_MIXER(name) uint64_t name(uint64_t h, const struct cfg_key *k, const void *object)
+typedef CFG_MIXER((*cfg_mix_fn));
+
 struct cfg_key {
     enum cfg_section section;
     const char *name;
@@ -63,6 +67,8 @@ struct cfg_key {
     size_t offset, size; /* the target in struct wk_def or struct cfg */
     unsigned flags;
     uint64_t min, max; /* of numbers; else as the parser says */
+    enum cfg_cost cost;
+    cfg_mix_fn mix; /* NULL with CFG_COST_SAME only */
 };
 
 #define CFG_SPECIFIERS 1u /* %-specifiers are expanded before parse sees the value */
@@ -73,6 +79,11 @@ struct cfg_key {
 void cfg_keys_apply(struct cfg_ctx *c, const struct cfg_lines *lines);
 /* Plain defaults of all keys that have one. */
 void cfg_keys_defaults(struct cfg *cfg, struct wk_def *def);
+
+/* The rows of cfg_keys.def. */
+const struct cfg_key *cfg_keys_all(size_t *n);
+/* The section is one of a worker's file, not of agentd.conf. */
+bool cfg_keys_of_worker(enum cfg_section s);
 
 /* --- messages: cfg_report.c. at: offset in l->value, or CFG_AT_KEY --- */
 
@@ -186,7 +197,7 @@ char *cfg_listen_host_ip(void); /* of the default route's interface; malloc'ed, 
 
 /* Reads one worker's file and drop-ins. dir: the opened, trusted WorkersDirectory. */
 struct cfg_entry {
-    char *file, *alias;
+    char *file, *alias, *why; /* why: broken */
     struct wk_def *def;
     bool broken, masked;
     struct cfg_at alias_at, id_at;
@@ -200,8 +211,8 @@ char *cfg_stored_text(const struct cfg_lines *lines);
 int cfg_agent_read(struct cfg *cfg, struct cfg_report *report);
 /* Reads every worker of cfg->agent.workers_dir. */
 void cfg_workers_read(struct cfg *cfg, struct cfg_report *report);
-/* Adds alias to cfg->broken unless it is there. */
-void cfg_add_broken(struct cfg *cfg, const char *alias);
+/* Adds alias to cfg->broken unless it is there. why may be NULL. */
+void cfg_add_broken(struct cfg *cfg, const char *alias, const char *why);
 
 /* Parses file (found in dir, named path in messages) into lines. True if it was there; *masked: it is
  * /dev/null.
@@ -220,6 +231,7 @@ extern char cfg_nothing[1];
 
 /* Sets hash and hash_all. */
 void cfg_hash(struct wk_def *d);
+uint64_t cfg_hash_of_ids(const struct wk_def *d);
 /* Mixes the resolved ids in, once. */
 void cfg_hash_ids(struct wk_def *d);
 

@@ -95,6 +95,20 @@ void cfg_warn_in(struct cfg_ctx *c, const char *file, unsigned line, unsigned co
     warn_line(c, file, line, col, text);
 }
 
+char *cfg_report_why(const struct cfg_report *r, size_t at, unsigned n)
+{
+    const char *line = r->errors.p ? r->errors.p + at : "";
+    int len = (int)strcspn(line, "\n");
+    char *why = NULL;
+
+    if (len == 0 || n == 0)
+        return NULL;
+    if (n > 1 ? asprintf(&why, "%.*s (and %u more)", len, line, n - 1) < 0
+              : !(why = strndup(line, (size_t)len)))
+        return NULL;
+    return why;
+}
+
 void cfg_oom(struct cfg_ctx *c)
 {
     cfg_error_in(c, c->file, 1, 1, "out of memory");

@@ -232,11 +232,12 @@ static void set_aside(struct cfg *cfg, struct wk_def *d, const char *why)
         cfg->nameless[cfg->n_nameless++] = d;
 }
 
-static void make_broken(struct cfg *cfg, unsigned i, const char *why)
+/* line: as it was reported, NULL: that comes later, from the helper. */
+static void make_broken(struct cfg *cfg, unsigned i, const char *why, const char *line)
 {
     struct wk_def *d = cfg->workers[i];
 
-    cfg_add_broken(cfg, d->alias);
+    cfg_add_broken(cfg, d->alias, line);
     set_aside(cfg, d, why);
     memmove(cfg->workers + i, cfg->workers + i + 1, (cfg->n_workers - i - 1) * sizeof(*cfg->workers));
     cfg->n_workers--;
@@ -283,6 +284,8 @@ void cfg_resolve(struct cfg *cfg, struct cfg_report *report)
         struct wk_def *d = cfg->workers[i];
         struct fault f = {0};
         struct cfg_ctx c = {.report = report, .cfg = cfg, .def = d, .file = d->file};
+        size_t from = report->errors.len;
+        char *line;
         if (d->ids.user || resolve(d, before, &f) == 0) {
             before = d;
             i++;
@@ -290,7 +293,9 @@ void cfg_resolve(struct cfg *cfg, struct cfg_report *report)
         }
         cfg_error_in(&c, f.at && f.at->file ? f.at->file : d->file, f.at && f.at->line ? f.at->line : 1,
                      f.at && f.at->col ? f.at->col : 1, "%s", f.e.text);
-        make_broken(cfg, i, f.e.text);
+        line = cfg_report_why(report, from, 1);
+        make_broken(cfg, i, f.e.text, line);
+        free(line);
     }
 }
 
@@ -329,6 +334,12 @@ void cfg_resolved_put(const struct cfg *cfg, const struct cfg_report *report, st
     }
     put_bytes(b, report->errors.p ? report->errors.p : "", report->errors.len);
     put_u32(b, report->n_errors);
+    put_u32(b, cfg->n_broken);
+    for (unsigned i = 0; i < cfg->n_broken; i++) {
+        const char *why = cfg->broken_why[i] ? cfg->broken_why[i] : "";
+        put_bytes(b, cfg->broken[i], strlen(cfg->broken[i]));
+        put_bytes(b, why, strlen(why));
+    }
 }
 
 struct reader {
@@ -396,7 +407,7 @@ static void get_ids(struct reader *r, struct cfg_ids *ids)
 static struct wk_def *next_named(struct cfg *cfg, unsigned *i, const char *alias)
 {
     while (*i < cfg->n_workers && !str_eq(cfg->workers[*i]->alias, alias))
-        make_broken(cfg, *i, UNKNOWN);
+        make_broken(cfg, *i, UNKNOWN, NULL);
     return *i < cfg->n_workers ? cfg->workers[(*i)++] : NULL;
 }
 
@@ -435,6 +446,16 @@ static void get_report(struct reader *r, struct cfg_report *report)
     }
 }
 
+/* Why one is broken, where it is not known here yet. */
+static void get_why(struct reader *r, struct cfg *cfg)
+{
+    _cleanup_free_ char *alias = get_text(r), *why = get_text(r);
+
+    for (unsigned i = 0; !r->bad && why && *why && i < cfg->n_broken; i++)
+        if (!cfg->broken_why[i] && str_eq(cfg->broken[i], alias))
+            cfg->broken_why[i] = TAKE_PTR(why);
+}
+
 int cfg_resolved_get(struct cfg *cfg, struct cfg_report *report, const void *p, size_t n)
 {
     struct reader r = {p, n, false};
@@ -445,9 +466,9 @@ int cfg_resolved_get(struct cfg *cfg, struct cfg_report *report, const void *p, 
         get_worker(&r, cfg, &i);
     if (!r.bad)
         get_report(&r, report);
-    if (r.bad || r.left)
-        return -EBADMSG;
-    while (i < cfg->n_workers)
-        make_broken(cfg, i, UNKNOWN);
-    return 0;
+    while (!r.bad && i < cfg->n_workers)
+        make_broken(cfg, i, UNKNOWN, NULL);
+    for (uint32_t k = get_u32(&r); k > 0 && !r.bad; k--)
+        get_why(&r, cfg);
+    return r.bad || r.left ? -EBADMSG : 0;
 }

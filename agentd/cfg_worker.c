@@ -149,6 +149,8 @@ void cfg_worker_read(struct cfg *cfg, struct cfg_report *report, int dir, const 
 {
     struct cfg_ctx c = {.report = report, .cfg = cfg, .def = calloc(1, sizeof(*c.def))};
 
+    size_t from = report->errors.len;
+
     *e = (struct cfg_entry){.broken = true};
     if (asprintf(&e->file, "%s/%s", dir_path, name) < 0)
         e->file = NULL;
@@ -164,6 +166,7 @@ void cfg_worker_read(struct cfg *cfg, struct cfg_report *report, int dir, const 
     read_into(&c, dir, dir_path, name, e);
     c.def->file = cfg_dup(&c, e->file);
     e->broken = c.n_errors > 0;
+    e->why = cfg_report_why(report, from, c.n_errors);
     if (!e->broken)
         cfg_hash(c.def);
     free(c.env_files);
@@ -173,18 +176,28 @@ void cfg_worker_read(struct cfg *cfg, struct cfg_report *report, int dir, const 
 
 /* --- all workers --- */
 
-void cfg_add_broken(struct cfg *cfg, const char *alias)
+static bool grow(char ***list, unsigned n)
 {
-    char **bigger;
+    char **bigger = realloc(*list, (n + 1) * sizeof(*bigger));
+
+    if (bigger)
+        *list = bigger;
+    return bigger != NULL;
+}
+
+void cfg_add_broken(struct cfg *cfg, const char *alias, const char *why)
+{
 
     for (unsigned i = 0; i < cfg->n_broken; i++)
         if (str_eq(cfg->broken[i], alias))
             return;
-    if (!(bigger = realloc(cfg->broken, (cfg->n_broken + 1) * sizeof(*bigger))))
+    if (!grow(&cfg->broken, cfg->n_broken) || !grow(&cfg->broken_why, cfg->n_broken))
         return;
-    cfg->broken = bigger;
-    if ((bigger[cfg->n_broken] = strdup(alias)))
+    cfg->broken_why[cfg->n_broken] = why ? strdup(why) : NULL;
+    if ((cfg->broken[cfg->n_broken] = strdup(alias)))
         cfg->n_broken++;
+    else
+        free(cfg->broken_why[cfg->n_broken]);
 }
 
 static int by_alias(const void *pa, const void *pb)
@@ -209,9 +222,15 @@ static void clash(struct cfg *cfg, struct cfg_report *report, struct cfg_entry *
 {
     struct cfg_ctx c = {.report = report, .cfg = cfg, .def = b->def, .file = b->file};
 
+    size_t from = report->errors.len;
+
     cfg_error_in(&c, at->file ? at->file : b->file, at->line, at->col, "%s %s is taken already, by %s", what,
                  which, a->file);
     a->broken = b->broken = true;
+    if (!a->why)
+        a->why = cfg_report_why(report, from, 1);
+    if (!b->why)
+        b->why = cfg_report_why(report, from, 1);
 }
 
 static void find_clashes(struct cfg *cfg, struct cfg_report *report, struct cfg_entry *v, size_t n)
@@ -239,6 +258,7 @@ void cfg_entry_forget(struct cfg_entry *e)
     cfg_def_free(e->def);
     free(e->file);
     free(e->alias);
+    free(e->why);
     free(e->alias_at.file);
     free(e->id_at.file);
 }
@@ -250,7 +270,7 @@ static void keep(struct cfg *cfg, struct cfg_entry *v, size_t n)
         if (!v[i].broken && cfg->workers)
             cfg->workers[cfg->n_workers++] = TAKE_PTR(v[i].def);
         else if (v[i].alias)
-            cfg_add_broken(cfg, v[i].alias);
+            cfg_add_broken(cfg, v[i].alias, v[i].why);
         cfg_entry_forget(&v[i]);
     }
 }

@@ -7,6 +7,7 @@
 #include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/sup.h"
+#include "agentd/sup_plan.h"
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -15,17 +16,29 @@
 
 #define RESOLVE_TIMEOUT_US 60000000
 #define MAX_CALLS 64
+#define ROWS_MAX (4 << 20) /* bytes of all rows; more are not shown */
 
-static struct cfg *current, *next;
+/* Who wants the same, from one reading of the files. */
+struct wishes {
+    uint64_t calls[MAX_CALLS];
+    unsigned n;
+    bool any; /* a HUP is no call */
+};
+
+/* started: what agentd was started with; it tells what only a start can change. */
+static struct cfg *current, *next, *started;
 static struct cfg_report report;
-static struct helper *resolver;
-static uint64_t calls[MAX_CALLS];
-static unsigned n_calls;
-static bool again;
+static struct helper *resolver, *planner;
+/* Those who came while the files were read wait for the next reading: this one may be older than their wish.
+ */
+static struct wishes to_apply, applying, to_plan, planning;
+static bool over;
+
+static void next_round(void);
 
 void reload_init(struct cfg *c)
 {
-    current = c;
+    current = started = c;
 }
 
 const struct cfg *reload_current(void)
@@ -42,75 +55,119 @@ static void log_lines(int level, const struct buf *b)
     free(text);
 }
 
-static void answer_all(const struct buf *plan)
+/* --- wishes and answers --------------------------------------------------------------------------- */
+
+static void wish(struct wishes *w, uint64_t call)
+{
+    if (call && (over || w->n == MAX_CALLS)) {
+        link_reply(&(struct wire_reply){.call = call, .error = over ? WIRE_E_NOT_READY : WIRE_E_TOO_MANY});
+        return;
+    }
+    if (call)
+        w->calls[w->n++] = call;
+    w->any = true;
+}
+
+static bool take(struct wishes *from, struct wishes *ret)
+{
+    *ret = *from;
+    *from = (struct wishes){0};
+    return ret->any;
+}
+
+/* Rows that one frame does not hold go ahead in parts. */
+static void answer(uint64_t call, enum wire_error error, const char *message, const char *rows)
+{
+    char part[LIMIT_WIRE_STRING + 1];
+
+    while (strlen(rows) > LIMIT_WIRE_STRING) {
+        const char *end = memrchr(rows, '\n', LIMIT_WIRE_STRING);
+        size_t n = end ? (size_t)(end + 1 - rows) : LIMIT_WIRE_STRING;
+        memcpy(part, rows, n);
+        part[n] = 0;
+        link_reply(&(struct wire_reply){.call = call, .items = part, .more = 1});
+        rows += n;
+    }
+    link_reply(
+        &(struct wire_reply){.call = call, .error = (uint8_t)error, .message = message, .items = rows});
+}
+
+static void answer_all(struct wishes *w, enum wire_error error, const char *message, const char *rows)
+{
+    for (unsigned i = 0; i < w->n; i++)
+        answer(w->calls[i], error, message, rows);
+    *w = (struct wishes){0};
+}
+
+/* --- rows of agentd.conf -------------------------------------------------------------------------- */
+
+static void put_agent(const struct cfg *cfg, struct buf *rows, bool log)
+{
+    struct buf keys = BUF_INIT(SUP_KEYS_MAX);
+    enum cfg_cost most = cfg_diff_agent(current, started, cfg, &keys);
+    bool restart = most == CFG_COST_AGENTD;
+
+    if (most != CFG_COST_NONE)
+        sup_plan_line(rows, "", "update", restart ? "in force whole when agentd is restarted" : "in force",
+                      keys.p);
+    if (log && restart)
+        log_warn("reload", "agentd.conf changed: %s", keys.p);
+    buf_free(&keys);
+}
+
+static void put_broken_agent(const struct cfg_report *r, struct buf *rows)
+{
+    char *why = cfg_report_why(r, 0, r->n_agent_errors); /* agentd.conf is read first */
+
+    sup_plan_line(rows, "", "refuse", why ? why : "agentd.conf is wrong", "");
+    free(why);
+}
+
+/* --- apply ---------------------------------------------------------------------------------------- */
+
+static void finish(const struct buf *rows)
 {
     bool wrong = report.n_errors > 0;
 
-    for (unsigned i = 0; i < n_calls; i++)
-        link_reply(&(struct wire_reply){.call = calls[i],
-                                        .error = wrong ? WIRE_E_RELOAD_FAILED : WIRE_OK,
-                                        .message = wrong ? report.errors.p : report.warnings.p,
-                                        .items = plan->p});
-    n_calls = 0;
-}
-
-static void finish(const struct buf *plan)
-{
     log_lines(LOG_ERR, &report.errors);
     log_lines(LOG_WARNING, &report.warnings);
-    answer_all(plan);
+    answer_all(&applying, wrong ? WIRE_E_RELOAD_FAILED : WIRE_OK, wrong ? report.errors.p : report.warnings.p,
+               rows->p ? rows->p : "");
     cfg_report_free(&report);
-    sdn_ready(report.n_errors ? "Running; the last reload found errors" : "Running");
-    if (again) {
-        again = false;
-        reload_request(0);
-    }
-}
-
-static void warn_if(bool differs, const char *key)
-{
-    if (differs)
-        log_warn("reload", "%s changed: it takes effect when agentd is restarted", key);
-}
-
-static bool same_listeners(const struct cfg_rpc *a, const struct cfg_rpc *b)
-{
-    bool same = a->n_listeners == b->n_listeners;
-
-    for (unsigned i = 0; same && i < a->n_listeners; i++)
-        same = str_eq(a->listeners[i].text, b->listeners[i].text);
-    return same;
+    sdn_ready(wrong ? "Running; the last reload found errors" : "Running");
+    next_round();
 }
 
 static void apply(void)
 {
-    struct buf plan = BUF_INIT(LIMIT_WIRE_STRING);
+    struct buf rows = BUF_INIT(ROWS_MAX);
 
-    warn_if(!str_eq(current->agent.runtime_dir, next->agent.runtime_dir), "RuntimeDirectory=");
-    warn_if(!str_eq(current->agent.state_dir, next->agent.state_dir), "StateDirectory=");
-    warn_if(!str_eq(current->rpc.user, next->rpc.user), "User= of [Rpc]");
-    warn_if(!same_listeners(&current->rpc, &next->rpc), "ListenStream=");
-    sup_apply(next, &plan);
+    put_agent(next, &rows, true);
+    sup_apply(next, &rows);
     link_reconfigure(next);
-    cfg_free(current);
+    if (current != started)
+        cfg_free(current);
     current = TAKE_PTR(next);
     log_info("reload", "configuration read: %u workers, %u files with errors", sup_count(),
              current->n_broken);
-    finish(&plan);
-    buf_free(&plan);
+    finish(&rows);
+    buf_free(&rows);
 }
 
 static void refuse(const char *why)
 {
-    struct buf none = BUF_INIT(16);
+    struct buf rows = BUF_INIT(ROWS_MAX);
 
     if (why) {
         buf_printf(&report.errors, "%s\n", why);
         report.n_errors++;
+    } else {
+        put_broken_agent(&report, &rows);
     }
     cfg_free(TAKE_PTR(next));
     log_error("reload", "the configuration in force stays");
-    finish(&none);
+    finish(&rows);
+    buf_free(&rows);
 }
 
 static int run_resolve(int out, void *arg)
@@ -134,14 +191,8 @@ static void on_resolved(int status, const char *p, size_t n, void *arg)
         apply();
 }
 
-void reload_request(uint64_t call)
+static void begin_apply(void)
 {
-    if (call && n_calls < MAX_CALLS)
-        calls[n_calls++] = call;
-    if (resolver) { /* what is being read may be older than this wish */
-        again = true;
-        return;
-    }
     sdn_reloading();
     cfg_report_init(&report);
     if (cfg_load(current->file, &report, &next) < 0) {
@@ -153,22 +204,91 @@ void reload_request(uint64_t call)
         refuse("no helper can be started");
 }
 
+/* --- plan: whole in a helper, which has all of our memory and can change nothing of it ------------- */
+
+static int run_plan(int out, void *arg)
+{
+    struct buf rows = BUF_INIT(ROWS_MAX);
+    struct cfg_report r;
+    struct cfg *cfg;
+    const char *errors;
+
+    cfg_report_init(&r);
+    if (cfg_load(current->file, &r, &cfg) < 0) {
+        put_broken_agent(&r, &rows);
+    } else {
+        cfg_resolve(cfg, &r);
+        put_agent(cfg, &rows, false);
+        sup_plan(cfg, &rows);
+    }
+    /* The errors, a NUL, the rows. */
+    errors = r.errors.p ? r.errors.p : "";
+    return fd_write_all(out, errors, strlen(errors) + 1) < 0 ||
+           fd_write_all(out, rows.p ? rows.p : "", rows.len) < 0;
+}
+
+static void on_planned(int status, const char *p, size_t n, void *arg)
+{
+    const char *end = memchr(p, 0, n);
+
+    planner = NULL;
+    if (status != 0 || !end)
+        answer_all(&planning, WIRE_E_INTERNAL, "the files could not be read and compared", "");
+    else
+        answer_all(&planning, WIRE_OK, p, end + 1 - p < (ptrdiff_t)n ? end + 1 : "");
+    next_round();
+}
+
+static void begin_plan(void)
+{
+    planner = helper_start(run_plan, NULL, on_planned, NULL, RESOLVE_TIMEOUT_US, 2 * ROWS_MAX);
+    if (!planner)
+        answer_all(&planning, WIRE_E_TOO_MANY, "too many helpers are at work", "");
+}
+
+/* --- in turn -------------------------------------------------------------------------------------- */
+
+static void next_round(void)
+{
+    if (resolver || over)
+        return;
+    if (take(&to_apply, &applying))
+        begin_apply();
+    else if (!planner && take(&to_plan, &planning))
+        begin_plan();
+}
+
+void reload_request(uint64_t call)
+{
+    wish(&to_apply, call);
+    next_round();
+}
+
+void reload_plan(uint64_t call)
+{
+    wish(&to_plan, call);
+    next_round();
+}
+
 bool reload_is_busy(void)
 {
-    return resolver != NULL;
+    return resolver || planner;
 }
 
 void reload_cancel(void)
 {
+    over = true;
     if (resolver)
         cfg_report_free(&report);
     helper_cancel(&resolver);
+    helper_cancel(&planner);
     cfg_free(TAKE_PTR(next));
-    again = false;
 }
 
 void reload_done(void)
 {
     reload_cancel();
+    if (current != started)
+        cfg_free(TAKE_PTR(started));
     cfg_free(TAKE_PTR(current));
 }

@@ -14,6 +14,7 @@
 #include "agentd/reap.h"
 #include "agentd/state.h"
 #include "agentd/store.h"
+#include "agentd/sup_plan.h"
 #include "agentd/wk.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -260,15 +261,21 @@ static void take_state(struct wk *w, const struct store_entry *e)
         w->update_us = clock_wall_us();
 }
 
-static void adopt_if_it_runs(struct wk *w)
+/* changed: its file is another one than when the state was written, so its limits may be. */
+static void adopt_if_it_runs(struct wk *w, bool changed)
 {
     const struct facts *f = old_of(w->def->alias);
     const char *line = image_line(w->def->alias);
 
-    if (line)
+    if (line) {
         wk_image_load(w, image, line);
-    else if (f && wk_adopt(w, f))
-        wk_event(w, WK_EV_ADOPT);
+        return;
+    }
+    if (!f || !wk_adopt(w, f))
+        return;
+    wk_event(w, WK_EV_ADOPT);
+    if (changed)
+        wk_live_apply(w, NULL);
 }
 
 static void clear_unproven(const struct wk *w);
@@ -278,10 +285,12 @@ static struct wk *add(struct wk_def *def)
     struct store_entry *e = store_get(def->alias, def->id);
     struct wk *w = NULL;
 
-    if (e && cfg_expand_late(def, e->id) == 0)
+    if (e && cfg_expand_late(def, e->id) == 0) {
+        def->id = e->id;
         w = wk_new(def, e->id);
-    else
+    } else {
         cfg_def_free(def);
+    }
     if (!w) {
         log_error("sup", "no memory for a worker");
         return NULL;
@@ -292,7 +301,7 @@ static struct wk *add(struct wk_def *def)
     store_definition(w->def);
     insert_sorted(w);
     wk_changed(w);
-    adopt_if_it_runs(w);
+    adopt_if_it_runs(w, e->def_hash_all && e->def_hash_all != w->def->hash_all);
     if (!initial && !w->main.pid)
         clear_unproven(w);
     if (!initial && !w->main.pid && w->goal == WK_GOAL_UP)
@@ -300,10 +309,11 @@ static struct wk *add(struct wk_def *def)
     return w;
 }
 
-static void plan_line(struct buf *plan, const char *alias, const char *action, const char *detail)
+static void plan_line(struct buf *plan, const char *alias, const char *action, const char *detail,
+                      const char *keys)
 {
     if (plan)
-        buf_printf(plan, "%s\t%s\t%s\n", alias, action, detail);
+        sup_plan_line(plan, alias, action, detail, keys);
     if (!initial)
         log_write(LOG_INFO, "sup", &(struct log_about){.worker = alias}, "reload: %s%s%s", action,
                   detail[0] ? ": " : "", detail);
@@ -311,26 +321,28 @@ static void plan_line(struct buf *plan, const char *alias, const char *action, c
 
 static void update(struct wk *w, struct wk_def *def, struct buf *plan)
 {
-    bool differs = def->hash_all != w->def->hash_all, back = w->removed;
+    struct sup_verdict v;
+    bool back = w->removed, restart;
 
+    sup_judge(w, def, &v);
     w->removed = w->broken = false;
     w->def->stored = false;
+    def->id = w->id;
     if (cfg_expand_late(def, w->id) < 0) {
-        plan_line(plan, def->alias, "keep", "no memory");
+        plan_line(plan, def->alias, "keep", "no memory", "");
         cfg_def_free(def);
         return;
     }
     if (back)
         w->goal = WK_GOAL_UP;
-    if (differs)
+    if (def->hash_all != w->def->hash_all)
         store_definition(def);
-    if (wk_set_def(w, def)) {
-        plan_line(plan, w->def->alias, "restart", "the definition changed");
-        if (w->goal == WK_GOAL_UP)
-            op_override(w, WIRE_VERB_RESTART);
-    } else if (differs) {
-        plan_line(plan, w->def->alias, "update", "in force");
-    }
+    restart = wk_set_def(w, def) && w->goal == WK_GOAL_UP;
+    if (v.action)
+        plan_line(plan, w->def->alias, v.action, w->live_refused && w->message ? w->message : v.detail,
+                  v.keys);
+    if (restart)
+        op_override(w, WIRE_VERB_RESTART);
     if (back)
         op_override(w, WIRE_VERB_START);
 }
@@ -365,15 +377,16 @@ static void drop_missing(const struct cfg *cfg, struct buf *plan)
 
     for (w = TAILQ_FIRST(&sup_workers); w; w = next) {
         next = TAILQ_NEXT(w, link);
-        if (is_in(cfg, w->def->alias))
+        if (sup_cfg_has(cfg, w->def->alias))
             continue;
-        if (is_broken(cfg, w->def->alias)) {
-            plan_line(plan, w->def->alias, "keep", "its file is wrong: it stays on its last good definition");
+        if (sup_cfg_breaks(cfg, w->def->alias)) {
+            plan_line(plan, w->def->alias, "keep", sup_cfg_why(cfg, w->def->alias), "");
             w->broken = true;
             wk_changed(w);
             continue;
         }
-        plan_line(plan, w->def->alias, "remove", "its file is gone");
+        if (!w->removed)
+            plan_line(plan, w->def->alias, "remove", "its file is gone", "");
         w->removed = true;
         n_removed++;
         op_override(w, WIRE_VERB_STOP);
@@ -392,37 +405,33 @@ bool sup_wants_reload(void)
 }
 
 /* A file's Id= is in other hands, or not what the running worker goes by. */
-static bool is_refused(const struct wk_def *def, const struct wk *w, struct buf *plan)
+static bool is_refused(const struct cfg *cfg, const struct wk_def *def, const struct wk *w, struct buf *plan)
 {
-    const struct wk *holder = def->id ? sup_find(def->id) : NULL;
-    const char *why = NULL;
+    bool waits;
+    const char *why = sup_refusal(cfg, def, w, &waits);
+    struct sup_verdict v = {.keys = ""};
 
-    if (holder && holder != w && holder->removed) {
-        again = true; /* a file that was renamed */
-        why = "waits for the worker that had its Id= to stop";
-    } else if (holder && holder != w) {
-        why = "its Id= is another worker's";
-    } else if (w && def->id && def->id != w->id) {
-        why = "its Id= changed: restart agentd to renumber";
-    }
+    again = again || waits;
+    if (why && w)
+        sup_judge(w, def, &v);
     if (why) {
-        plan_line(plan, def->alias, "refuse", why);
+        plan_line(plan, def->alias, waits ? "add" : "refuse", why, v.keys);
         if (initial)
             log_write(LOG_ERR, "sup", &(struct log_about){.worker = def->alias}, "left out: %s", why);
     }
     return why != NULL;
 }
 
-static void apply_one(struct wk_def *def, struct buf *plan)
+static void apply_one(const struct cfg *cfg, struct wk_def *def, struct buf *plan)
 {
     struct wk *w = sup_find_alias(def->alias);
 
-    if (is_refused(def, w, plan)) {
+    if (is_refused(cfg, def, w, plan)) {
         cfg_def_free(def);
     } else if (w) {
         update(w, def, plan);
     } else {
-        plan_line(plan, def->alias, "add", "");
+        plan_line(plan, def->alias, "add", def->fault ? sup_cfg_why(cfg, def->alias) : "", "");
         add(def);
     }
 }
@@ -434,14 +443,14 @@ void sup_apply(struct cfg *cfg, struct buf *plan)
     for (int with_id = 1; with_id >= 0; with_id--)
         for (unsigned i = 0; i < cfg->n_workers; i++)
             if (cfg->workers[i] && (cfg->workers[i]->id != 0) == with_id)
-                apply_one(TAKE_PTR(cfg->workers[i]), plan);
+                apply_one(cfg, TAKE_PTR(cfg->workers[i]), plan);
     for (unsigned i = 0; i < cfg->n_nameless; i++)
         if (!sup_find_alias(cfg->nameless[i]->alias))
-            apply_one(TAKE_PTR(cfg->nameless[i]), plan);
+            apply_one(cfg, TAKE_PTR(cfg->nameless[i]), plan);
     if (!initial)
         for (unsigned i = 0; plan && i < cfg->n_broken; i++)
             if (!sup_find_alias(cfg->broken[i]))
-                plan_line(plan, cfg->broken[i], "refuse", "its file is wrong");
+                plan_line(plan, cfg->broken[i], "refuse", sup_cfg_why(cfg, cfg->broken[i]), "");
     initial = false;
     store_changed();
 }
@@ -453,7 +462,7 @@ static void (*cleared)(void);
 /* A worker whose file was wrong at our start: what runs of it runs on, until the file is right. */
 static bool is_put_off(const char *alias)
 {
-    return first && is_broken(first, alias) && !sup_find_alias(alias);
+    return first && sup_cfg_breaks(first, alias) && !sup_find_alias(alias);
 }
 
 /* The number of the alias's leaf that has this name, or -1. An alias has no '~'. */

@@ -121,7 +121,7 @@ void wk_put_facts(struct wk *w, enum facts_phase phase)
         .generation = w->generation,
         .pid = phase >= FACTS_SPAWNED ? w->main.pid : 0,
         .start = phase >= FACTS_SPAWNED ? w->main.start : 0,
-        .def_hash = w->def->hash,
+        .def_hash = w->main.pid ? w->ran_hash : w->def->hash,
         .started_us = w->started_us,
         .ready_us = phase == FACTS_READY ? clock_wall_us() : 0,
         .last_end = (uint8_t)w->last.end,
@@ -168,8 +168,10 @@ void wk_arm(struct wk *w, uint64_t us)
 /* What the new state may not own is released here, in one place. */
 static void enter(struct wk *w, enum wk_state next)
 {
-    if (next != w->state)
+    if (next != w->state) {
         w->since_us = clock_wall_us();
+        w->entered_mono_us = clock_mono_us();
+    }
     if (next != WK_STARTING)
         wk_start_done(w);
     if (next != WK_STOPPING && next != WK_KILLING)
@@ -279,18 +281,43 @@ void wk_event(struct wk *w, enum wk_event e)
     w->draining = false;
 }
 
+/* A timeout that runs counts from when it began. */
+static void rearm(struct wk *w, const struct wk_def *old)
+{
+    uint64_t now = w->state == WK_STARTING   ? w->def->start_timeout_us
+                   : w->state == WK_STOPPING ? w->def->stop_timeout_us
+                                             : 0;
+    uint64_t before = w->state == WK_STARTING ? old->start_timeout_us : old->stop_timeout_us;
+    uint64_t passed = clock_mono_us() - w->entered_mono_us;
+
+    if (now == 0 || now == before)
+        return;
+    wk_arm(w, now == STR_USEC_INFINITY ? now : now > passed ? now - passed : 1);
+}
+
 static void use_def(struct wk *w, struct wk_def *def)
 {
-    w->stale = w->main.pid != 0 && (w->stale || def->hash != w->def->hash);
+    struct wk_def *old = w->def;
+
+    w->stale = w->main.pid != 0 && def->hash != w->ran_hash;
     wk_start_forget(w);
-    cfg_def_free(w->def);
     w->def = def;
+    rearm(w, old);
+    wk_live_apply(w, old);
+    cfg_def_free(old);
+}
+
+bool wk_must_restart(const struct wk *w, const struct wk_def *def)
+{
+    return def->hash != w->def->hash && def->hash != w->ran_hash &&
+           (w->main.pid != 0 || w->state == WK_STARTING);
 }
 
 bool wk_set_def(struct wk *w, struct wk_def *def)
 {
-    bool differs = def->hash != w->def->hash;
+    bool must = wk_must_restart(w, def);
 
+    w->live_refused = false;
     if (def->hash_all != w->def->hash_all)
         w->update_us = clock_wall_us();
     cfg_def_free(TAKE_PTR(w->next_def));
@@ -299,7 +326,7 @@ bool wk_set_def(struct wk *w, struct wk_def *def)
     else
         use_def(w, def);
     wk_changed(w);
-    return differs && (w->main.pid != 0 || w->state == WK_STARTING);
+    return must;
 }
 
 /* How the end reads for people. */

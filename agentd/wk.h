@@ -2,7 +2,7 @@
 /* agentd/wk: one worker: its definition, its processes, its timers. Events go through the pure table
  * (wk_fsm), actions come out and are done here. Knows this worker's resources; never knows other workers,
  * clients or HTTP. wk.c: life and events. wk_start.c: spawn and readiness. wk_stop.c: ending the tree.
- * wk_adopt.c: after agentd's death. */
+ * wk_live.c: what a running tree is given. wk_adopt.c: after agentd's death. */
 #ifndef AGENTD_WK_H
 #define AGENTD_WK_H
 
@@ -54,6 +54,11 @@ struct wk_start {
     struct helper *probe;
     int notify_fd;
     unsigned probe_ms;
+    /* ReadyCheck= as it was when this start began: a later one is for the next start. */
+    enum cfg_ready ready;
+    unsigned ready_port;
+    uint64_t ready_stable_us;
+    char *ready_path;
     bool spawning; /* until exec or failure */
 };
 
@@ -99,6 +104,7 @@ struct wk {
     bool never_ran;    /* the child told why it can't become the program, and goes */
     bool leaf_spoiled; /* cgroup.kill was used on it */
     bool clamped;      /* the kernel refused a limit or score of this incarnation */
+    bool live_refused; /* the last wk_set_def met such a refusal; message tells which */
     bool leaf_empty;   /* seen to be, and nothing was started since */
     uint8_t leaf_no;
     struct cgroup_leaf leaf;
@@ -110,9 +116,10 @@ struct wk {
     struct wk_exit last;
     struct op *op, *queued;                                                           /* owned by op.c */
     int64_t create_us, update_us, goal_us, since_us, active_us, retry_us, started_us; /* wall clock */
-    uint64_t exec_mono_us;
-    uint64_t timer_us;  /* monotonic: when timer fires; 0: it does not */
-    int64_t error_size; /* length of stderr's file at this start, -1: none */
+    uint64_t exec_mono_us, entered_mono_us; /* entered: this state */
+    uint64_t timer_us;                      /* monotonic: when timer fires; 0: it does not */
+    uint64_t ran_hash;                      /* def->hash that the process was started with */
+    int64_t error_size;                     /* length of stderr's file at this start, -1: none */
     char *message, *goal_by, *ports;
     char *killed; /* comma list of pids: who got SIGKILL in this stop, until op_told takes it */
     uint32_t processes;
@@ -129,8 +136,11 @@ void wk_free(struct wk *w); /* its processes are left alone */
 /* Feeds an event through the table. START, STOP and RESTART set the goal. */
 void wk_event(struct wk *w, enum wk_event e);
 
-/* A new definition: live parts are in force at once, the rest at the next start. True if the running process
- * would have to be restarted for it. Takes def over. */
+/* The running process would have to be replaced for def: it is of another definition in a key that costs a
+ * restart. */
+bool wk_must_restart(const struct wk *w, const struct wk_def *def);
+/* A new definition: live parts are in force at once, the rest at the next start. Returns what wk_must_restart
+ * said. Takes def over. */
 bool wk_set_def(struct wk *w, struct wk_def *def);
 
 void wk_set_message(struct wk *w, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
@@ -162,6 +172,9 @@ void wk_stop_done(struct wk *w);
 /* Removes a leaf, with the cgroups below it, if nobody is in them. True if it is not there now. */
 bool wk_leaf_remove_empty(const char *name);
 void wk_main_exited(struct wk *w, enum wk_end end, int status);
+/* wk_live.c: gives the running tree what differs between old and w->def and a process can be given. old NULL:
+ * it is not known; then all that is set. */
+void wk_live_apply(struct wk *w, const struct wk_def *old);
 /* wk_adopt.c: facts of an earlier agentd: true if its main process runs on, verified, and is ours now. */
 bool wk_adopt(struct wk *w, const struct facts *f);
 /* It was ready and ended while nobody watched: its policy says what comes, as for any end of unknown status.

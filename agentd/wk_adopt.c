@@ -86,7 +86,8 @@ static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
     w->session = ref.pid;
     w->adopted = true;
     w->started_us = f->started_us;
-    w->stale = f->def_hash != w->def->hash;
+    w->ran_hash = f->def_hash;
+    w->stale = w->ran_hash != w->def->hash;
     w->stale_program = !is_same_program(f);
     if (w->stale_program)
         log_write(LOG_NOTICE, "wk", &(struct log_about){.worker = w->def->alias},

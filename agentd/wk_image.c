@@ -21,7 +21,7 @@
     ROW(generation) ROW(restarts) ROW(session) ROW(uid) ROW(adopted) ROW(ready) ROW(stale) ROW(stale_program)     \
     ROW(requested) ROW(start_failed) ROW(never_ran) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no)       \
     ROW(create_us) ROW(update_us) ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us)         \
-    ROW(exec_mono_us) ROW(error_size) ROW(timer_us)
+    ROW(exec_mono_us) ROW(error_size) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
 
 static void put_pidref(struct buf *b, const char *pid, const char *start, const char *fd, const struct pidref *p)
 {
@@ -53,7 +53,6 @@ void wk_image_save(const struct wk *w, struct buf *b)
 #define ROW(field) state_put(b, #field, (int64_t)w->field);
     NUMBERS(ROW)
 #undef ROW
-    state_put_u64(b, "hash", w->def->hash);
     put_pidref(b, "main", "main_start", "main_fd", &w->main);
     put_pidref(b, "held", "held_start", "held_fd", &w->held);
     put_past(b, w);
@@ -141,7 +140,7 @@ void wk_image_load(struct wk *w, const struct state *s, const char *line)
 #undef ROW
     w->main = get_pidref(s, line, "main", "main_start", "main_fd");
     w->held = get_pidref(s, line, "held", "held_start", "held_fd");
-    w->stale = w->main.pid && (w->stale || state_get_u64(s, line, "hash") != w->def->hash);
+    w->stale = w->main.pid && w->ran_hash != w->def->hash;
     get_past(w, s, line);
     get_texts(w, s, line);
     get_op(&w->op, s, line, "op");

@@ -41,6 +41,7 @@ void wk_start_done(struct wk *w)
     helper_cancel(&s->probe);
     notify_close(w, s);
     spawn_done(&s->job);
+    free(s->ready_path);
     free(s->envp);
     free(s->env_block);
     free(s);
@@ -334,6 +335,15 @@ static void on_status(int fd, short what, void *arg)
     wk_event(w, WK_EV_EXEC);
 }
 
+static int take_ready(const struct wk_def *d, struct wk_start *s)
+{
+    s->ready = d->ready;
+    s->ready_port = d->ready_port;
+    s->ready_stable_us = d->ready_stable_us;
+    s->ready_path = d->ready_path ? strdup(d->ready_path) : NULL;
+    return d->ready_path && !s->ready_path ? -ENOMEM : 0;
+}
+
 static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
 {
     int r;
@@ -350,6 +360,10 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
     f->stage = SPAWN_CLONE;
     if ((!s->envp && (r = make_environment(w, s, w->generation)) < 0) ||
         (w->def->type == CFG_NOTIFY && (r = notify_open(w, s)) < 0)) {
+        f->error = -r;
+        return r;
+    }
+    if ((r = take_ready(w->def, s)) < 0) {
         f->error = -r;
         return r;
     }
@@ -419,6 +433,7 @@ void wk_start_spawn(struct wk *w)
 
     if (w->generation++)
         w->restarts++;
+    w->ran_hash = w->def->hash;
     w->exec_mono_us = 0;
     w->never_ran = false;
     w->error_size = -1;
@@ -437,7 +452,7 @@ void wk_start_resume(struct wk *w, int status_fd, int notify_fd)
 {
     struct wk_start *s = w->start = new_start();
 
-    if (!s)
+    if (!s || take_ready(w->def, s) < 0)
         return;
     if (notify_fd >= 0)
         notify_resume(w, s, notify_fd);
@@ -456,12 +471,12 @@ static void on_probe_timer(int fd, short what, void *arg)
 {
     struct wk *w = arg;
 
-    if (w->def->ready == CFG_READY_UNIX) {
+    if (w->start->ready == CFG_READY_UNIX) {
         loop_free(&w->start->probe_timer);
         wk_start_probe(w);
         return;
     }
-    if (w->def->ready == CFG_READY_STABLE || view_listens(w, w->def->ready_port)) {
+    if (w->start->ready == CFG_READY_STABLE || view_listens(w, w->start->ready_port)) {
         wk_event(w, WK_EV_READY);
         return;
     }
@@ -473,13 +488,13 @@ static void on_probe_timer(int fd, short what, void *arg)
 /* In a helper, as the worker's user: the path may lie on a file system that hangs. */
 static int probe_unix(int out, void *arg)
 {
-    const struct wk_def *d = arg;
+    const struct wk *w = arg;
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     struct pollfd gone = {.fd = out}; /* POLLERR: agentd does not read any more */
 
-    if (helper_become(&d->ids) < 0)
+    if (helper_become(&w->def->ids) < 0)
         return 1;
-    str_copy(sa.sun_path, sizeof(sa.sun_path), d->ready_path);
+    str_copy(sa.sun_path, sizeof(sa.sun_path), w->start->ready_path);
     for (int ms = PROBE_FIRST_MS; poll(&gone, 1, 0) == 0; ms = ms < PROBE_MAX_MS ? ms * 2 : ms) {
         _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN)
@@ -506,7 +521,7 @@ void wk_start_probe(struct wk *w)
 
     if (w->def->type == CFG_NOTIFY)
         return; /* its own READY=1 says it */
-    switch (w->def->ready) {
+    switch (s->ready) {
     case CFG_READY_NONE:
         wk_event(w, WK_EV_READY);
         break;
@@ -515,10 +530,10 @@ void wk_start_probe(struct wk *w)
         s->probe_timer = loop_timer(PROBE_FIRST_MS * 1000, on_probe_timer, w);
         break;
     case CFG_READY_STABLE:
-        s->probe_timer = loop_timer(w->def->ready_stable_us, on_probe_timer, w);
+        s->probe_timer = loop_timer(s->ready_stable_us, on_probe_timer, w);
         break;
     case CFG_READY_UNIX:
-        s->probe = helper_start(probe_unix, w->def, on_probe_answer, w, 0, 16);
+        s->probe = helper_start(probe_unix, w, on_probe_answer, w, 0, 16);
         if (!s->probe) /* many start at once: all helpers are at work */
             s->probe_timer = loop_timer(PROBE_MAX_MS * 1000, on_probe_timer, w);
         break;

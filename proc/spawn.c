@@ -79,6 +79,15 @@ void spawn_set_first_nofile(struct rlimit l)
     first_nofile = l;
 }
 
+int spawn_default_limit(int resource, struct rlimit *ret)
+{
+    if (resource == RLIMIT_NOFILE && first_nofile.rlim_max > 0) {
+        *ret = first_nofile;
+        return 0;
+    }
+    return getrlimit(resource, ret) < 0 ? -errno : 0;
+}
+
 void spawn_use_fork(bool on)
 {
     fork_only = on;

@@ -113,6 +113,8 @@ void spawn_init(void);
 /* These limits, for a later image of agentd that starts with those of an earlier one. */
 struct rlimit spawn_first_nofile(void);
 void spawn_set_first_nofile(struct rlimit l);
+/* The limit that a program has which is started without one. 0 or -errno. */
+int spawn_default_limit(int resource, struct rlimit *ret);
 
 /* Plain copies (fork) for all spawns from now on: for tests and kernels where clone3 fails. */
 void spawn_use_fork(bool on);

@@ -22,6 +22,7 @@ struct call {
     uint64_t deadline_us;
     call_fn fn;
     void *arg;
+    struct buf items; /* those that came before the rest */
     size_t early_len;
     uint8_t early[]; /* the first answer's body */
 };
@@ -54,6 +55,7 @@ static struct call *find(uint64_t number)
 static void release(struct call *c)
 {
     slots[c->number % SLOTS] = NULL;
+    buf_free(&c->items);
     free(c);
     if (--open_calls == 0 && timer_at) {
         event_del(timer);
@@ -71,6 +73,7 @@ static struct call *take_slot(void)
         last_slot = (last_slot + 1) % SLOTS;
     while (slots[last_slot]);
     c->number = ++rounds * SLOTS + last_slot;
+    c->items = (struct buf)BUF_INIT(LIMIT_HTTP_REPLY);
     slots[last_slot] = c;
     open_calls++;
     return c;
@@ -108,23 +111,41 @@ static void keep_early(struct call *c, const struct wire_frame *f)
     memcpy(bigger->early, f->body, f->len);
 }
 
+/* The whole of the items: what came before, and what this reply has. */
+static void end_replied(struct call *c, const struct wire_reply *reply)
+{
+    struct wire_reply whole = *reply;
+    struct buf items = c->items;
+    call_fn fn = c->fn;
+    void *arg = c->arg;
+
+    c->items = (struct buf)BUF_INIT(0);
+    release(c);
+    if (items.len) {
+        buf_str(&items, reply->items);
+        whole.items = items.p;
+    }
+    if (fn)
+        fn(arg, CALL_REPLIED, &whole, -1);
+    buf_free(&items);
+}
+
 void call_replied(const struct wire_reply *reply, const struct wire_frame *frame)
 {
     struct call *c = find(reply->call);
-    call_fn fn;
-    void *arg;
 
     if (!c)
         return;
+    if (reply->more) {
+        if (c->fn)
+            buf_str(&c->items, reply->items);
+        return;
+    }
     if (reply->error == WIRE_E_ACCEPTED) {
         keep_early(c, frame);
         return;
     }
-    fn = c->fn;
-    arg = c->arg;
-    release(c);
-    if (fn)
-        fn(arg, CALL_REPLIED, reply, -1);
+    end_replied(c, reply);
 }
 
 void call_streamed(uint64_t number, int fd)

@@ -209,13 +209,30 @@ void own_operation(struct request *r)
     send_call(r, &v, on_operation);
 }
 
+static void on_reload_plan(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
+{
+    struct request *r = arg;
+
+    if (!is_good(r, end, reply, fd))
+        return;
+    view_reload(reply_data(r), reply->items, reply->message);
+    reply_send(r, 200);
+}
+
+void own_reload_plan(struct request *r)
+{
+    struct wire_call v = {.verb = WIRE_VERB_RELOAD_PLAN};
+
+    send_call(r, &v, on_reload_plan);
+}
+
 static void on_reload(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
 {
     struct request *r = arg;
 
     if (!is_good(r, end, reply, fd))
         return;
-    view_reload(reply_data(r), reply->items);
+    view_reload(reply_data(r), reply->items, ""); /* its message: warnings */
     reply_send(r, 200);
 }
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/view.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -251,9 +252,42 @@ void view_log_list(struct buf *b, const char *items)
     json_close(b, '}');
 }
 
-void view_reload(struct buf *b, const char *items)
+/* "Key=cost,Key=cost" */
+static void put_keys(struct buf *b, const char *keys)
 {
-    char field[512];
+    char word[128];
+
+    json_key(b, "keys");
+    json_open(b, '[');
+    while (*keys) {
+        size_t n = strcspn(keys, ","), name = strcspn(keys, "=");
+        snprintf(word, sizeof(word), "%.*s", (int)name, keys);
+        json_open(b, '{');
+        json_str(b, "key", word);
+        snprintf(word, sizeof(word), "%.*s", name < n ? (int)(n - name - 1) : 0, keys + name + 1);
+        json_str(b, "cost", word);
+        json_close(b, '}');
+        keys += n + (keys[n] == ',');
+    }
+    json_close(b, ']');
+}
+
+static void put_lines(struct buf *b, const char *name, const char *lines)
+{
+    char line[LIMIT_WIRE_STRING + 1];
+
+    json_key(b, name);
+    buf_char(b, '[');
+    for (; *lines; lines = view_next_line(lines)) {
+        snprintf(line, sizeof(line), "%.*s", (int)strcspn(lines, "\n"), lines);
+        json_put_str(b, line);
+    }
+    buf_char(b, ']');
+}
+
+void view_reload(struct buf *b, const char *items, const char *errors)
+{
+    char field[LIMIT_WIRE_STRING + 1];
 
     json_open(b, '{');
     json_key(b, "contents");
@@ -263,8 +297,10 @@ void view_reload(struct buf *b, const char *items)
         json_str(b, "alias", view_field(&items, field, sizeof(field)));
         json_str(b, "action", view_field(&items, field, sizeof(field)));
         json_str(b, "detail", view_field(&items, field, sizeof(field)));
+        put_keys(b, view_field(&items, field, sizeof(field)));
         json_close(b, '}');
     }
     json_close(b, ']');
+    put_lines(b, "errors", errors);
     json_close(b, '}');
 }

@@ -18,6 +18,7 @@ void view_operation(struct buf *b, const struct wire_reply *op, const struct wir
 const char *view_field(const char **s, char *buf, size_t size);
 const char *view_next_line(const char *s);
 void view_log_list(struct buf *b, const char *items);
-void view_reload(struct buf *b, const char *items);
+/* errors: lines, what is wrong with the files. */
+void view_reload(struct buf *b, const char *items, const char *errors);
 
 #endif

@@ -65,7 +65,18 @@ class Verbs(Case):
         self.assertEqual(len(json.loads(self.run_ctl("-o", "json", "restart", "web", "down")[0])), 2)
 
     def test_reload_and_help(self):
-        self.assertEqual(self.run_ctl("reload")[0].splitlines(), ["web: kept: no change", "new: added"])
+        self.assertEqual(self.run_ctl("reload")[0].splitlines(), [
+            "ALIAS  ACTION   KEY   COST     DETAIL",
+            "web    restart  User  restart  changed",
+            "                Nice  live",
+            "new    add      -     -"])
+        out, err = self.run_ctl("reload", "--plan", code=1)
+        self.assertEqual(out.splitlines()[1:], [
+            "(agentd.conf)  update  HostId        live               in force",
+            "                       ListenStream  restart of agentd",
+            "bad            keep    -             -                  /w/bad.conf:3:1: wrong"])
+        self.assertEqual(err, "agentctl: /w/bad.conf:3:1: wrong\n")
+        self.assertEqual(len(json.loads(self.run_ctl("-o", "json", "reload", "--plan", code=1)[0])["contents"]), 2)
         self.assertIn("restart", self.run_ctl("help")[0])
         self.assertIn("/compute/hosts/{host}/agent/processes/{id}/restart", self.run_ctl("help", "calls")[0])
 

@@ -301,8 +301,13 @@ class Calls(Case):
         self.fake.say("forget 5")
         self.assertEqual(len(self.data("GET", "/agentd/v1/workers")["contents"]), 4)
         self.assertEqual(self.data("GET", "/agentd/v1/operations/op-1")["result"], "done")
-        self.assertEqual(self.data("POST", "/agentd/v1/reload")["contents"][1],
-                         {"alias": "new", "action": "added", "detail": ""})
+        rows = self.data("POST", "/agentd/v1/reload")["contents"]
+        self.assertEqual(rows[0]["keys"], [{"key": "User", "cost": "restart"}, {"key": "Nice", "cost": "live"}])
+        self.assertEqual(rows[1], {"alias": "new", "action": "add", "detail": "", "keys": []})
+        plan = self.data("GET", "/agentd/v1/reload")  # its rows come in two frames
+        self.assertEqual([r["alias"] for r in plan["contents"]], ["", "bad"])
+        self.assertEqual(plan["contents"][0]["keys"][1], {"key": "ListenStream", "cost": "restart of agentd"})
+        self.assertEqual(plan["errors"], ["/w/bad.conf:3:1: wrong"])
 
     def test_probes_and_methods(self):
         self.assertEqual(self.ask("GET", "/healthz").body, b"ok\n")
@@ -313,7 +318,7 @@ class Calls(Case):
         self.assertEqual((r.status, r.headers["content-length"], r.headers["content-type"]),
                          (200, g.headers["content-length"], "application/json"))
         r = c.ask("OPTIONS", "/agentd/v1/reload")
-        self.assertEqual((r.status, r.headers["allow"], r.body), (204, "POST, OPTIONS", b""))
+        self.assertEqual((r.status, r.headers["allow"], r.body), (204, "GET, HEAD, POST, OPTIONS", b""))
         for method in ("POST", "PUT", "DELETE", "PATCH"):
             r = c.ask(method, "/agentd/v1/workers")
             self.check_envelope(r, 405, False)

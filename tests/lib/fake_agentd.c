@@ -281,6 +281,21 @@ static void write_log(const struct wire_call *c, int to)
     }
 }
 
+/* More than one frame holds. */
+static void put_plan(const struct wire_call *c)
+{
+    static const char first[] = "\tupdate\tin force\tHostId=live,ListenStream=restart of agentd\n";
+
+    struct wire_reply part = {.call = c->call, .items = first, .more = 1};
+    struct wire_reply rest = {.call = c->call,
+                              .message = "/w/bad.conf:3:1: wrong\n",
+                              .items = "bad\tkeep\t/w/bad.conf:3:1: wrong\t\n"};
+
+    wire_put_reply(&out, &part);
+    wire_put_reply(&out, &rest);
+    send_packet(-1);
+}
+
 static void open_log(const struct wire_call *c)
 {
     struct wire_stream s = {c->call};
@@ -351,8 +366,11 @@ static void answer(const struct wire_call *c)
         open_log(c);
         return;
     case WIRE_VERB_RELOAD:
-        r.items = "web\tkept\tno change\nnew\tadded\t\n";
+        r.items = "web\trestart\tchanged\tUser=restart,Nice=live\nnew\tadd\t\t\n";
         break;
+    case WIRE_VERB_RELOAD_PLAN:
+        put_plan(c);
+        return;
     case WIRE_VERB_OPERATION:
         if (str_eq(c->name, "op-1"))
             put_operation(&r, &workers[0], WIRE_VERB_RESTART, "done");

@@ -68,7 +68,7 @@ static void test_allow(void **state)
     route_match("/healthz", ROUTE_POST, &r);
     assert_string_equal(route_allow(r.allowed, buf, sizeof(buf)), "GET, HEAD, OPTIONS");
     route_match("/agentd/v1/reload", ROUTE_GET, &r);
-    assert_string_equal(route_allow(r.allowed, buf, sizeof(buf)), "POST, OPTIONS");
+    assert_string_equal(route_allow(r.allowed, buf, sizeof(buf)), "GET, HEAD, POST, OPTIONS");
 }
 
 static void test_query(void **state)

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentd/cfg_mix: the mixers of cfg_keys.def, one for each kind of value. Each mixes all that the value is
+ * for a running process, and nothing that only says where it was written. */
+#ifndef AGENTD_CFG_MIX_H
+#define AGENTD_CFG_MIX_H
+
+#include "agentd/cfg_read.h"
+
+CFG_MIXER(cfg_mix_plain); /* the bytes of the target */
+CFG_MIXER(cfg_mix_text);  /* a char * */
+CFG_MIXER(cfg_mix_list);  /* a char ** */
+CFG_MIXER(cfg_mix_exec);
+CFG_MIXER(cfg_mix_workdir);
+CFG_MIXER(cfg_mix_env);
+CFG_MIXER(cfg_mix_env_file);
+CFG_MIXER(cfg_mix_limit);
+CFG_MIXER(cfg_mix_nice);
+CFG_MIXER(cfg_mix_oom);
+CFG_MIXER(cfg_mix_ambient);
+CFG_MIXER(cfg_mix_bounding);
+CFG_MIXER(cfg_mix_output);
+CFG_MIXER(cfg_mix_error);
+CFG_MIXER(cfg_mix_ready);
+CFG_MIXER(cfg_mix_listeners);
+
+#endif
