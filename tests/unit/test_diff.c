@@ -160,6 +160,7 @@ static const struct {
     {CFG_AGENT, "LogDirectory", "/var/c", NULL},
     {CFG_AGENT, "StopWorkersOnExit", "no", NULL},
     {CFG_AGENT, "SampleMaxAgeMs", "7", NULL},
+    {CFG_AGENT, "UpgradeTimeoutSec", "7", NULL},
     {CFG_RPC, "AllowPlaintextCredentials", "yes", NULL},
     {CFG_RPC, "ListenStream", "/run/b.sock", NULL},
     {CFG_RPC, "Credentials", "@/others", NULL},
