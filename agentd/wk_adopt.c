@@ -75,6 +75,7 @@ bool wk_adopt(struct wk *w, const struct facts *f)
                   "process %d of an earlier agentd is %s", f->pid,
                   r == -ESRCH ? "gone" : "not taken over: it can't be proven to be the worker's");
         w->last = (struct wk_exit){WK_END_UNKNOWN, 0, f->pid, clock_wall_us()};
+        cgroup_leaf_done(&w->leaf); /* it is cleared by its name, and the next start makes it anew */
         return false;
     }
     w->main = ref;
