@@ -14,6 +14,7 @@ enum facts_phase {
     FACTS_INTENT,  /* this generation is being made: pid unknown */
     FACTS_SPAWNED, /* pid is on record */
     FACTS_READY,   /* and it became ready */
+    FACTS_ENDING,  /* and was ready until it was told to end: from now on parts of it may be gone */
 };
 
 struct facts {

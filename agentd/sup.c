@@ -176,8 +176,11 @@ static void adopt_if_it_runs(struct wk *w)
 {
     const struct facts *f = old_of(w->def->alias);
 
-    if (f && wk_adopt(w, f))
-        wk_event(w, WK_EV_ADOPT);
+    if (!f || !wk_adopt(w, f))
+        return;
+    wk_event(w, WK_EV_ADOPT);
+    if (f->phase == FACTS_ENDING && w->goal == WK_GOAL_UP)
+        wk_event(w, WK_EV_RESTART); /* nobody knows what of its tree has heard of its end already */
 }
 
 static void clear_unproven(const struct wk *w);
@@ -415,7 +418,7 @@ static bool leaf_is_left_alone(const char *name)
             continue;
         if (!w->main.pid && no > w->leaf_no)
             w->leaf_no = (uint8_t)no; /* so that the next start looks at it again */
-        return !f || f->phase == FACTS_NONE || f->phase == FACTS_READY || f->leaf != no;
+        return !f || f->phase == FACTS_NONE || f->phase >= FACTS_READY || f->leaf != no;
     }
     return false;
 }

@@ -152,6 +152,9 @@ static void enter(struct wk *w, enum wk_state next)
     }
     if (next != WK_STOPPING && next != WK_KILLING && next != WK_STARTING)
         wk_start_forget(w);
+    /* Before the first signal: else the next agentd would take a tree that is half dead for a whole one. */
+    if (w->ready && w->main.pid && (next == WK_STOPPING || next == WK_KILLING))
+        wk_put_facts(w, FACTS_ENDING);
     if (next != WK_UP)
         w->ready = false;
     w->state = next;
