@@ -17,6 +17,8 @@ enum facts_phase {
     FACTS_ENDING,  /* and was ready until it was told to end: from now on parts of it may be gone */
 };
 
+#define FACTS_NO_LEAF 255 /* this generation was made outside of any leaf */
+
 struct facts {
     char alias[LIMIT_ALIAS + 1];
     uint8_t phase;

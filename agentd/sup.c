@@ -388,7 +388,7 @@ static int leaf_number(const char *alias, const char *name)
     if (name[0] != '~' || !strchr("123456789", name[1]))
         return -1;
     no = strtoul(name + 1, &end, 10);
-    return *end || no > UINT8_MAX ? -1 : (int)no;
+    return *end || no >= FACTS_NO_LEAF ? -1 : (int)no;
 }
 
 /* The leaf of a worker that was adopted, or is put off, holds what belongs there. */
@@ -577,7 +577,7 @@ static void clear_unproven(const struct wk *w)
 
     if (!f)
         return;
-    if (wk_host.cgroups.fd >= 0) {
+    if (wk_host.cgroups.fd >= 0 && f->leaf != FACTS_NO_LEAF) {
         scope = caps_enter(CAPS_FILES);
         wk_leaf_name(w, f->leaf, name);
         clear_leaf(name, NULL);
@@ -603,6 +603,15 @@ static void sweep_without_cgroups(void)
         cleared();
 }
 
+/* An earlier agentd could not use cgroups: what it made is in no leaf. */
+static bool any_without_leaf(void)
+{
+    for (size_t i = 0; i < n_old; i++)
+        if (old_facts[i].leaf == FACTS_NO_LEAF)
+            return true;
+    return false;
+}
+
 void sup_clear_leftovers(void (*done)(void))
 {
     enum caps_scope scope;
@@ -615,7 +624,10 @@ void sup_clear_leftovers(void (*done)(void))
     scope = caps_enter(CAPS_FILES);
     cgroup_root_list(&wk_host.cgroups, clear_leaf, NULL);
     caps_enter(scope);
-    done();
+    if (any_without_leaf())
+        sweep_without_cgroups();
+    else
+        done();
 }
 
 void sup_start_wanted(void)

@@ -102,7 +102,7 @@ void wk_put_facts(struct wk *w, enum facts_phase phase)
 {
     struct facts f = {
         .phase = (uint8_t)phase,
-        .leaf = w->leaf_no,
+        .leaf = w->leaf.fd < 0 && phase >= FACTS_INTENT ? FACTS_NO_LEAF : w->leaf_no,
         .generation = w->generation,
         .pid = phase >= FACTS_SPAWNED ? w->main.pid : 0,
         .start = phase >= FACTS_SPAWNED ? w->main.start : 0,

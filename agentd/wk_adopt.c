@@ -58,9 +58,11 @@ bool wk_adopt(struct wk *w, const struct facts *f)
     int r;
 
     w->generation = f->generation;
-    w->leaf_no = f->leaf;
+    w->leaf_no = f->leaf == FACTS_NO_LEAF ? 0 : f->leaf;
     if (f->phase < FACTS_READY || f->pid <= 0)
         return false; /* a half-made one is cleared, not taken over */
+    if (f->leaf == FACTS_NO_LEAF && wk_host.cgroups.fd >= 0)
+        return false; /* of an agentd that could not use cgroups: its end could not be told by a leaf */
     wk_leaf_name(w, w->leaf_no, name);
     if (wk_host.cgroups.fd >= 0 && cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf) < 0)
         return false;
