@@ -22,6 +22,8 @@
 
 #define SWEEP_TIMEOUT_US 20000000
 #define KILL_WAIT_MS 5000
+#define KILL_AGAIN_MS 100
+#define CLEAR_TRIES 3
 
 struct sup_list sup_workers = TAILQ_HEAD_INITIALIZER(sup_workers);
 
@@ -423,19 +425,26 @@ static bool leaf_is_left_alone(const char *name)
     return false;
 }
 
+static bool unclear; /* of some leaf it could not be told whether it is empty */
+
 static void end_members(const char *name)
 {
     struct cgroup_leaf leaf;
-    int waited = 0;
+    int waited = 0, populated;
 
-    if (cgroup_leaf_open(&wk_host.cgroups, name, &leaf) < 0)
+    if (cgroup_leaf_open(&wk_host.cgroups, name, &leaf) < 0) {
+        unclear = true;
         return;
-    if (cgroup_leaf_populated(&leaf) == 1) {
+    }
+    if ((populated = cgroup_leaf_populated(&leaf)) != 0) {
         log_warn("sup", "%s: processes that an earlier agentd left without a proven main process are ended",
                  name);
-        cgroup_leaf_kill(&leaf);
-        for (; cgroup_leaf_populated(&leaf) == 1 && waited < KILL_WAIT_MS; waited++)
+        for (; populated != 0 && waited < KILL_WAIT_MS; waited++) {
+            if (waited % KILL_AGAIN_MS == 0)
+                cgroup_leaf_kill(&leaf);
             poll(NULL, 0, 1); /* at start, before READY: nothing else is kept waiting */
+            populated = cgroup_leaf_populated(&leaf);
+        }
         if (waited == KILL_WAIT_MS)
             log_error("sup", "%s: some of them are killed and still there", name);
     }
@@ -612,19 +621,29 @@ static bool any_without_leaf(void)
     return false;
 }
 
+/* True if all leaves were looked at, and those that had to be are empty. */
+static bool clear_leaves(void)
+{
+    enum caps_scope scope = caps_enter(CAPS_FILES);
+    int r = -EAGAIN;
+
+    for (int i = 0; i < CLEAR_TRIES && (r < 0 || unclear); i++) {
+        unclear = false;
+        r = cgroup_root_list(&wk_host.cgroups, clear_leaf, NULL);
+    }
+    caps_enter(scope);
+    return r == 0 && !unclear;
+}
+
 void sup_clear_leftovers(void (*done)(void))
 {
-    enum caps_scope scope;
 
     cleared = done;
     if (wk_host.cgroups.fd < 0) {
         sweep_without_cgroups();
         return;
     }
-    scope = caps_enter(CAPS_FILES);
-    cgroup_root_list(&wk_host.cgroups, clear_leaf, NULL);
-    caps_enter(scope);
-    if (any_without_leaf())
+    if (!clear_leaves() || any_without_leaf()) /* then their cookies tell */
         sweep_without_cgroups();
     else
         done();
