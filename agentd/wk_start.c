@@ -321,6 +321,7 @@ static void on_status(int fd, short what, void *arg)
     if (w->state !=
         WK_STARTING) { /* it is being stopped already, or said READY=1 faster than its exec was seen */
         wk_start_done(w);
+        wk_changed(w); /* until now its record had no pid */
         wk_stop_check(w);
         return;
     }
