@@ -335,6 +335,12 @@ static void on_status(int fd, short what, void *arg)
     wk_event(w, WK_EV_EXEC);
 }
 
+void wk_start_look(struct wk *w)
+{
+    if (w->start && w->start->spawning)
+        on_status(-1, 0, w);
+}
+
 static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
 {
     int r;

@@ -520,7 +520,9 @@ class Term(Scenario):
         harness.wait_gone(w.h.pid)
 
 
-# A row for each thing that can be asked of agentd. "adopt" and "upgrade" belong here.
+# A row for each thing that can be asked of agentd; its name is the first part of AGENTD_TEST_POINT. "adopt" and "upgrade"
+# belong here: a Scenario with name, touched, prepare (what is to be adopted runs), act (ask, and wait for what follows)
+# and check. crashat follows over execve, so that an upgrade is counted through both programs.
 SCENARIOS = [Start, Recover, Reload, Term,
              lambda: Verb("stop", "plain"), lambda: Verb("stop", "tree"),
              lambda: Verb("start", "plain"), lambda: Verb("start", "told"),
