@@ -69,9 +69,11 @@ static void list_dir(struct cfg_ctx *c, int dir, struct cfg_list *names)
         cfg_error_in(c, c->file, 1, 1, "cannot list a folder: %s", strerror(errno));
         return;
     }
-    while ((e = readdir(d)))
+    while (errno = 0, (e = readdir(d)))
         if (is_conf(e->d_name) && cfg_list_add(names, strdup(e->d_name)) < 0)
             cfg_oom(c);
+    if (errno) /* half a list would remove the other half's workers */
+        cfg_error_in(c, c->file, 1, 1, "cannot list a folder: %s", strerror(errno));
     closedir(d);
     if (names->n)
         qsort(names->v, names->n, sizeof(*names->v), by_name);

@@ -308,8 +308,11 @@ void cfg_workers_read(struct cfg *cfg, struct cfg_report *report)
     _cleanup_close_ int dir = cfg_trust_open(AT_FDCWD, cfg->agent.workers_dir, CFG_TRUST_DIR, &e);
     size_t n;
 
-    if (dir < 0) /* reported with the line that names it, cfg_agent.c */
+    if (dir < 0) { /* it was there when agentd.conf was read: without it there would be no worker at all */
+        if (!report->n_agent_errors)
+            cfg_error_in(&c, c.file, 1, 1, "%s", e.text);
         return;
+    }
     cfg_files_list(&c, dir, &names);
     if (names.n > LIMIT_WORKERS) {
         cfg_error_in(&c, c.file, 1, 1, "%zu files, more than %u", names.n, LIMIT_WORKERS);

@@ -450,7 +450,10 @@ int daemon_run(const char *file)
     wk_host.pidfds = upgrade_state();
     recall(cfg);
     sup_apply(cfg, NULL);
-    sup_clear_leftovers(on_cleared);
+    if (image()) /* nobody has died */
+        on_cleared();
+    else
+        sup_clear_leftovers(on_cleared);
     r = loop_run(after_round);
     close_rooms();
     log_info("main", "stopped");

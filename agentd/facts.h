@@ -15,8 +15,11 @@ enum facts_phase {
     FACTS_INTENT,  /* this generation is being made: pid unknown */
     FACTS_SPAWNED, /* pid is on record */
     FACTS_READY,   /* and it became ready */
+    FACTS_ENDING,  /* and was ready until it was told to end: from now on parts of it may be gone */
     FACTS_RESTED,  /* it ended, and by its policy stays down although it is wanted up */
 };
+
+#define FACTS_NO_LEAF 255 /* this generation was made outside of any leaf */
 
 struct facts {
     char alias[LIMIT_ALIAS + 1];

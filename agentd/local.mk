@@ -8,7 +8,7 @@ libagentd_a_SOURCES = agentd/calls.c agentd/calls.h agentd/cfg.c agentd/cfg.h ag
 	agentd/link.h agentd/listen.c agentd/listen.h agentd/logs.c agentd/logs.h agentd/loop.c agentd/loop.h agentd/notify.c \
 	agentd/notify.h agentd/journal.c agentd/journal.h agentd/op.c agentd/op.h agentd/op_record.c agentd/peer.c agentd/peer.h \
 	agentd/private.c agentd/private.h agentd/reap.c agentd/reap.h agentd/reload.c agentd/reload.h agentd/state.c agentd/state.h agentd/store.c \
-	agentd/store.h agentd/sup.c agentd/sup.h agentd/sup_plan.c agentd/sup_plan.h agentd/tail.c agentd/tail.h agentd/upgrade.c agentd/upgrade.h \
+	agentd/store.h agentd/sup.c agentd/sup.h agentd/sup_left.c agentd/sup_left.h agentd/sup_plan.c agentd/sup_plan.h agentd/tail.c agentd/tail.h agentd/upgrade.c agentd/upgrade.h \
 	agentd/upgrade_image.c agentd/upgrade_image.h agentd/upgrade_new.c agentd/view.c agentd/view.h agentd/wk.c \
 	agentd/wk.h agentd/wk_adopt.c agentd/wk_image.c agentd/wk_fsm.c agentd/wk_fsm.def agentd/wk_fsm.h agentd/wk_live.c agentd/wk_start.c agentd/wk_stop.c
 sbin_PROGRAMS += bin/agentd

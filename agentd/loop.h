@@ -21,7 +21,8 @@ void loop_done(void);
 int loop_run(void (*after_round)(void));
 void loop_stop(void);
 
-/* NULL if there is no memory. The watch is active until it is freed. */
+/* NULL if there is no memory. The watch is active until it is freed. Where the kernel refuses to watch the
+ * descriptor (ENOMEM, ENOSPC: epoll_ctl(2)) it is looked at every 20 ms. */
 struct loop_watch *loop_io(int fd, short what, loop_fn fn, void *arg);
 struct loop_watch *loop_timer(uint64_t us, loop_fn fn, void *arg); /* fires once */
 void loop_rearm(struct loop_watch *timer, uint64_t us);            /* again, or at another time */

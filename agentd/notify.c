@@ -59,6 +59,7 @@ static void on_message(int fd, short what, void *arg)
         if (m.msg_flags & MSG_TRUNC || sender(&m) != w->main.pid || !w->main.pid)
             continue;
         text[n] = 0;
+        wk_start_look(w); /* else it would be ready with no pid on its record */
         for (char *word = strtok_r(text, "\n", &save); word && w->start; word = strtok_r(NULL, "\n", &save))
             on_word(w, word);
     }

@@ -76,8 +76,13 @@ static void on_writable(int fd, short what, void *arg)
     struct peer_packet *first;
 
     while ((first = STAILQ_FIRST(&p->queue))) {
-        if (may_pass(send_now(p, first->bytes, first->len, first->pass_fd)))
+        int r = send_now(p, first->bytes, first->len, first->pass_fd);
+        if (may_pass(r))
             return;
+        if (r < 0 && r != -EPIPE && r != -ECONNRESET) {
+            end_with(p, "nothing can be sent to it");
+            return;
+        }
         free_first(p);
     }
     loop_free(&p->out_io);
@@ -116,6 +121,8 @@ void peer_send_fd(struct peer *p, int fd)
     else
         fd_close(fd);
     buf_reset(&p->out);
+    if (r < 0 && !may_pass(r) && r != -EPIPE && r != -ECONNRESET) /* else its end says so */
+        end_with(p, "nothing can be sent to it");
 }
 
 void peer_send(struct peer *p)
@@ -175,7 +182,7 @@ static void on_wire(int fd, short what, void *arg)
             return;
         if (n <= 0) {
             loop_free(&p->io);
-            end_with(p, NULL);
+            end_with(p, n < 0 && errno != ECONNRESET ? "it can't be heard" : NULL);
             return;
         }
         if ((size_t)n > sizeof(bytes) || take_packet(p, bytes, (size_t)n) < 0) {

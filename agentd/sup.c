@@ -14,6 +14,7 @@
 #include "agentd/reap.h"
 #include "agentd/state.h"
 #include "agentd/store.h"
+#include "agentd/sup_left.h"
 #include "agentd/sup_plan.h"
 #include "agentd/wk.h"
 #include "base/clock.h"
@@ -23,8 +24,6 @@
 #include "proc/caps.h"
 #include "proc/snap.h"
 
-#define SWEEP_TIMEOUT_US 20000000
-#define KILL_WAIT_MS 5000
 
 struct sup_list sup_workers = TAILQ_HEAD_INITIALIZER(sup_workers);
 
@@ -32,10 +31,6 @@ struct sup_list sup_workers = TAILQ_HEAD_INITIALIZER(sup_workers);
 static LIST_HEAD(, wk) buckets[N_BUCKETS];
 static unsigned n_workers;
 
-/* What an earlier agentd left, until sup_apply has used it. */
-static struct facts *old_facts;
-static size_t n_old;
-static const struct cfg *first; /* the configuration until sup_start_wanted */
 static const struct state *image; /* what an earlier image handed over by exec; NULL: nothing */
 static bool initial = true;     /* the first sup_apply: nothing restarts, facts are looked at */
 
@@ -62,24 +57,6 @@ struct wk *sup_find_alias(const char *alias)
 unsigned sup_count(void)
 {
     return n_workers;
-}
-
-static void remember(const struct facts *f, void *arg)
-{
-    struct facts *p = realloc(old_facts, (n_old + 1) * sizeof(*p));
-
-    if (!p)
-        return;
-    old_facts = p;
-    old_facts[n_old++] = *f;
-}
-
-static const struct facts *old_of(const char *alias)
-{
-    for (size_t i = 0; i < n_old; i++)
-        if (str_eq(old_facts[i].alias, alias))
-            return &old_facts[i];
-    return NULL;
 }
 
 /* Brings the entries to what the workers are now; runs before each write. */
@@ -111,41 +88,15 @@ static void on_told(struct wk *w, bool failed)
 
 void sup_init(const struct cfg *cfg)
 {
-    int r = facts_open(cfg->agent.runtime_dir, remember, NULL);
+    int r = sup_left_open(cfg);
 
     if (r < 0)
         log_error("sup", "%s/facts: %s: workers can't be found again if agentd dies", cfg->agent.runtime_dir,
                   strerror(-r));
-    first = cfg;
     wk_host.changed = link_changed;
     wk_host.told = on_told;
     store_set_collect(collect_state);
     store_on_written(op_disk);
-}
-
-static bool is_in(const struct cfg *cfg, const char *alias)
-{
-    for (unsigned i = 0; i < cfg->n_workers; i++)
-        if (cfg->workers[i] && str_eq(cfg->workers[i]->alias, alias))
-            return true;
-    return false;
-}
-
-static bool is_broken(const struct cfg *cfg, const char *alias)
-{
-    for (unsigned i = 0; i < cfg->n_broken; i++)
-        if (str_eq(cfg->broken[i], alias))
-            return true;
-    return false;
-}
-
-/* A broken one stays on its last good definition, one that is gone is stopped by it. */
-static bool wants_stored(const char *alias)
-{
-    const struct facts *f = old_of(alias);
-
-    return f && !is_in(first, alias) &&
-           (is_broken(first, alias) || (f->phase != FACTS_NONE && f->phase != FACTS_RESTED));
 }
 
 /* Both lists are sorted by alias, so the next one is mostly the one that is looked for. */
@@ -186,16 +137,6 @@ void sup_resume_image(void)
         if ((line = image_line(w->def->alias)))
             wk_image_resume(w, image, line);
     reap_sweep(); /* who ended during the exec */
-}
-
-void sup_recall(struct cfg *cfg)
-{
-    bool any = false;
-
-    for (size_t i = 0; i < n_old; i++)
-        any = any || wants_stored(old_facts[i].alias);
-    if (any)
-        cfg_stored_read(cfg, wants_stored);
 }
 
 static void store_definition(struct wk_def *def)
@@ -264,7 +205,7 @@ static void take_state(struct wk *w, const struct store_entry *e)
 /* changed: its file is another one than when the state was written, so its limits may be. */
 static void adopt_if_it_runs(struct wk *w, bool changed)
 {
-    const struct facts *f = old_of(w->def->alias);
+    const struct facts *f = sup_left_of(w->def->alias);
     const char *line = image_line(w->def->alias);
 
     if (line) {
@@ -274,11 +215,11 @@ static void adopt_if_it_runs(struct wk *w, bool changed)
     if (!f || !wk_adopt(w, f))
         return;
     wk_event(w, WK_EV_ADOPT);
-    if (changed)
+    if (f->phase == FACTS_ENDING && w->goal == WK_GOAL_UP)
+        wk_event(w, WK_EV_RESTART); /* nobody knows what of its tree has heard of its end already */
+    else if (changed)
         wk_live_apply(w, NULL);
 }
-
-static void clear_unproven(const struct wk *w);
 
 static struct wk *add(struct wk_def *def)
 {
@@ -297,13 +238,13 @@ static struct wk *add(struct wk_def *def)
     }
     take_state(w, e);
     /* (an upgrade takes nothing away: that is a reload's) */
-    w->broken = w->def->stored && (image || is_broken(first, w->def->alias));
+    w->broken = w->def->stored && (image || sup_left_is_broken(w->def->alias));
     store_definition(w->def);
     insert_sorted(w);
     wk_changed(w);
     adopt_if_it_runs(w, e->def_hash_all && e->def_hash_all != w->def->hash_all);
     if (!initial && !w->main.pid)
-        clear_unproven(w);
+        sup_left_clear_one(w);
     if (!initial && !w->main.pid && w->goal == WK_GOAL_UP)
         wk_event(w, WK_EV_START);
     return w;
@@ -455,267 +396,6 @@ void sup_apply(struct cfg *cfg, struct buf *plan)
     store_changed();
 }
 
-/* --- leftovers of a dead agentd -------------------------------------------------------------------- */
-
-static void (*cleared)(void);
-
-/* A worker whose file was wrong at our start: what runs of it runs on, until the file is right. */
-static bool is_put_off(const char *alias)
-{
-    return first && sup_cfg_breaks(first, alias) && !sup_find_alias(alias);
-}
-
-/* The number of the alias's leaf that has this name, or -1. An alias has no '~'. */
-static int leaf_number(const char *alias, const char *name)
-{
-    size_t n = strlen(alias);
-    unsigned long no;
-    char *end;
-
-    if (!str_starts(name, "w-") || strncmp(name + 2, alias, n) != 0)
-        return -1;
-    name += 2 + n;
-    if (!*name)
-        return 0;
-    if (name[0] != '~' || !strchr("123456789", name[1]))
-        return -1;
-    no = strtoul(name + 1, &end, 10);
-    return *end || no > UINT8_MAX ? -1 : (int)no;
-}
-
-/* The leaf of a worker that was adopted, or is put off, holds what belongs there. */
-static bool leaf_is_in_use(const char *name)
-{
-    struct wk *w;
-
-    for (unsigned i = 0; first && i < first->n_broken; i++)
-        if (is_put_off(first->broken[i]) && leaf_number(first->broken[i], name) >= 0)
-            return true;
-    TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->main.pid && leaf_number(w->def->alias, name) == w->leaf_no)
-            return true;
-    return false;
-}
-
-/* What KillMode=process left alone is left alone by the next agentd too, unless it is of a start that nobody
- * finished. */
-static bool leaf_is_left_alone(const char *name)
-{
-    struct wk *w;
-
-    TAILQ_FOREACH (w, &sup_workers, link) {
-        const struct facts *f = old_of(w->def->alias);
-        int no = w->def->kill_mode == CFG_KILL_PROCESS ? leaf_number(w->def->alias, name) : -1;
-        if (no < 0)
-            continue;
-        if (!w->main.pid && no > w->leaf_no)
-            w->leaf_no = (uint8_t)no; /* so that the next start looks at it again */
-        return !f || (f->phase != FACTS_INTENT && f->phase != FACTS_SPAWNED) || f->leaf != no;
-    }
-    return false;
-}
-
-static void end_members(const char *name)
-{
-    struct cgroup_leaf leaf;
-    int waited = 0;
-
-    if (cgroup_leaf_open(&wk_host.cgroups, name, &leaf) < 0)
-        return;
-    if (cgroup_leaf_populated(&leaf) == 1) {
-        log_warn("sup", "%s: processes that an earlier agentd left without a proven main process are ended",
-                 name);
-        cgroup_leaf_kill(&leaf);
-        for (; cgroup_leaf_populated(&leaf) == 1 && waited < KILL_WAIT_MS; waited++)
-            poll(NULL, 0, 1); /* at start, before READY: nothing else is kept waiting */
-        if (waited == KILL_WAIT_MS)
-            log_error("sup", "%s: some of them are killed and still there", name);
-    }
-    cgroup_leaf_done(&leaf);
-}
-
-static void clear_leaf(const char *name, void *arg)
-{
-    if (!str_starts(name, "w-") || leaf_is_in_use(name))
-        return;
-    if (!leaf_is_left_alone(name))
-        end_members(name);
-    wk_leaf_remove_empty(name);
-}
-
-static void remove_if_leaf(const char *name, void *arg)
-{
-    if (str_starts(name, "w-"))
-        wk_leaf_remove_empty(name);
-}
-
-static void remove_empty_leaves(void)
-{
-    enum caps_scope scope;
-
-    if (wk_host.cgroups.fd < 0)
-        return;
-    scope = caps_enter(CAPS_FILES);
-    cgroup_root_list(&wk_host.cgroups, remove_if_leaf, NULL);
-    caps_enter(scope);
-}
-
-static void keep_facts_of_broken(void)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < n_old; i++)
-        if (is_put_off(old_facts[i].alias))
-            old_facts[n++] = old_facts[i];
-        else if (!sup_find_alias(old_facts[i].alias))
-            facts_free_alias(old_facts[i].alias); /* not configured any more, and cleared */
-    n_old = n;
-    first = NULL; /* a reload replaces it */
-    if (n)
-        return;
-    free(old_facts);
-    old_facts = NULL;
-}
-
-/* --- the same without cgroups: in a helper, which has all of our memory -------------------------------- */
-
-static bool is_kept(const char *alias, unsigned generation)
-{
-    const struct wk *w = sup_find_alias(alias);
-    const struct facts *f = old_of(alias);
-    bool unfinished = f && (f->phase == FACTS_INTENT || f->phase == FACTS_SPAWNED);
-
-    if (is_put_off(alias) || (w && w->main.pid))
-        return true;
-    /* As in leaf_is_left_alone. */
-    return w && w->def->kill_mode == CFG_KILL_PROCESS && !(unfinished && f->generation == generation);
-}
-
-static int waited_ms;
-
-static void end_process(const struct pidref *ref)
-{
-    struct pollfd gone = {.fd = ref->fd, .events = POLLIN};
-
-    caps_enter(CAPS_SIGNAL);
-    pidref_signal(ref, SIGKILL);
-    caps_enter(CAPS_LOOK);
-    /* So that the next incarnation does not meet it; not for ever. */
-    for (; ref->fd >= 0 && waited_ms < KILL_WAIT_MS && poll(&gone, 1, 1) == 0; waited_ms++)
-        ;
-}
-
-static void kill_match(pid_t pid, const char *rest, void *arg)
-{
-    struct pidref ref;
-    char alias[LIMIT_ALIAS + 8];
-    size_t n = strcspn(rest, ":");
-
-    snprintf(alias, sizeof(alias), "%.*s", (int)n, rest);
-    if (is_kept(alias, rest[n] ? (unsigned)strtoul(rest + n + 1, NULL, 10) : 0) || pidref_open(&ref, pid) < 0)
-        return;
-    end_process(&ref);
-    pidref_done(&ref);
-}
-
-/* Members of a dead worker's session that dropped the cookie. While there are any, the session's id is given
- * to no new process: a process that has it now, and is not main itself, means that ours are gone. */
-static void end_session(const struct facts *f)
-{
-    uint64_t looked = pidref_ticks(clock_boot_us());
-    struct pidref_stat st;
-    struct snap_tree tree;
-    int r = pidref_read_stat(f->pid, &st);
-
-    if (r != -ESRCH && (r < 0 || st.start != f->start))
-        return;
-    if (snap_tree_of_session(f->pid, &tree) < 0)
-        return;
-    for (size_t i = 0; i < tree.n; i++) {
-        struct pidref ref;
-        if (pidref_open(&ref, tree.pids[i]) < 0)
-            continue;
-        /* Older than main: not of this session. Younger than the look: the pid is somebody else's by now. */
-        if (ref.start >= f->start && ref.start <= looked)
-            end_process(&ref);
-        pidref_done(&ref);
-    }
-    snap_tree_done(&tree);
-}
-
-static int run_sweep(int out, void *arg)
-{
-    char prefix[32];
-
-    snprintf(prefix, sizeof(prefix), "%016llx:", (unsigned long long)wk_host.dir_hash);
-    caps_enter(CAPS_LOOK);
-    /* Twice: a process that was forked while we looked is met by the second look. */
-    for (int i = 0; i < 2; i++) {
-        for (size_t k = 0; k < n_old; k++)
-            if (old_facts[k].phase >= FACTS_SPAWNED && old_facts[k].pid > 1 &&
-                !is_kept(old_facts[k].alias, old_facts[k].generation))
-                end_session(&old_facts[k]);
-        if (snap_sweep_cookie("AGENTD_COOKIE", prefix, kill_match, NULL) < 0)
-            return 1;
-    }
-    return 0;
-}
-
-/* A worker whose file has become right, and whose main process is gone or not proven to be it. Without
- * cgroups only its session is looked at: a look at all cookies would keep everybody waiting. */
-static void clear_unproven(const struct wk *w)
-{
-    const struct facts *f = old_of(w->def->alias);
-    char name[LIMIT_ALIAS + 8];
-    enum caps_scope scope;
-
-    if (!f)
-        return;
-    if (wk_host.cgroups.fd >= 0) {
-        scope = caps_enter(CAPS_FILES);
-        wk_leaf_name(w, f->leaf, name);
-        clear_leaf(name, NULL);
-    } else {
-        scope = caps_enter(CAPS_LOOK);
-        waited_ms = 0;
-        if (f->phase >= FACTS_SPAWNED && f->pid > 1 && !is_kept(f->alias, f->generation))
-            end_session(f);
-    }
-    caps_enter(scope);
-}
-
-static void on_sweep(int status, const char *p, size_t n, void *arg)
-{
-    if (status != 0)
-        log_error("sup", "the look for leftovers of an earlier agentd failed");
-    cleared();
-}
-
-static void sweep_without_cgroups(void)
-{
-    if (!helper_start(run_sweep, NULL, on_sweep, NULL, SWEEP_TIMEOUT_US, 16))
-        cleared();
-}
-
-void sup_clear_leftovers(void (*done)(void))
-{
-    enum caps_scope scope;
-
-    cleared = done;
-    if (image) { /* nobody has died */
-        done();
-        return;
-    }
-    if (wk_host.cgroups.fd < 0) {
-        sweep_without_cgroups();
-        return;
-    }
-    scope = caps_enter(CAPS_FILES);
-    cgroup_root_list(&wk_host.cgroups, clear_leaf, NULL);
-    caps_enter(scope);
-    done();
-}
-
 /* Those whose file is gone run on a definition from the store only until they are stopped by it. */
 static void remove_stored(struct wk *w)
 {
@@ -728,7 +408,7 @@ void sup_start_wanted(void)
 {
     struct wk *w, *next;
 
-    keep_facts_of_broken();
+    sup_left_forget();
     for (w = TAILQ_FIRST(&sup_workers); w; w = next) {
         next = TAILQ_NEXT(w, link);
         if (w->def->stored && !w->broken)
@@ -772,6 +452,6 @@ void sup_done(void)
         TAILQ_REMOVE(&sup_workers, w, link);
         wk_free(w);
     }
-    remove_empty_leaves();
+    sup_left_remove_empty();
     facts_close();
 }

@@ -117,7 +117,7 @@ void wk_put_facts(struct wk *w, enum facts_phase phase)
 {
     struct facts f = {
         .phase = (uint8_t)phase,
-        .leaf = w->leaf_no,
+        .leaf = w->leaf.fd < 0 && phase >= FACTS_INTENT ? FACTS_NO_LEAF : w->leaf_no,
         .generation = w->generation,
         .pid = phase >= FACTS_SPAWNED ? w->main.pid : 0,
         .start = phase >= FACTS_SPAWNED ? w->main.start : 0,
@@ -187,6 +187,9 @@ static void enter(struct wk *w, enum wk_state next)
     }
     if (next != WK_STOPPING && next != WK_KILLING && next != WK_STARTING)
         wk_start_forget(w);
+    /* Before the first signal: else the next agentd would take a tree that is half dead for a whole one. */
+    if (w->ready && w->main.pid && (next == WK_STOPPING || next == WK_KILLING))
+        wk_put_facts(w, FACTS_ENDING);
     if (next != WK_UP)
         w->ready = false;
     w->state = next;

@@ -156,6 +156,7 @@ void wk_start_spawn(struct wk *w);
 void wk_start_prepare(struct wk *w); /* what can be made before the old process is gone */
 void wk_start_forget(struct wk *w);  /* what was made so is not needed, or not true any more */
 void wk_start_probe(struct wk *w);
+void wk_start_look(struct wk *w); /* the program speaks, so it runs: that its exec is over is taken in now */
 void wk_start_done(struct wk *w); /* releases all that only a start owns */
 void wk_gone(struct wk *w);       /* nothing of the tree is left: what now? */
 void wk_start_watch(struct wk *w); /* waits for the end of main, which is our child */

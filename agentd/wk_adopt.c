@@ -177,7 +177,7 @@ static void note_ended(struct wk *w, const struct facts *f)
     wk_set_message(w, "exited, unobserved: process %d ended while no agentd watched", f->pid);
     if (!know_end(w, f))
         w->last = (struct wk_exit){WK_END_UNKNOWN, 0, f->pid, clock_wall_us()};
-    w->unobserved = true;
+    w->unobserved = f->phase == FACTS_READY; /* one that was told to end is what its goal says */
     w->exec_mono_us = clock_mono_us() - (clock_boot_us() - pidref_start_us(f->start));
 }
 
@@ -187,13 +187,17 @@ bool wk_adopt(struct wk *w, const struct facts *f)
     int r;
 
     w->generation = f->generation;
-    w->leaf_no = f->leaf;
+    w->leaf_no = f->leaf == FACTS_NO_LEAF ? 0 : f->leaf;
     w->restarts = f->restarts;
     w->rested = f->phase == FACTS_RESTED;
     w->last = (struct wk_exit){f->last_end, f->last_status, f->last_pid, f->last_us};
-    if (f->phase != FACTS_READY || f->pid <= 0)
+    if (f->phase < FACTS_READY || f->pid <= 0)
         return false; /* a half-made one is cleared, not taken over */
+    if (f->leaf == FACTS_NO_LEAF && wk_host.cgroups.fd >= 0)
+        return false; /* of an agentd that could not use cgroups: its end could not be told by a leaf */
     r = open_main(w, f, &ref);
+    if (r < 0)
+        cgroup_leaf_done(&w->leaf); /* it is cleared by its name, and the next start makes it anew */
     if (r == 0)
         take_over(w, f, ref);
     else if (r == -ESRCH || r == -ENOENT)

@@ -322,6 +322,7 @@ static void on_status(int fd, short what, void *arg)
     if (w->state !=
         WK_STARTING) { /* it is being stopped already, or said READY=1 faster than its exec was seen */
         wk_start_done(w);
+        wk_changed(w); /* until now its record had no pid */
         wk_stop_check(w);
         return;
     }
@@ -342,6 +343,12 @@ static int take_ready(const struct wk_def *d, struct wk_start *s)
     s->ready_stable_us = d->ready_stable_us;
     s->ready_path = d->ready_path ? strdup(d->ready_path) : NULL;
     return d->ready_path && !s->ready_path ? -ENOMEM : 0;
+}
+
+void wk_start_look(struct wk *w)
+{
+    if (w->start && w->start->spawning)
+        on_status(-1, 0, w);
 }
 
 static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)

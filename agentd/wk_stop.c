@@ -23,7 +23,7 @@
 
 #define SWEEP_TIMEOUT_US 10000000
 #define KILLED_TEXT_MAX 1500
-#define NO_HELPER_US 20000
+#define LOOK_AGAIN_US 20000
 #define WITHOUT_PIDFD_US 20000 /* kernels before 5.3: looks at members that are not our children */
 
 static void free_member(struct wk_member *m)
@@ -374,6 +374,12 @@ static void on_again(int fd, short what, void *arg)
     wk_stop_check(w);
 }
 
+static void look_again(struct wk *w)
+{
+    if (get_stop(w) && !w->stop->again)
+        w->stop->again = loop_timer(LOOK_AGAIN_US, on_again, w);
+}
+
 /* True once no process that we know of, none of main's session and none with our cookie is left. */
 static bool is_gone_without_cgroup(struct wk *w)
 {
@@ -387,8 +393,8 @@ static bool is_gone_without_cgroup(struct wk *w)
     if (s->swept_clean)
         return true;
     s->sweep = helper_start(run_sweep, w, on_sweep, w, SWEEP_TIMEOUT_US, 65536);
-    if (!s->sweep && !s->again) /* many stop at once: all helpers are at work */
-        s->again = loop_timer(NO_HELPER_US, on_again, w);
+    if (!s->sweep) /* many stop at once: all helpers are at work */
+        look_again(w);
     return false;
 }
 
@@ -409,20 +415,30 @@ bool wk_leaf_remove_empty(const char *name)
     return populated == 0 && cgroup_leaf_remove(&wk_host.cgroups, name) == 0;
 }
 
+/* What can't be told is looked at again: a leaf is taken for empty only if the kernel says so, or says that
+ * it was removed, which takes an empty one. */
+static bool leaf_is_empty(struct wk *w)
+{
+    int populated = is_populated(w);
+
+    w->leaf_empty = populated == 0;
+    if (populated < 0 && populated != -ENODEV && populated != -ENOENT) {
+        look_again(w);
+        return false;
+    }
+    return populated <= 0;
+}
+
 static bool is_gone(struct wk *w)
 {
-    int populated;
-
     if (w->main.pid)
         return false;
     if (w->def->kill_mode == CFG_KILL_PROCESS)
         return true; /* the rest is none of our business; its leaf is retired at the next start */
     if (w->leaf.fd < 0)
         return wk_host.cgroups.fd >= 0 || is_gone_without_cgroup(w);
-    populated = is_populated(w);
-    w->leaf_empty = populated == 0;
-    if (populated <= 0)
-        return true; /* empty, or the leaf itself was removed, which takes an empty one */
+    if (leaf_is_empty(w))
+        return true;
     if (w->def->kill_mode == CFG_KILL_MIXED && w->state == WK_STOPPING) {
         watch_tree(w, SIGKILL);
         enum caps_scope scope = caps_enter(CAPS_SIGNAL);
@@ -432,7 +448,7 @@ static bool is_gone(struct wk *w)
     }
     watch_tree(w, signal_of_rest(w));
     watch_events(w);
-    return is_populated(w) <= 0;
+    return leaf_is_empty(w);
 }
 
 static void be_gone(struct wk *w)

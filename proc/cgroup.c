@@ -372,7 +372,7 @@ int cgroup_leaf_kill(const struct cgroup_leaf *leaf)
 
 int cgroup_root_list(const struct cgroup_root *root, void (*fn)(const char *name, void *arg), void *arg)
 {
-    int fd;
+    int fd, r;
     struct dirent *e;
     DIR *d;
 
@@ -380,11 +380,14 @@ int cgroup_root_list(const struct cgroup_root *root, void (*fn)(const char *name
         return -EOPNOTSUPP;
     if ((fd = open_dir(root->fd, ".")) < 0)
         return fd;
-    if (!(d = fdopendir(fd)))
+    if (!(d = fdopendir(fd))) {
+        fd_close(fd);
         return -ENOMEM;
-    while ((e = readdir(d)))
+    }
+    while (errno = 0, (e = readdir(d)))
         if (e->d_type == DT_DIR && e->d_name[0] != '.' && !str_eq(e->d_name, SUPERVISOR))
             fn(e->d_name, arg);
+    r = -errno;
     closedir(d);
-    return 0;
+    return r;
 }

@@ -54,6 +54,14 @@ const char *spawn_stage_name(enum spawn_stage stage)
     return stage < SPAWN_STAGE_MAX ? stage_names[stage] : "an unknown stage";
 }
 
+/* 0 or -errno. What failed at first (ENFILE, say) must not keep everything from starting for ever. */
+static int open_null(void)
+{
+    if (null_fd < 0)
+        null_fd = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    return null_fd < 0 ? -errno : 0;
+}
+
 void spawn_init(void)
 {
     struct sigaction sa;
@@ -63,7 +71,7 @@ void spawn_init(void)
         if (sig != SIGPIPE && sigaction(sig, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN)
             signal(sig, SIG_DFL);
     getrlimit(RLIMIT_NOFILE, &first_nofile);
-    null_fd = open("/dev/null", O_RDWR | O_CLOEXEC | O_NOCTTY);
+    open_null();
 #if defined(__SANITIZE_ADDRESS__) || SPAWN_CLANG_ASAN
     fork_only = true; /* ASan's bookkeeping knows one stack a thread */
 #endif
@@ -201,6 +209,10 @@ int spawn_start(const struct spawn_spec *spec, struct spawn_job *ret, struct spa
     *failure = (struct spawn_failure){SPAWN_CLONE, ENOMEM};
     if (!run)
         return -ENOMEM;
+    if ((pid = open_null()) < 0) {
+        failure->stage = SPAWN_STDIN;
+        goto out;
+    }
     if (pipe2(status, O_CLOEXEC | O_NONBLOCK) < 0) /* the child's few words always fit */
         goto out_errno;
     status_r = status[0];

@@ -6,7 +6,8 @@ tests_unit_test_gate_LDADD = librpc.a libjson.a libwire.a libbase.a $(CMOCKA_LIB
 tests_unit_test_json_LDADD = librpc.a libjson.a libwire.a libbase.a $(CMOCKA_LIBS)
 tests_unit_test_route_LDADD = librpc.a libjson.a libwire.a libbase.a $(CMOCKA_LIBS)
 tests_unit_test_wire_LDADD = libwire.a libbase.a $(CMOCKA_LIBS)
-noinst_PROGRAMS += tests/lib/fake_agentd tests/lib/worker tests/lib/nosys
+noinst_PROGRAMS += tests/lib/crashat tests/lib/fake_agentd tests/lib/nosys tests/lib/worker
+tests_lib_crashat_LDADD = $(LIBSECCOMP_LIBS)
 tests_lib_fake_agentd_LDADD = libwire.a libbase.a
 tests_lib_nosys_LDADD = $(LIBSECCOMP_LIBS)
 TESTS_ENVIRONMENT = srcdir=$(srcdir)
