@@ -29,8 +29,10 @@ static int tell(const struct options *o, int code, const struct private_reply *r
         options_complain("%s: %s", o->words[0], r->message[0] ? r->message : wire_error_text(r->error));
     if (o->json && r->operation[0] && (code == EXIT_DONE || code == EXIT_REFUSED))
         print_json(o, r->operation);
-    else if (code == EXIT_DONE)
+    else if (code == EXIT_DONE && r->message[0])
         printf("%s\n", r->message);
+    else if (code == EXIT_DONE)
+        printf("%s: process %s was taken over\n", o->words[1], o->words[2]);
     return code;
 }
 

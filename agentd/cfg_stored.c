@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A worker's definition as it was taken over, main file and drop-ins in one, kept beside the facts: what runs stays on it
  * after agentd's death or upgrade, although its file has become wrong or is gone. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -81,6 +82,34 @@ void cfg_stored_forget(const char *runtime_dir, const struct wk_def *def)
 
     if (dir >= 0)
         unlinkat(dir, name_of(def), 0);
+}
+
+void cfg_stored_prune(const char *runtime_dir, unsigned expected, bool (*is_used)(const char *name))
+{
+    _cleanup_close_ int dir = open_folder(runtime_dir, false);
+    int fd = dir < 0 ? -1 : openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *e;
+    unsigned n = 0;
+
+    if (!d) {
+        fd_close(fd);
+        return;
+    }
+    while ((e = readdir(d)))
+        n += e->d_name[0] != '.';
+    if (n > expected) {
+        rewinddir(d);
+        while ((e = readdir(d)))
+            if (e->d_name[0] != '.' && !is_used(e->d_name))
+                unlinkat(dir, e->d_name, 0);
+    }
+    closedir(d);
+}
+
+bool cfg_stored_is_of(const char *name, const struct wk_def *def)
+{
+    return str_eq(name, name_of(def));
 }
 
 static int add(struct cfg *cfg, struct wk_def *def)

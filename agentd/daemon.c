@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "agentd/calls.h"
 #include "agentd/cfg.h"
 #include "agentd/doctor.h"
+#include "agentd/facts.h"
 #include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/listen.h"
@@ -29,12 +31,15 @@
 #include "agentd/sup.h"
 #include "agentd/upgrade.h"
 #include "agentd/wk.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "proc/caps.h"
 #include "proc/sys.h"
 #include "systemd/sdn.h"
+
+#define LISTENER_END_US 1000000
 
 static int lock_fd = -1, signal_fd = -1;
 static struct loop_watch *signal_watch;
@@ -357,6 +362,37 @@ static int find_rpc(char *path, size_t size)
     return 0;
 }
 
+/* The listeners of an agentd that was killed end within a second of its death; one that does not is ended. Before a socket is
+ * opened, and before READY: nothing is kept waiting. */
+static void end_dead_listeners(void)
+{
+    struct facts_process list[FACTS_LISTENERS];
+    unsigned n = facts_listeners(list);
+    uint64_t patience = clock_mono_us() + LISTENER_END_US;
+    enum caps_scope scope = caps_enter(CAPS_SIGNAL);
+
+    for (unsigned i = 0; i < n; i++) {
+        struct pidref ref;
+        if (pidref_reopen(&ref, list[i].pid, list[i].start) < 0)
+            continue;
+        for (int ms = 0; pidref_check(&ref) == PIDREF_SAME && ms < 2 * LISTENER_END_US / 1000; ms += 5) {
+            if (clock_mono_us() >= patience)
+                pidref_signal(&ref, SIGKILL);
+            poll(&(struct pollfd){.fd = ref.fd, .events = POLLIN}, 1, 5);
+        }
+        pidref_done(&ref);
+    }
+    caps_enter(scope);
+}
+
+static int recall_facts(const struct cfg *cfg)
+{
+    sup_init(cfg);
+    if (!image())
+        end_dead_listeners();
+    return 0;
+}
+
 static int open_rooms(struct cfg *cfg)
 {
     enum caps_scope scope;
@@ -439,13 +475,12 @@ int daemon_run(const char *file)
     reload_init(cfg);
     upgrade_look_back(cfg->agent.runtime_dir);
     if (make_dirs(&cfg->agent) < 0 || take_lock(cfg->agent.runtime_dir) < 0 || caps_init() < 0 ||
-        open_rooms(cfg) < 0) {
+        recall_facts(cfg) < 0 || open_rooms(cfg) < 0) {
         upgrade_give_up("the new program can't take over");
         return 1;
     }
     store_also(copy_journal);
     calls_on_reload(reload_request);
-    sup_init(cfg);
     sup_use_image(image());
     wk_host.pidfds = upgrade_state();
     recall(cfg);

@@ -187,8 +187,8 @@ void link_reply(const struct wire_reply *r)
 
     if (!p)
         return;
-    if (p->kind != PEER_PRIVATE && p->out.len)
-        link_flush();
+    if (p->kind == PEER_PRIVATE || p->out.len)
+        link_flush(); /* who hears it may ask the listener next */
     peer_make_room(p);
     peer_reply(p, r);
 }

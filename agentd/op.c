@@ -502,6 +502,49 @@ void op_end(struct op *o, bool done, enum wire_error error, const char *message)
     finish(o, done ? OP_DONE : OP_FAILED, error, message);
 }
 
+struct op *op_begin_of(struct wk *w, const struct wire_call *c)
+{
+    struct op *o = new_op(w->def->alias, c);
+
+    if (!o || !add_waiter(o, c->call) || (c->key && c->key[0] && op_add_key(o, c) < 0)) {
+        refuse(c, WIRE_E_TOO_MANY, "too many operations are under way");
+        return NULL;
+    }
+    w->op = o;
+    o->before = identity_of(w);
+    o->began_mono = clock_mono_us();
+    op_save(o);
+    return o;
+}
+
+static void want_up(struct wk *w, const struct op *o)
+{
+    if (w->goal == WK_GOAL_UP)
+        return;
+    free(w->goal_by);
+    w->goal_by = strdup(o->actor);
+    w->goal_us = w->update_us = clock_wall_us();
+    w->goal = WK_GOAL_UP;
+    store_changed();
+}
+
+void op_aim(struct wk *w, struct op *o, const struct pidref *target)
+{
+    o->after = (struct op_identity){(uint32_t)target->pid, w->generation + 1, target->start};
+    op_save(o);
+    want_up(w, o);
+}
+
+void op_end_of(struct wk *w, struct op *o, bool done, enum wire_error error, const char *message)
+{
+    o->after = done ? identity_of(w) : (struct op_identity){0};
+    o->durable = op_is_durable();
+    if (w->op == o)
+        w->op = NULL;
+    finish(o, done ? OP_DONE : OP_FAILED, error, message);
+    next_queued(w);
+}
+
 void op_wait(const char *id, uint64_t call)
 {
     struct op *o = (struct op *)op_find(id);
@@ -541,11 +584,28 @@ void op_restore_waiters(const struct state *s)
 
 /* --- after agentd's death ------------------------------------------------------------------------------ */
 
+/* It is on record before it is moved: it was taken over with all else, or not at all. */
+static void resume_adopt(struct wk *w, struct op *o)
+{
+    bool ours = w->main.pid && (uint32_t)w->main.pid == o->after.pid && w->main.start == o->after.start;
+
+    if (ours)
+        want_up(w, o);
+    if (ours && wk_take_rest(w) == 0)
+        op_end_of(w, o, true, WIRE_OK, "");
+    else
+        op_end_of(w, o, false, WIRE_E_ADOPT_REFUSED, "agentd died before it was taken over: nothing was done to it");
+}
+
 /* What it was to do is done if the worker has come to be another one, ready; else it is done now. */
 static void resume(struct wk *w, struct op *o)
 {
     bool restarted = w->main.pid && w->generation != o->before.generation;
 
+    if (o->verb == WIRE_VERB_ADOPT) {
+        resume_adopt(w, o);
+        return;
+    }
     if (o->queued && w->op) {
         w->queued = o;
         return;

@@ -77,6 +77,11 @@ void reap_remove(pid_t pid)
         c->pid = -1;
 }
 
+bool reap_knows(pid_t pid)
+{
+    return size && find(pid)->pid == pid;
+}
+
 void reap_sweep(void)
 {
     siginfo_t si;

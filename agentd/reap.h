@@ -5,6 +5,7 @@
 #ifndef AGENTD_REAP_H
 #define AGENTD_REAP_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 /* code and status as waitid(2)'s si_code and si_status. The entry is gone before the call. */
@@ -14,6 +15,7 @@ int reap_init(void); /* blocks SIGCHLD, becomes subreaper; 0 or -errno */
 void reap_done(void);
 int reap_add(pid_t pid, reap_fn fn, void *arg); /* 0 or -ENOMEM */
 void reap_remove(pid_t pid);
+bool reap_knows(pid_t pid); /* it is a child that somebody waits for */
 void reap_sweep(void);
 
 #endif

@@ -188,10 +188,21 @@ void sup_left_remove_empty(void)
     caps_enter(scope);
 }
 
+static bool is_used(const char *name)
+{
+    struct wk *w;
+
+    TAILQ_FOREACH (w, &sup_workers, link)
+        if (cfg_stored_is_of(name, w->def))
+            return true;
+    return false;
+}
+
 void sup_left_forget(void)
 {
     size_t n = 0;
 
+    cfg_stored_prune(wk_host.runtime_dir, sup_count(), is_used);
     for (size_t i = 0; i < n_old; i++)
         if (is_put_off(old_facts[i].alias))
             old_facts[n++] = old_facts[i];

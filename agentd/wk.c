@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "proc/caps.h"
 
 struct wk_host wk_host = {.cgroups = CGROUP_ROOT_NULL};
 
@@ -105,12 +106,14 @@ static void note_program(const struct wk *w, struct facts *f)
 {
     char path[32];
     struct stat st;
+    enum caps_scope scope = caps_enter(CAPS_LOOK);
 
     snprintf(path, sizeof(path), "/proc/%d/exe", (int)w->main.pid);
     if (stat(path, &st) == 0) {
         f->program_dev = st.st_dev;
         f->program_ino = st.st_ino;
     }
+    caps_enter(scope);
 }
 
 void wk_put_facts(struct wk *w, enum facts_phase phase)

@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <string.h>
+#include <unistd.h>
 
 #include "agentd/loop.h"
 #include "agentd/reap.h"
@@ -15,6 +17,8 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/str.h"
+#include "proc/caps.h"
 #include "proc/snap.h"
 #include "proc/sys.h"
 
@@ -68,27 +72,38 @@ static bool is_in_leaf(const struct wk *w, pid_t pid)
     return found;
 }
 
-/* It runs what it ran when it became ready, and that is still the file of that name. */
+/* It runs what it ran when it became ready, and that is still the file of that name. (The count of links tells it not, on
+ * overlayfs.) */
 static bool is_same_program(const struct facts *f)
 {
-    char path[32];
+    static const char deleted[] = " (deleted)";
+    char path[32], target[1024];
     struct stat st;
+    ssize_t n;
 
     snprintf(path, sizeof(path), "/proc/%d/exe", (int)f->pid);
     if (!f->program_ino || stat(path, &st) < 0)
         return true; /* not known to be another */
-    return st.st_nlink > 0 && st.st_ino == f->program_ino && st.st_dev == f->program_dev;
+    n = readlink(path, target, sizeof(target) - 1);
+    target[n > 0 ? n : 0] = 0;
+    if ((size_t)n > strlen(deleted) && str_eq(target + (size_t)n - strlen(deleted), deleted))
+        return false;
+    return st.st_ino == f->program_ino && st.st_dev == f->program_dev;
 }
 
 static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
 {
+    enum caps_scope scope;
+
     w->main = ref;
     w->session = ref.pid;
     w->adopted = true;
     w->started_us = f->started_us;
     w->ran_hash = f->def_hash;
     w->stale = w->ran_hash != w->def->hash;
+    scope = caps_enter(CAPS_LOOK);
     w->stale_program = !is_same_program(f);
+    caps_enter(scope);
     if (w->stale_program)
         log_write(LOG_NOTICE, "wk", &(struct log_about){.worker = w->def->alias},
                   "process %d runs a program that was replaced since: it is stale until it is restarted",

@@ -195,7 +195,7 @@ static bool remove_retired(const struct wk *w, unsigned n)
  * compare its kill count with that of the parent's cgroup); so such a leaf, one found at our start, and one
  * with cgroups below it, is made anew. One that still holds leftovers (KillMode=process) is retired, and the
  * next number taken. */
-static int prepare_leaf(struct wk *w)
+int wk_start_leaf(struct wk *w)
 {
     char name[LIMIT_ALIAS + 8];
     enum caps_scope scope;
@@ -360,7 +360,7 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
         return -ENOENT;
     }
     *f = (struct spawn_failure){SPAWN_CGROUP, 0};
-    if ((r = prepare_leaf(w)) < 0) {
+    if ((r = wk_start_leaf(w)) < 0) {
         f->error = -r;
         return r;
     }

@@ -175,6 +175,14 @@ int cgroup_leaf_open(const struct cgroup_root *root, const char *name, struct cg
     return 0;
 }
 
+int cgroup_leaf_add(const struct cgroup_leaf *leaf, pid_t pid)
+{
+    char text[16];
+
+    snprintf(text, sizeof(text), "%d", (int)pid);
+    return fd_write_file(leaf->fd, "cgroup.procs", text);
+}
+
 void cgroup_leaf_done(struct cgroup_leaf *leaf)
 {
     leaf->fd = fd_close(leaf->fd);

@@ -40,6 +40,8 @@ int cgroup_leaf_open(const struct cgroup_root *root, const char *name, struct cg
 void cgroup_leaf_done(struct cgroup_leaf *leaf);
 int cgroup_leaf_remove(const struct cgroup_root *root, const char *name); /* -EBUSY while it has members */
 
+int cgroup_leaf_add(const struct cgroup_leaf *leaf, pid_t pid); /* moves it there; 0 or -errno */
+
 /* 1: has members (also in cgroups below), 0: empty, or -errno. */
 int cgroup_leaf_populated(const struct cgroup_leaf *leaf);
 int cgroup_events_populated(int events_fd); /* the same, from cgroup_leaf_events' descriptor */

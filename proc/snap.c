@@ -88,7 +88,7 @@ static bool has_member(const struct proc_row *rows, ssize_t n, pid_t pid)
     return false;
 }
 
-int snap_tree_of_session(pid_t main, struct snap_tree *ret)
+static int tree_from(pid_t main, pid_t session, struct snap_tree *ret)
 {
     _cleanup_free_ struct proc_row *rows = NULL;
     ssize_t n = read_rows(&rows);
@@ -98,7 +98,7 @@ int snap_tree_of_session(pid_t main, struct snap_tree *ret)
     if (n < 0)
         return (int)n;
     for (ssize_t i = 0; i < n; i++)
-        rows[i].in = rows[i].pid == main || rows[i].session == main;
+        rows[i].in = rows[i].pid == main || (session && rows[i].session == session);
     while (grown) {
         grown = false;
         for (ssize_t i = 0; i < n; i++)
@@ -111,6 +111,16 @@ int snap_tree_of_session(pid_t main, struct snap_tree *ret)
         if (rows[i].in)
             ret->pids[ret->n++] = rows[i].pid;
     return 0;
+}
+
+int snap_tree_of_session(pid_t main, struct snap_tree *ret)
+{
+    return tree_from(main, main, ret);
+}
+
+int snap_tree_below(pid_t main, struct snap_tree *ret)
+{
+    return tree_from(main, 0, ret);
 }
 
 void snap_usage(const struct snap_tree *t, struct snap_usage *ret)

@@ -26,6 +26,8 @@ int snap_tree_of_leaf(const struct cgroup_leaf *leaf, struct snap_tree *ret);
 /* Without a cgroup: the session of main, and everything below main or below a member of the session.
  * A process that left both is not found by this (see the sweep by cookie). */
 int snap_tree_of_session(pid_t main, struct snap_tree *ret);
+/* main and all that descends from it by its living parents: not its session, which may be a shell's. */
+int snap_tree_below(pid_t main, struct snap_tree *ret);
 void snap_tree_done(struct snap_tree *t);
 
 /* Sums over the members that still live. */

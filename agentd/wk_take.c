@@ -1,0 +1,298 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentctl adopt: a process that agentd did not start becomes a worker's main process. Its pidfd is taken first, so that all
+ * that is found out is about that one process; then a helper compares it with what a start would have made; then it is on
+ * record; then it and its descendants are moved into the leaf; then its start ticks are looked at again. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agentd/helper.h"
+#include "agentd/link.h"
+#include "agentd/op.h"
+#include "agentd/reap.h"
+#include "agentd/sup.h"
+#include "agentd/wk.h"
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "proc/alike.h"
+#include "proc/caps.h"
+#include "proc/snap.h"
+
+#define JUDGE_TIMEOUT_US 10000000
+#define MOVES 16 /* looks for descendants that were forked meanwhile */
+
+/* One at a time of each worker; lives until the helper has answered. */
+struct take {
+    char alias[LIMIT_ALIAS + 1], op[24];
+    struct pidref ref;
+};
+
+static void free_take(struct take *t)
+{
+    pidref_done(&t->ref);
+    free(t);
+}
+
+static void refuse(struct wk *w, struct op *o, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void refuse(struct wk *w, struct op *o, const char *fmt, ...)
+{
+    char text[700];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    op_end_of(w, o, false, WIRE_E_ADOPT_REFUSED, text);
+}
+
+/* --- the proof ------------------------------------------------------------------------------------------ */
+
+struct question {
+    const struct wk_def *def;
+    pid_t pid;
+};
+
+static int run_judge(int out, void *arg)
+{
+    const struct question *q = arg;
+    struct alike_want want = {.uid = q->def->ids.set ? q->def->ids.uid : geteuid(),
+                              .gid = q->def->ids.set ? q->def->ids.gid : getegid(),
+                              .path = q->def->exec_path,
+                              .argv = q->def->argv};
+    char why[600];
+    int r;
+
+    caps_enter(CAPS_LOOK);
+    r = alike_judge(q->pid, &want, why, sizeof(why));
+    fd_write_all(out, why, strlen(why));
+    return r < 0;
+}
+
+/* In a cgroup of another worker of ours, or one of our own processes: then it is not up for taking. */
+static const char *owner_of(pid_t pid)
+{
+    static char text[LIMIT_ALIAS + 32];
+    struct wk *w;
+    struct snap_tree tree;
+    bool found = false;
+
+    if (pid == getpid() || reap_knows(pid))
+        return "agentd itself";
+    TAILQ_FOREACH (w, &sup_workers, link) {
+        if (w->leaf.fd < 0 || snap_tree_of_leaf(&w->leaf, &tree) < 0)
+            continue;
+        for (size_t i = 0; i < tree.n; i++)
+            found = found || tree.pids[i] == pid;
+        snap_tree_done(&tree);
+        if (found) {
+            snprintf(text, sizeof(text), "worker %s", w->def->alias);
+            return text;
+        }
+    }
+    return NULL;
+}
+
+/* --- the move ------------------------------------------------------------------------------------------- */
+
+static bool is_in(const struct snap_tree *t, pid_t pid)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (t->pids[i] == pid)
+            return true;
+    return false;
+}
+
+/* Those below main that are not in the leaf yet: how many were moved, or -errno. What they fork from now on is born in it. */
+static int move_others(struct wk *w)
+{
+    struct snap_tree inside, below;
+    int n = 0, r;
+
+    if ((r = snap_tree_of_leaf(&w->leaf, &inside)) < 0)
+        return r;
+    if ((r = snap_tree_below(w->main.pid, &below)) < 0) {
+        snap_tree_done(&inside);
+        return r;
+    }
+    for (size_t i = 0; i < below.n; i++)
+        if (!is_in(&inside, below.pids[i]) && (r = cgroup_leaf_add(&w->leaf, below.pids[i])) == 0)
+            n++;
+        else if (r < 0 && r != -ESRCH)
+            n = -1;
+    snap_tree_done(&inside);
+    snap_tree_done(&below);
+    return r < 0 && r != -ESRCH ? r : n;
+}
+
+int wk_take_rest(struct wk *w)
+{
+    enum caps_scope scope = caps_enter(CAPS_FILES);
+    int r = 0;
+
+    for (int i = 0; w->leaf.fd >= 0 && i < MOVES; i++)
+        if ((r = move_others(w)) <= 0)
+            break;
+    caps_enter(scope);
+    return r < 0 ? r : 0;
+}
+
+static int move(struct wk *w)
+{
+    enum caps_scope scope = caps_enter(CAPS_FILES);
+    int r = cgroup_leaf_add(&w->leaf, w->main.pid);
+
+    caps_enter(scope);
+    return r < 0 ? r : wk_take_rest(w);
+}
+
+/* Without a leaf its session is what its tree is known by: it has to have one of its own. */
+static bool has_own_session(pid_t pid)
+{
+    struct pidref_stat st;
+
+    return pidref_read_stat(pid, &st) == 0 && st.session == pid;
+}
+
+/* --- taking it ------------------------------------------------------------------------------------------- */
+
+static void hand_over(struct wk *w, struct pidref ref)
+{
+    wk_adopt_let_go(w);
+    w->generation++;
+    w->main = ref;
+    w->session = has_own_session(ref.pid) ? ref.pid : 0;
+    w->adopted = true;
+    w->never_ran = false;
+    w->ran_hash = w->def->hash;
+    w->leaf_empty = false;
+    w->leaf_spoiled = true; /* its members came from elsewhere: the next start makes a new one */
+    w->started_us = clock_wall_us() - (int64_t)(clock_boot_us() - pidref_start_us(ref.start));
+    w->exec_mono_us = clock_mono_us() - (clock_boot_us() - pidref_start_us(ref.start));
+    if (snap_uid(ref.pid, &w->uid) < 0)
+        w->uid = w->def->ids.set ? w->def->ids.uid : geteuid();
+}
+
+/* Not taken after all: it is left where it is, and nobody's. */
+static void give_back(struct wk *w)
+{
+    pidref_done(&w->main);
+    w->main = (struct pidref)PIDREF_NULL;
+    w->session = 0;
+    w->adopted = false;
+    w->exec_mono_us = 0;
+    wk_put_facts(w, FACTS_NONE);
+}
+
+static void take(struct wk *w, struct op *o, struct take *t)
+{
+    int r;
+
+    if (wk_host.cgroups.fd >= 0 && (r = wk_start_leaf(w)) < 0) {
+        refuse(w, o, "its cgroup can't be made: %s", strerror(-r));
+        return;
+    }
+    op_aim(w, o, &t->ref);
+    hand_over(w, t->ref);
+    t->ref = (struct pidref)PIDREF_NULL;
+    wk_put_facts(w, FACTS_READY); /* before it is moved: an agentd that dies here finds it, in the leaf or not */
+    r = wk_host.cgroups.fd >= 0 ? move(w) : 0;
+    if (r < 0 || pidref_check(&w->main) != PIDREF_SAME) {
+        give_back(w);
+        if (r < 0)
+            refuse(w, o, "it can't be moved into the worker's cgroup: %s", strerror(-r));
+        else
+            refuse(w, o, "it ended meanwhile");
+        return;
+    }
+    wk_adopt_watch(w);
+    wk_event(w, WK_EV_ADOPT);
+    log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias}, "process %d was taken over", (int)w->main.pid);
+    op_end_of(w, o, true, WIRE_OK, "");
+}
+
+static bool is_free(const struct wk *w)
+{
+    return w->main.pid == 0 && (w->state == WK_DOWN || w->state == WK_BACKOFF || w->state == WK_COOLDOWN);
+}
+
+static void on_judged(int status, const char *p, size_t n, void *arg)
+{
+    struct take *t = arg;
+    struct wk *w = sup_find_alias(t->alias);
+    struct op *o = (struct op *)op_find(t->op);
+
+    if (!w || !o || w->op != o) { /* superseded */
+        free_take(t);
+        return;
+    }
+    if (status != 0)
+        refuse(w, o, "process %d: %s", (int)t->ref.pid, n ? p : "it could not be looked at");
+    else if (!is_free(w))
+        refuse(w, o, "the worker is not down");
+    else if (pidref_check(&t->ref) != PIDREF_SAME)
+        refuse(w, o, "process %d ended meanwhile", (int)t->ref.pid);
+    else
+        take(w, o, t);
+    free_take(t);
+}
+
+static const char *unfit(const struct wk *w, pid_t pid)
+{
+    static char text[LIMIT_ALIAS + 64];
+    const char *owner;
+
+    if (!is_free(w))
+        return "the worker is not down: stop it first, or wait until it is";
+    if ((owner = owner_of(pid))) {
+        snprintf(text, sizeof(text), "the process belongs to %s", owner);
+        return text;
+    }
+    if (wk_host.cgroups.fd < 0 && !has_own_session(pid))
+        return "without cgroups only a process with a session of its own can be taken over: its tree could not be told";
+    return NULL;
+}
+
+static void begin(struct wk *w, struct op *o, pid_t pid)
+{
+    struct take *t = calloc(1, sizeof(*t));
+    struct question q = {w->def, pid};
+    const char *why;
+    int r;
+
+    if (!t || (r = pidref_open(&t->ref, pid)) < 0) {
+        refuse(w, o, "there is no process %d", (int)pid);
+        free(t);
+        return;
+    }
+    str_copy(t->alias, sizeof(t->alias), w->def->alias);
+    str_copy(t->op, sizeof(t->op), o->id);
+    if ((why = unfit(w, pid)))
+        refuse(w, o, "%s", why);
+    else if (helper_start(run_judge, &q, on_judged, t, JUDGE_TIMEOUT_US, 1024))
+        return;
+    else
+        refuse(w, o, "no helper can be started to look at it");
+    free_take(t);
+}
+
+void wk_take(const struct wire_call *c)
+{
+    struct wk *w = sup_find_alias(c->name);
+    struct op *o;
+
+    if (op_repeats(c))
+        return;
+    if (!w || w->op || w->removed) {
+        link_reply(&(struct wire_reply){.call = c->call,
+                                        .error = w ? WIRE_E_CONFLICT : WIRE_E_NO_PROCESS,
+                                        .message = w ? "another operation of this worker is under way"
+                                                     : "there is no worker of this alias"});
+        return;
+    }
+    if ((o = op_begin_of(w, c)))
+        begin(w, o, (pid_t)c->pid);
+}
