@@ -23,6 +23,7 @@
 #include "agentd/listen.h"
 #include "agentd/loop.h"
 #include "agentd/op.h"
+#include "agentd/paths.h"
 #include "agentd/peer.h"
 #include "agentd/private.h"
 #include "agentd/reap.h"
@@ -229,7 +230,7 @@ static void repair_sockets(void)
     if (!started || stopping)
         return;
     private_repair();
-    if (listen_repair(&reload_current()->rpc) > 0)
+    if (listen_repair() > 0)
         link_replace();
 }
 
@@ -318,11 +319,25 @@ static void save(struct buf *b)
     sup_save(b);
 }
 
+static void watch_paths(void)
+{
+    const struct listen_socket *l;
+    char path[700];
+
+    paths_init(repair_sockets);
+    for (unsigned i = 0; (l = listen_get(i)); i++)
+        if (l->path)
+            paths_watch(l->path);
+    snprintf(path, sizeof(path), "%s/private", wk_host.runtime_dir);
+    paths_watch(path);
+}
+
 static void on_cleared(void)
 {
     if (stopping)
         return;
     started = true;
+    watch_paths();
     if (image())
         go_on();
     op_resume();
@@ -428,6 +443,7 @@ static void close_rooms(void)
     sup_done();
     op_close();
     store_close();
+    paths_done();
     listen_close();
     private_close();
     peer_end_round();
