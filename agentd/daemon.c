@@ -17,6 +17,7 @@
 #include "agentd/calls.h"
 #include "agentd/cfg.h"
 #include "agentd/doctor.h"
+#include "agentd/event.h"
 #include "agentd/facts.h"
 #include "agentd/helper.h"
 #include "agentd/link.h"
@@ -316,6 +317,7 @@ static void save(struct buf *b)
     private_save(b);
     link_save(b);
     op_save_waiters(b);
+    event_save(b);
     sup_save(b);
 }
 
@@ -338,6 +340,7 @@ static void on_cleared(void)
         return;
     started = true;
     watch_paths();
+    event_agentd(image() ? "upgraded" : "started", PACKAGE_VERSION);
     if (image())
         go_on();
     op_resume();
@@ -403,6 +406,9 @@ static void end_dead_listeners(void)
 static int recall_facts(const struct cfg *cfg)
 {
     sup_init(cfg);
+    if (image())
+        event_restore(image());
+    event_init();
     if (!image())
         end_dead_listeners();
     return 0;
@@ -442,6 +448,7 @@ static void close_rooms(void)
     store_flush();
     sup_done();
     op_close();
+    event_done();
     store_close();
     paths_done();
     listen_close();

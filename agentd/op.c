@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "agentd/event.h"
 #include "agentd/link.h"
 #include "agentd/loop.h"
 #include "agentd/peer.h"
@@ -26,6 +27,11 @@ static unsigned n_running;
 
 static const char *const result_names[] = {"running", "done", "failed", "superseded"};
 static const char *const phase_names[] = {"stop", "spawn", "ready"};
+
+const char *op_result_name(enum op_result r)
+{
+    return result_names[r];
+}
 
 static void make_id(char id[24])
 {
@@ -252,6 +258,7 @@ static void finish(struct op *o, enum op_result result, enum wire_error error, c
     n_running--;
     o->durable = o->durable && !o->forgetful;
     op_save(o); /* before anybody hears of it */
+    event_operation(o);
     store_changed_soon();
     log_write(result == OP_FAILED ? LOG_WARNING : LOG_INFO, "op",
               &(struct log_about){.worker = o->alias, .operation = o->id}, "%s by %s %s%s%s",
@@ -312,6 +319,7 @@ static void begin(struct wk *w, struct op *o)
         o->durable = !store_is_busy();
     }
     op_save(o); /* before it acts */
+    event_operation(o);
     wk_event(w, events[o->verb]);
 }
 

@@ -111,6 +111,7 @@ void op_restore_waiters(const struct state *s);
 
 /* op_record.c, for op.c */
 const char *op_verb_name(enum wire_verb v);
+const char *op_result_name(enum op_result r);
 void op_save(struct op *o);                              /* into the journal, now */
 void op_unsave(struct op *o);                            /* it is forgotten */
 int op_add_key(struct op *o, const struct wire_call *c); /* 0 or -errno */

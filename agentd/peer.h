@@ -25,6 +25,7 @@ struct peer {
     enum peer_kind kind;
     int fd;            /* -1: nothing can be said any more */
     uint32_t wire;     /* the version that its other end was started with, 0: not known */
+    uint64_t event;    /* the last one that it was told */
     struct pidref ref; /* of a listener's process; pid 0: none of ours */
     char actor[24]; /* of an administrator: "uid:0" */
     struct loop_watch *io, *out_io, *timer;

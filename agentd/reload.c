@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/event.h"
 #include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/sup.h"
@@ -148,6 +149,7 @@ static void apply(void)
     if (current != started)
         cfg_free(current);
     current = TAKE_PTR(next);
+    event_agentd("reloaded", "");
     log_info("reload", "configuration read: %u workers, %u files with errors", sup_count(),
              current->n_broken);
     finish(&rows);

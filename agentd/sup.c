@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 
+#include "agentd/event.h"
 #include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/op.h"
@@ -94,6 +95,7 @@ void sup_init(const struct cfg *cfg)
         log_error("sup", "%s/facts: %s: workers can't be found again if agentd dies", cfg->agent.runtime_dir,
                   strerror(-r));
     wk_host.changed = link_changed;
+    wk_host.moved = event_worker;
     wk_host.told = on_told;
     store_set_collect(collect_state);
     store_on_written(op_disk);

@@ -30,6 +30,7 @@ struct wk_host {
     char runtime_dir[512];
     const struct state *pidfds; /* of an image that is dead: may hold pidfds of its workers; NULL: none */
     uint64_t dir_hash;                       /* of runtime_dir: tells our workers from another agentd's */
+    void (*moved)(const struct wk *w); /* its state changed */
     void (*changed)(struct wk *w);           /* the record changed */
     void (*told)(struct wk *w, bool failed); /* WK_DO_TELL; failed: a start just failed */
 };
