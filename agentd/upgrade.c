@@ -127,8 +127,8 @@ static void on_checked(int status, const char *p, size_t n, void *arg)
     if (status != 0) {
         str_copy(text, sizeof(text), p);
         text[strcspn(text, "\n")] = 0;
-        fail("the new program failed its check%s%s", status < 0 ? " (it did not end by itself)" : "",
-             text[0] ? ": " : "");
+        fail("the new program failed its check%s%s%s", status < 0 ? " (it did not end by itself)" : "",
+             text[0] ? ": " : "", text);
         return;
     }
     self.since = clock_mono_us();

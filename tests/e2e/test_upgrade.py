@@ -15,7 +15,7 @@ import time
 import unittest
 
 import harness
-from harness import (ALL, SANITIZED, STAGED, Case, Host, both, children, descriptors, eventually, is_alive, name_of, needs_root,
+from harness import (ALL, SANITIZED, STAGED, Case, Host, both, children, eventually, is_alive, name_of, needs_root,
                      pids, private_kb, stat_of, wait_gone)
 from test_logs import Stream
 from test_rpc import sha512
@@ -217,6 +217,25 @@ def background(fn, *args):
     return t, box
 
 
+def fds_of(pid):
+    """What its descriptors are, while none leads to a helper."""
+    def look():
+        found = []
+        for fd in os.listdir("/proc/%d/fd" % pid):
+            with contextlib.suppress(OSError):
+                found.append(os.readlink("/proc/%d/fd/%s" % (pid, fd)))
+        return not any(f.startswith("pipe:") and found.count(f) == 1 for f in found) and sorted(f.split("[")[0] for f in found)  # libevent has both ends of one
+    return eventually(look, 10, "no helper at work")
+
+
+def same_fds(h, want):
+    """Until agentd has these again: it hears of the end of connections and helpers when its turn comes."""
+    try:
+        eventually(lambda: fds_of(h.pid) == want, 5)
+    except AssertionError:
+        raise AssertionError("descriptors: %r, not %r" % (fds_of(h.pid), want)) from None
+
+
 def numbers(path):
     with open(path, "rb") as f:
         text = f.read()
@@ -252,7 +271,7 @@ class Nobody(Case):
         before = {a: i for a, i in h.identities().items() if a != "busy"}
         h.upgraded()
         h.settled()
-        fds, memory = descriptors(h.pid), private_kb(h.pid)
+        fds, memory = fds_of(h.pid), private_kb(h.pid)
         load = Load(h, port, "Basic " + base64.b64encode(b"ann:topsecret").decode())
         look = [("GET", "/agentd/v1/workers"), ("GET", "/compute/hosts/%d/agent/processes" % harness.HOST_ID), ("GET", "/healthz")]
         work = [("POST", "/agentd/v1/workers/busy/restart")]
@@ -275,7 +294,7 @@ class Nobody(Case):
         self.assertEqual(len(h.processes("tree")), 3)
         got = numbers(numbers_of)
         self.assertEqual(got, list(range(1, len(got) + 1)))
-        self.assertEqual(descriptors(h.pid), fds)
+        same_fds(h, fds)
         after = private_kb(h.pid)
         if not SANITIZED:
             self.assertLess(after, memory + MEMORY_KB)
@@ -541,7 +560,7 @@ class Fails(Case):
         self.assertEqual(h.operation("stopped", "stop").status, 200)
         h.upgraded()
         h.settled()
-        before, fds, pid = h.identities(), descriptors(h.pid), h.pid
+        before, fds, pid = h.identities(), fds_of(h.pid), h.pid
         how(h)
         with Looker(h) as looker:
             r = h.upgrade()
@@ -555,7 +574,7 @@ class Fails(Case):
         self.assertLessEqual(set(looker.got), allowed, looker.got)
         self.assertEqual(h.operation("a", "restart").status, 200)
         h.settled()
-        self.assertEqual(descriptors(h.pid), fds, "descriptors of agentd")
+        same_fds(h, fds)
         if name in ("state", "config") or not after_exec:
             self.assertEqual(h.pid, pid)
         os.chown(h.bin, 0, 0)
@@ -636,12 +655,13 @@ class Managed(Case):
             self.assertIn(why, op["message"])
             self.assertEqual(h.identities(), before)
             h.settled()
-            fds = descriptors(h.pid)
+            fds = fds_of(h.pid)
             h.install()
             self.assertEqual(h.upgraded()["result"], "done")
             h.settled()
             self.assertEqual(os.readlink("/proc/%d/exe" % h.pid), h.bin + "/agentd")
-            self.assertEqual((h.identities(), descriptors(h.pid)), (before, fds))
+            self.assertEqual(h.identities(), before)
+            same_fds(h, fds)
             os.kill(h.pid, signal.SIGKILL)
             eventually(lambda: m.starts == 2 and h.proc.poll() is None and h.rpc_pid())
             self.assertEqual(eventually(lambda: self.exe(h)), h.bin + "/agentd", "no marker, no return")
@@ -713,7 +733,7 @@ class Private(Case):
         super().setUp()
         self.h = h = Installed(cgroup=False)
         self.addCleanup(self.finish, h)
-        self.id = h.worker("a")
+        self.number = h.worker("a")
         h.start()
         h.all_up()
 
@@ -743,7 +763,7 @@ class Private(Case):
         self.h.stop()
 
     def test_rubbish(self):
-        fds = descriptors(self.h.pid)
+        fds = fds_of(self.h.pid)
         r = random.Random(7)
         whole = struct.pack("<HHI", CALL, 0, 30) + bytes(30)
         for packet in [b"x", whole[:20], whole, struct.pack("<HHI", REPLY, 0, 0), struct.pack("<HHI", 99, 0, 0), struct.pack("<HHI", CALL, 0, 0xffffffff)] + \
@@ -757,13 +777,13 @@ class Private(Case):
         socket.send_fds(w.s, [b"z"], [0])
         with contextlib.suppress(ConnectionError):
             self.assertEqual(w.s.recv(9), b"")
-        eventually(lambda: descriptors(self.h.pid) == fds, what="all closed")
+        same_fds(self.h, fds)
         self.assertEqual(self.h.http("GET", "/healthz").status, 200)
         self.h.stop()
 
     def test_many(self):
         """Some are served, the others are told to go; those that stay are served still, and go over an upgrade."""
-        fds = descriptors(self.h.pid)
+        fds = fds_of(self.h.pid)
         all_of_them = [self.wire() for _ in range(20)]
         served = []
         for n, w in enumerate(all_of_them):
@@ -778,12 +798,12 @@ class Private(Case):
             w.close()
         self.assertEqual(eventually(lambda: self.h.upgrade()).returncode, 0)
         for n, w in enumerate(served[2:]):
-            w.call(VERBS["restart"], self.id, call=200 + n)
+            w.call(VERBS["restart"], self.number, call=200 + n)
         for n, w in enumerate(served[2:]):
             self.assertEqual(w.reply()[:2], (200 + n, OK), "on a connection of before")
         for w in all_of_them:
             w.close()
-        eventually(lambda: descriptors(self.h.pid) == fds, what="all closed")
+        same_fds(self.h, fds)
         self.h.settled()
         self.h.stop()
 
@@ -791,7 +811,7 @@ class Private(Case):
         w = self.wire()
         pid = self.h.record("a")["pid"]
         for verb in ("sample", "log-list", "doctor", "operations", "reload", "stop", "start", "restart"):
-            w.call(VERBS[verb], self.id if verb in ("log-list", "stop", "start", "restart") else 0, call=VERBS[verb])
+            w.call(VERBS[verb], self.number if verb in ("log-list", "stop", "start", "restart") else 0, call=VERBS[verb])
             self.assertEqual(w.reply()[:2], (VERBS[verb], OK), verb)
         self.assertNotEqual(self.h.record("a")["pid"], pid)
         op = self.h.ok("GET", "/agentd/v1/operations")["contents"][0]
