@@ -271,6 +271,7 @@ class Nobody(Case):
         before = {a: i for a, i in h.identities().items() if a != "busy"}
         h.upgraded()
         h.settled()
+        self.assertEqual(h.operation("busy", "restart").status, 200)  # opens what is opened when it is needed first
         fds, memory = fds_of(h.pid), private_kb(h.pid)
         load = Load(h, port, "Basic " + base64.b64encode(b"ann:topsecret").decode())
         look = [("GET", "/agentd/v1/workers"), ("GET", "/compute/hosts/%d/agent/processes" % harness.HOST_ID), ("GET", "/healthz")]
@@ -294,6 +295,7 @@ class Nobody(Case):
         self.assertEqual(len(h.processes("tree")), 3)
         got = numbers(numbers_of)
         self.assertEqual(got, list(range(1, len(got) + 1)))
+        self.assertEqual(h.operation("busy", "restart").status, 200)
         same_fds(h, fds)
         after = private_kb(h.pid)
         if not SANITIZED:
