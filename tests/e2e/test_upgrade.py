@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Another image of agentd takes the place of this one: nobody notices; and one that can't is left again."""
 import base64
+import collections
 import contextlib
 import http.client
 import os
@@ -233,7 +234,8 @@ def same_fds(h, want):
     try:
         eventually(lambda: fds_of(h.pid) == want, 5)
     except AssertionError:
-        raise AssertionError("descriptors: %r, not %r" % (fds_of(h.pid), want)) from None
+        got = collections.Counter(fds_of(h.pid))
+        raise AssertionError("more: %r, fewer: %r" % (got - collections.Counter(want), collections.Counter(want) - got)) from None
 
 
 def numbers(path):
@@ -271,7 +273,7 @@ class Nobody(Case):
         before = {a: i for a, i in h.identities().items() if a != "busy"}
         h.upgraded()
         h.settled()
-        self.assertEqual(h.operation("busy", "restart").status, 200)  # opens what is opened when it is needed first
+        self.use_all(h)
         fds, memory = fds_of(h.pid), private_kb(h.pid)
         load = Load(h, port, "Basic " + base64.b64encode(b"ann:topsecret").decode())
         look = [("GET", "/agentd/v1/workers"), ("GET", "/compute/hosts/%d/agent/processes" % harness.HOST_ID), ("GET", "/healthz")]
@@ -295,7 +297,7 @@ class Nobody(Case):
         self.assertEqual(len(h.processes("tree")), 3)
         got = numbers(numbers_of)
         self.assertEqual(got, list(range(1, len(got) + 1)))
-        self.assertEqual(h.operation("busy", "restart").status, 200)
+        self.use_all(h)
         same_fds(h, fds)
         after = private_kb(h.pid)
         if not SANITIZED:
@@ -303,6 +305,11 @@ class Nobody(Case):
         print("# %d upgrades, %.0f ms each (at most %.0f), %d requests, %d connections ended by the server, private memory %d -> %d kB"
               % (len(times), 1000 * sum(times) / len(times), 1000 * max(times), load.made, load.closed, memory, after))
         h.stop()
+
+    def use_all(self, h):
+        """Opens what agentd opens when it needs it first."""
+        self.assertEqual(h.operation("busy", "restart").status, 200)
+        h.ok("GET", "/compute/hosts/%d/agent/processes" % harness.HOST_ID)
 
     def test_kept_connection(self):
         """The earlier listener answers on what it holds, and says that it closes; while it lives it hears no new connections."""
