@@ -218,6 +218,7 @@ static void begin_stop(const char *why)
     stopping = true;
     log_info("main", "stopping: %s", why);
     sdn_stopping();
+    upgrade_stop();
     reload_cancel();
     link_stop();
     if (cfg->agent.stop_workers != CFG_STOP_NO)
@@ -281,7 +282,7 @@ static int catch_signals(void)
 static void after_round(void)
 {
     sup_forget_removed();
-    if (!stopping)
+    if (started && !stopping)
         upgrade_end_round();
     if (sup_wants_reload() && !stopping)
         reload_request(0);
@@ -302,7 +303,6 @@ static int copy_journal(void)
 /* After an exec: those who waited for the earlier image wait for us, and what was under way goes on. */
 static void go_on(void)
 {
-    private_restore(image());
     link_restore(image());
     op_restore_waiters(image());
     sup_resume_image();
@@ -341,6 +341,7 @@ static void on_cleared(void)
     started = true;
     watch_paths();
     event_agentd(image() ? "upgraded" : "started", PACKAGE_VERSION);
+    private_serve(image());
     if (image())
         go_on();
     op_resume();
@@ -359,13 +360,14 @@ static void on_cleared(void)
 static int find_rpc(char *path, size_t size)
 {
     const char *told = getenv("AGENTD_RPC"); /* by an earlier image, for a program that runs from elsewhere */
+    _cleanup_free_ char *real = realpath(upgrade_program(), NULL); /* it may be a link */
     char self[512], *slash;
 
     if (told) {
         str_copy(path, size, told);
         return 0;
     }
-    str_copy(self, sizeof(self), upgrade_program());
+    str_copy(self, sizeof(self), real ? real : upgrade_program());
     if (self[0]) {
         slash = strrchr(self, '/');
         *slash = 0;

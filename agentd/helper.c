@@ -163,7 +163,12 @@ struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn don
 
 unsigned helper_count(void)
 {
-    return n_helpers;
+    const struct helper *h;
+    unsigned n = 0;
+
+    LIST_FOREACH (h, &helpers, link)
+        n += h->done != NULL;
+    return n;
 }
 
 struct helper *helper_start_keeping(const int *keep, int n, helper_run_fn run, void *run_arg, helper_done_fn done,

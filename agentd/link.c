@@ -477,6 +477,7 @@ bool link_is_sent(void)
     const struct peer *p;
 
     link_flush();
+    peer_end_round(); /* also to those that have no records */
     TAILQ_FOREACH (p, &peer_all, link)
         if (p->n_queued && !p->gone)
             return false;

@@ -553,7 +553,22 @@ void op_end_of(struct wk *w, struct op *o, bool done, enum wire_error error, con
     next_queued(w);
 }
 
-void op_wait(const char *id, uint64_t call)
+bool op_join(const char *id, const struct wire_call *c)
+{
+    struct op *o = (struct op *)op_find(id);
+
+    if (!o)
+        return false;
+    if (o->result != OP_RUNNING)
+        reply(o, c->call, o->error);
+    else if (!add_waiter(o, c->call) || (c->key && c->key[0] && op_add_key(o, c) < 0))
+        refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
+    else
+        tell_if_slow(o, c->call);
+    return true;
+}
+
+static void wait_on(const char *id, uint64_t call)
 {
     struct op *o = (struct op *)op_find(id);
 
@@ -584,7 +599,7 @@ void op_restore_waiters(const struct state *s)
     for (const char *l = state_next(s, "wait", NULL); l; l = state_next(s, "wait", l)) {
         _cleanup_free_ char *id = state_get_text(s, l, "op");
         struct op *o = id ? (struct op *)op_find(id) : NULL;
-        op_wait(id ? id : "", state_get_u64(s, l, "call"));
+        wait_on(id ? id : "", state_get_u64(s, l, "call"));
         if (o && o->result == OP_RUNNING)
             reply(o, state_get_u64(s, l, "call"), WIRE_E_ACCEPTED);
     }

@@ -102,8 +102,8 @@ void op_forget_waiters(uint16_t peer);
 /* Every operation that waits for the disk hears that it holds what it holds now (ok) or does not. */
 void op_disk(bool ok);
 unsigned op_running(void);
-/* A call that waits for an operation which is known already. */
-void op_wait(const char *id, uint64_t call);
+/* A call shares an operation which is known already; false: there is none of this id. */
+bool op_join(const char *id, const struct wire_call *c);
 /* Over an exec of agentd: who waits for what. The operations themselves are in the journal. */
 void op_save_waiters(struct buf *b);
 struct state;

@@ -32,7 +32,9 @@ void upgrade_give_up(const char *why);
 void upgrade_look_back(const char *runtime_dir);
 /* All is taken over and works: the guardian goes, the operation ends. */
 void upgrade_confirm(void);
-/* The operations are known: tells the verdict of one that did not work. */
+/* By exec, and not confirmed yet: its operation. Else NULL. */
+const char *upgrade_unconfirmed(void);
+/* The operations are known: tells the verdict of those that did not work. */
 void upgrade_verdict(void);
 void upgrade_release(void); /* the state is not needed any more */
 
@@ -44,7 +46,8 @@ void upgrade_init(const char *config_file, void (*save)(struct buf *b));
 /* SIGUSR2 (NULL) or an administrator's call. */
 void upgrade_request(const struct wire_call *call);
 void upgrade_end_round(void); /* is it time? */
-bool upgrade_is_on(void);
+/* agentd ends: what was begun is called off, what was done is confirmed. */
+void upgrade_stop(void);
 
 /* --check-state: 0 if this program can take over from the state in the descriptor that the environment names. */
 int upgrade_check(const char *config_file);

@@ -33,6 +33,16 @@ static char **argv;
 static char path[600], rpc[600], runtime_dir[512], state_dir[512];
 static unsigned deadline_ms = 20000;
 
+/* The name that it was started by, if it is absolute and still means this program: it may be a link that is changed
+ * for an upgrade. */
+static bool is_own_name(const char *name)
+{
+    struct stat own, st;
+
+    return name && name[0] == '/' && stat("/proc/self/exe", &own) == 0 && stat(name, &st) == 0 && st.st_ino == own.st_ino &&
+           st.st_dev == own.st_dev;
+}
+
 static void read_own_path(void)
 {
     static const char deleted[] = " (deleted)";
@@ -42,6 +52,8 @@ static void read_own_path(void)
     path[n > 0 ? n : 0] = 0;
     if (n > (ssize_t)tail && str_eq(path + (size_t)n - tail, deleted))
         path[(size_t)n - tail] = 0; /* replaced on disk: its name is what counts */
+    if (is_own_name(argv[0]))
+        str_copy(path, sizeof(path), argv[0]);
 }
 
 void upgrade_image_init(char **av)
@@ -69,6 +81,11 @@ void upgrade_image_dirs(const char *rdir, const char *sdir, const char *rpc_path
     deadline_ms = ms;
 }
 
+uint64_t upgrade_image_deadline_us(void)
+{
+    return deadline_ms * 1000ull;
+}
+
 void upgrade_image_save(struct buf *b, const char *operation)
 {
     struct rlimit l = spawn_first_nofile();
@@ -76,6 +93,7 @@ void upgrade_image_save(struct buf *b, const char *operation)
     state_begin(b, "upgrade");
     state_put_text(b, "operation", operation);
     state_put_text(b, "version", PACKAGE_VERSION);
+    state_put_text(b, "path", path);
     state_put_u64(b, "nofile_cur", l.rlim_cur);
     state_put_u64(b, "nofile_max", l.rlim_max);
     state_end(b);
@@ -280,6 +298,7 @@ int upgrade_image_run(int fd, char mode, int state, int old, int confirm, const 
     int r;
 
     snprintf(text, sizeof(text), "%c:%d:%d:%d:%s", mode, state, old, confirm, reason);
+    pass(fd, false); /* the program itself needs it no more */
     pass(state, true);
     pass(old, true);
     pass(confirm, true);
