@@ -692,7 +692,7 @@ class Managed(Case):
 CALL, REPLY = 7, 8
 VERBS = {"start": 1, "stop": 2, "restart": 3, "sample": 4, "log-list": 5, "reload": 7, "operation": 8, "operations": 10, "doctor": 11,
          "upgrade": 13}
-OK = 0
+OK, ACCEPTED = 0, 1
 
 
 class Wire:
@@ -730,7 +730,8 @@ class Wire:
                     n = struct.unpack_from("<H", rest)[0]
                     texts.append(rest[2:2 + n].decode())
                     rest = rest[3 + n:]
-                return (call, error, *texts)
+                if not last or error != ACCEPTED:
+                    return (call, error, *texts)
 
     def close(self):
         self.s.close()
