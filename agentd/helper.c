@@ -57,7 +57,8 @@ static void __attribute__((noreturn)) child(helper_run_fn run, void *arg, int ou
     for (int sig = 1; sig < NSIG; sig++)
         signal(sig, SIG_DFL);
     sigemptyset(&none);
-    memcpy(fds, keep, (size_t)n * sizeof(*keep));
+    for (int i = 0; i < n; i++)
+        fds[i] = keep[i];
     if (place(fds, n, out) < 0)
         _exit(125);
     sys_close_range((unsigned)(HELPER_KEPT + n), ~0u);
