@@ -382,8 +382,8 @@ static int find_rpc(char *path, size_t size)
     return 0;
 }
 
-/* The listeners of an agentd that was killed end within a second of its death; one that does not is ended. Before a socket is
- * opened, and before READY: nothing is kept waiting. */
+/* The listeners of an agentd that was killed end within a second of its death; one that does not is ended.
+ * Before a socket is opened, and before READY: nothing is kept waiting. */
 static void end_dead_listeners(void)
 {
     struct facts_process list[FACTS_LISTENERS];

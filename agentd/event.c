@@ -154,7 +154,7 @@ void event_save(struct buf *b)
 }
 
 #define load_str(s, l, name) state_get_text(s, l, name)
-#define load_u32(s, l, name) (uint32_t)state_get_u64(s, l, name)
+#define load_u32(s, l, name) (uint32_t) state_get_u64(s, l, name)
 #define load_u64(s, l, name) state_get_u64(s, l, name)
 #define load_i64(s, l, name) state_get(s, l, name)
 #define FIELD(type, name) e->name = load_##type(s, l, #name);

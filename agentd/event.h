@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* agentd/event: what happened, in order, for whoever listens: a bounded ring with numbers that only grow, over upgrades
- * without a hole, over agentd's death with one that can be seen. Never knows who listens. */
+/* agentd/event: what happened, in order, for whoever listens: a bounded ring with numbers that only grow,
+ * over upgrades without a hole, over agentd's death with one that can be seen. Never knows who listens. */
 #ifndef AGENTD_EVENT_H
 #define AGENTD_EVENT_H
 

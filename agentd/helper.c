@@ -172,8 +172,8 @@ unsigned helper_count(void)
     return n;
 }
 
-struct helper *helper_start_keeping(const int *keep, int n, helper_run_fn run, void *run_arg, helper_done_fn done,
-                                    void *done_arg, uint64_t timeout_us, size_t max)
+struct helper *helper_start_keeping(const int *keep, int n, helper_run_fn run, void *run_arg,
+                                    helper_done_fn done, void *done_arg, uint64_t timeout_us, size_t max)
 {
     struct helper *h = calloc(1, sizeof(*h));
     int pipe_fds[2];

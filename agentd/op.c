@@ -617,7 +617,8 @@ static void resume_adopt(struct wk *w, struct op *o)
     if (ours && wk_take_rest(w) == 0)
         op_end_of(w, o, true, WIRE_OK, "");
     else
-        op_end_of(w, o, false, WIRE_E_ADOPT_REFUSED, "agentd died before it was taken over: nothing was done to it");
+        op_end_of(w, o, false, WIRE_E_ADOPT_REFUSED,
+                  "agentd died before it was taken over: nothing was done to it");
 }
 
 /* What it was to do is done if the worker has come to be another one, ready; else it is done now. */

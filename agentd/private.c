@@ -136,7 +136,8 @@ void private_serve(const struct state *s)
 {
     if (fd >= 0)
         watch = loop_io(fd, LOOP_READ, on_connection, NULL);
-    for (const char *l = s ? state_next(s, "administrator", NULL) : NULL; l; l = state_next(s, "administrator", l)) {
+    for (const char *l = s ? state_next(s, "administrator", NULL) : NULL; l;
+         l = state_next(s, "administrator", l)) {
         int c = state_get_fd(s, l, "fd");
         if (c >= 0)
             add(c, (uint16_t)state_get(s, l, "no"), (uid_t)state_get_u64(s, l, "uid"));

@@ -25,7 +25,6 @@
 #include "proc/caps.h"
 #include "proc/snap.h"
 
-
 struct sup_list sup_workers = TAILQ_HEAD_INITIALIZER(sup_workers);
 
 #define N_BUCKETS 1024 /* by id: 10,000 workers at most */
@@ -33,7 +32,7 @@ static LIST_HEAD(, wk) buckets[N_BUCKETS];
 static unsigned n_workers;
 
 static const struct state *image; /* what an earlier image handed over by exec; NULL: nothing */
-static bool initial = true;     /* the first sup_apply: nothing restarts, facts are looked at */
+static bool initial = true;       /* the first sup_apply: nothing restarts, facts are looked at */
 
 struct wk *sup_find(int64_t id)
 {

@@ -29,8 +29,8 @@
 
 #define ANSWER_MAX 4096
 #define QUIET_LOOK_US 5000
-#define QUIET_US 10000000        /* for writes and removals to end */
-#define HELPERS_US 2000000       /* for helpers whose answer would be lost */
+#define QUIET_US 10000000  /* for writes and removals to end */
+#define HELPERS_US 2000000 /* for helpers whose answer would be lost */
 
 static const char *file;
 static void (*save_rooms)(struct buf *b);
@@ -158,7 +158,8 @@ static void begin_check(void)
 
 void upgrade_request(const struct wire_call *c)
 {
-    static const struct wire_call by_signal = {.verb = WIRE_VERB_UPGRADE, .actor = "uid:0", .source = "signal"};
+    static const struct wire_call by_signal = {
+        .verb = WIRE_VERB_UPGRADE, .actor = "uid:0", .source = "signal"};
 
     const char *other = self.op ? self.op->id : upgrade_unconfirmed();
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The later image's half: from its first instruction to the confirmation; and the return to the earlier one. The environment
- * says AGENTD_UPGRADE=MODE:MEMFD:OLD:CONFIRM:REASON, with descriptors as numbers. MODE: n a new image, b back in the same
- * process, r run by the guardian, s run from the stored program. */
+/* The later image's half: from its first instruction to the confirmation; and the return to the earlier one.
+ * The environment says AGENTD_UPGRADE=MODE:MEMFD:OLD:CONFIRM:REASON, with descriptors as numbers. MODE: n a
+ * new image, b back in the same process, r run by the guardian, s run from the stored program. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -62,7 +62,10 @@ void upgrade_give_up(const char *why)
 
 static enum upgrade_role role_of(char mode)
 {
-    return mode == 'n' ? UPGRADE_NEW : mode == 'b' ? UPGRADE_BACK : mode == 'r' || mode == 's' ? UPGRADE_ROLLBACK : UPGRADE_NONE;
+    return mode == 'n'                  ? UPGRADE_NEW
+           : mode == 'b'                ? UPGRADE_BACK
+           : mode == 'r' || mode == 's' ? UPGRADE_ROLLBACK
+                                        : UPGRADE_NONE;
 }
 
 static void take_words(const char *text)
@@ -121,7 +124,8 @@ static void take_limits(void)
     const char *l = state_next(&self.state, "upgrade", NULL);
 
     if (l && state_get_u64(&self.state, l, "nofile_max"))
-        spawn_set_first_nofile((struct rlimit){state_get_u64(&self.state, l, "nofile_cur"), state_get_u64(&self.state, l, "nofile_max")});
+        spawn_set_first_nofile((struct rlimit){state_get_u64(&self.state, l, "nofile_cur"),
+                                               state_get_u64(&self.state, l, "nofile_max")});
 }
 
 static bool is_self(const struct upgrade_marker *m)

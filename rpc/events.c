@@ -39,7 +39,8 @@ static struct event *heartbeat;
 static struct buf line = BUF_INIT(LIMIT_WIRE_PACKET * 2);
 static struct evbuffer *piece;
 
-/* --- one reader ------------------------------------------------------------------------------------------ */
+/* --- one reader ------------------------------------------------------------------------------------------
+ */
 
 static void free_reader(struct reader *rd)
 {
@@ -147,7 +148,8 @@ static void send_missed(struct reader *rd, uint64_t from)
         seq++;
 }
 
-/* --- all ------------------------------------------------------------------------------------------------- */
+/* --- all -------------------------------------------------------------------------------------------------
+ */
 
 static void forget(uint64_t seq)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/events: server-sent events: what agentd says happened, to each reader that keeps up, from where it left off. WHATWG
- * HTML, "Server-sent events". Knows frames and JSON; never knows what an event means. */
+/* rpc/events: server-sent events: what agentd says happened, to each reader that keeps up, from where it left
+ * off. WHATWG HTML, "Server-sent events". Knows frames and JSON; never knows what an event means. */
 #ifndef RPC_EVENTS_H
 #define RPC_EVENTS_H
 

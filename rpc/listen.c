@@ -537,7 +537,8 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
     set_accepting();
 }
 
-/* Others hold these sockets too, so that closing them here ends no watch: the loop must have given it up before. */
+/* Others hold these sockets too, so that closing them here ends no watch: the loop must have given it up
+ * before. */
 static void on_shut(evutil_socket_t fd, short what, void *arg)
 {
     struct listener *l;

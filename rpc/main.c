@@ -115,7 +115,8 @@ static int start(void)
     reply_init();
     stream_init(base);
     if ((r = listen_init(base, request_serve)) < 0 || (r = call_init(base)) < 0 ||
-        (r = auth_init(base)) < 0 || (r = events_init(base)) < 0 || (r = link_init(base, WIRE_FD, on_wire_end, on_drain)) < 0)
+        (r = auth_init(base)) < 0 || (r = events_init(base)) < 0 ||
+        (r = link_init(base, WIRE_FD, on_wire_end, on_drain)) < 0)
         return r;
     return sandbox_close();
 }

@@ -346,7 +346,8 @@ int main(void)
         cmocka_unit_test(test_credential), cmocka_unit_test(test_record),
         cmocka_unit_test(test_forget),     cmocka_unit_test(test_synced),
         cmocka_unit_test(test_call),       cmocka_unit_test(test_reply),
-        cmocka_unit_test(test_stream), cmocka_unit_test(test_drain), cmocka_unit_test(test_event),     cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_stream),     cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_event),      cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_errors),     cmocka_unit_test(test_long_string_is_cut),
     };
 
