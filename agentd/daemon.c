@@ -346,6 +346,8 @@ static void on_cleared(void)
         go_on();
     op_resume();
     upgrade_verdict();
+    if (!image())
+        op_lose_own();
     sup_start_wanted();
     link_start();
     sdn_ready("Running");

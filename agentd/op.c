@@ -540,7 +540,22 @@ void op_aim(struct wk *w, struct op *o, const struct pidref *target)
 {
     o->after = (struct op_identity){(uint32_t)target->pid, w->generation + 1, target->start};
     op_save(o);
+}
+
+void op_taken(struct wk *w, const struct op *o)
+{
     want_up(w, o);
+}
+
+const struct op *op_aimed(const struct wk *w, const struct pidref *target)
+{
+    const struct op *o;
+
+    TAILQ_FOREACH (o, &op_all, link)
+        if (o->verb == WIRE_VERB_ADOPT && o->result == OP_RUNNING && str_eq(o->alias, w->def->alias) &&
+            o->after.pid == (uint32_t)target->pid && o->after.start == target->start)
+            return o;
+    return NULL;
 }
 
 void op_end_of(struct wk *w, struct op *o, bool done, enum wire_error error, const char *message)
@@ -612,8 +627,6 @@ static void resume_adopt(struct wk *w, struct op *o)
 {
     bool ours = w->main.pid && (uint32_t)w->main.pid == o->after.pid && w->main.start == o->after.start;
 
-    if (ours)
-        want_up(w, o);
     if (ours && wk_take_rest(w) == 0)
         op_end_of(w, o, true, WIRE_OK, "");
     else
@@ -665,4 +678,13 @@ void op_resume(void)
             finish(o, OP_FAILED, WIRE_E_LOST,
                    "agentd died meanwhile, and the worker is not configured any more");
     }
+}
+
+void op_lose_own(void)
+{
+    struct op *o;
+
+    TAILQ_FOREACH (o, &op_all, link)
+        if (!o->alias[0])
+            finish(o, OP_FAILED, WIRE_E_LOST, "agentd died meanwhile");
 }

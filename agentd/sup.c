@@ -208,6 +208,7 @@ static void adopt_if_it_runs(struct wk *w, bool changed)
 {
     const struct facts *f = sup_left_of(w->def->alias);
     const char *line = image_line(w->def->alias);
+    const struct op *o;
 
     if (line) {
         wk_image_load(w, image, line);
@@ -215,6 +216,8 @@ static void adopt_if_it_runs(struct wk *w, bool changed)
     }
     if (!f || !wk_adopt(w, f))
         return;
+    if ((o = op_aimed(w, &w->main)))
+        op_taken(w, o);
     wk_event(w, WK_EV_ADOPT);
     if (f->phase == FACTS_ENDING && w->goal == WK_GOAL_UP)
         wk_event(w, WK_EV_RESTART); /* nobody knows what of its tree has heard of its end already */

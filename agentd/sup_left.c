@@ -57,18 +57,18 @@ bool sup_left_is_broken(const char *alias)
     return first && sup_cfg_breaks(first, alias);
 }
 
-/* A broken one stays on its last good definition, one that is gone is stopped by it. */
+/* A broken one stays on its last good definition, also if it never ran; one that is gone is stopped by it. */
 static bool wants_stored(const char *alias)
 {
     const struct facts *f = sup_left_of(alias);
 
-    return f && !sup_cfg_has(first, alias) &&
-           (sup_cfg_breaks(first, alias) || (f->phase != FACTS_NONE && f->phase != FACTS_RESTED));
+    return !sup_cfg_has(first, alias) &&
+           (sup_cfg_breaks(first, alias) || (f && f->phase != FACTS_NONE && f->phase != FACTS_RESTED));
 }
 
 void sup_recall(struct cfg *cfg)
 {
-    bool any = false;
+    bool any = first->n_broken > 0;
 
     for (size_t i = 0; i < n_old; i++)
         any = any || wants_stored(old_facts[i].alias);

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "agentd/loop.h"
+#include "agentd/op.h"
 #include "agentd/reap.h"
 #include "agentd/wk.h"
 #include "base/clock.h"
@@ -125,7 +126,9 @@ static int open_main(struct wk *w, const struct facts *f, struct pidref *ref)
     w->leaf_spoiled = true; /* who knows what was done to it */
     if ((r = pidref_reopen(ref, f->pid, f->start)) < 0)
         return r;
-    return is_in_leaf(w, f->pid) ? 0 : -EXDEV;
+    if (is_in_leaf(w, f->pid))
+        return 0;
+    return op_aimed(w, ref) ? cgroup_leaf_add(&w->leaf, f->pid) : -EXDEV; /* it was on its way there */
 }
 
 static void on_held_end(int fd, short what, void *arg)

@@ -235,7 +235,7 @@ static int last_id(struct request *r, uint64_t *ret)
     return str_to_u64(header ? header : query, UINT64_MAX - 1, ret) < 0 ? -EINVAL : 1;
 }
 
-void own_events(struct request *r)
+void events_serve(struct request *r)
 {
     uint64_t from = last;
     int given = last_id(r, &from);

@@ -15,6 +15,7 @@ import atexit
 import collections
 import contextlib
 import errno
+import fcntl
 import http.client
 import os
 import random
@@ -22,6 +23,7 @@ import re
 import select
 import signal
 import socket
+import struct
 import subprocess
 import time
 
@@ -54,10 +56,10 @@ ERRNOS = {
     "epoll_create1": ["EMFILE"], "epoll_ctl": ["ENOMEM"], "timerfd_create": ["EMFILE"], "timerfd_settime": ["EINVAL"],
     "signalfd4": ["EMFILE"], "eventfd2": ["EMFILE"], "pipe2": ["EMFILE"], "pidfd_open": ["EMFILE"],
     "pidfd_send_signal": ["EPERM"], "kill": ["EPERM"], "capset": ["EPERM"], "getrandom": ["EAGAIN"],
-    "getxattr": ["EIO"],
+    "getxattr": ["EIO"], "memfd_create": ["EMFILE"], "execveat": ["ENOMEM"], "rename": ["ENOSPC"],
 }
 # What may lie there between two starts; the half-written ones are overwritten by the next writer.
-RUN_FILES = {"facts", "lock", "notify", "private", "operations", "keys", "definitions"}
+RUN_FILES = {"facts", "lock", "notify", "private", "operations", "keys", "definitions", "upgrade.new"}
 STATE_FILES = {n + tail for n in ("state", "operations", "keys", "agentd.previous") for tail in ("", ".new")} | {"state.lock"}
 GONE = (OSError, http.client.HTTPException)  # what a caller sees of an agentd that dies
 totals = collections.Counter()
@@ -90,6 +92,31 @@ class Tracer:
         return word, call, lines[0].split()[1:] if lines and lines[0].startswith("calls") else []
 
 
+class Foreign:
+    """An agentd that the guardian of an upgrade has started: no child of ours. What Host needs of a Popen."""
+
+    def __init__(self, pid):
+        self.pid, self.fd = pid, os.pidfd_open(pid)
+
+    def __del__(self):
+        os.close(self.fd)
+
+    def poll(self):
+        return 0 if select.select([self.fd], [], [], 0)[0] else None  # its status is not told to us
+
+    def wait(self, timeout=None):
+        if not select.select([self.fd], [], [], timeout)[0]:
+            raise subprocess.TimeoutExpired("agentd", timeout)
+        return 0
+
+    def send_signal(self, sig):
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self.fd, sig)
+
+    def kill(self):
+        self.send_signal(signal.SIGKILL)
+
+
 def tell(ask):
     """What the caller of a request hears, or None if nobody answered."""
     try:
@@ -111,12 +138,14 @@ class World:
     TREES = {"plain": 2, "told": 1, "tree": 3, "gone": 1, "fresh": 1}  # processes of each
 
     def __init__(self, case):
-        self.cgroup = case.cgroup
+        self.case, self.cgroup = case, case.cgroup
+        self.log_at = 0
         self.h = case.host(cgroup=case.cgroup)
         self.turn = 0
         self.injected = False  # a call fails in this round, nobody is killed
         self.fixed = None  # descriptors that agentd has without any worker
         self.defined = set()
+        self.lent = {}  # processes without a cookie that were handed to a worker: {alias: {pid: generation}}
         for alias in ("plain", "told", "tree"):
             self.define(alias)
 
@@ -148,9 +177,53 @@ class World:
                 os.read(self.h.wake[0], 4096)
 
     def start(self):
-        if not self.runs():
-            self.heard_all()
-            self.h.start()
+        """Somebody runs agentd: we, unless the guardian of an upgrade was quicker."""
+        if self.runs():
+            return
+        self.heard_all()
+        self.h.start(wait=False)
+        eventually(lambda: self.h.proc.poll() is not None or self.holder() == self.h.pid, SETTLE, "an agentd with the lock")
+        if self.h.proc.poll() is None:
+            self.h.wait_notify("READY=1")
+            return
+        said = self.h.log()[self.log_at:]
+        if self.h.proc.poll() != 1 or "another agentd (pid " not in said:
+            raise AssertionError("agentd ended with %d and said %r" % (self.h.proc.poll(), said))
+        self.meet()
+
+    def holder(self):
+        """The pid of who has the lock of the runtime directory; 0: nobody."""
+        with contextlib.suppress(FileNotFoundError), open(self.h.run + "/lock", "rb") as f:
+            layout = "hhqqi4x"
+            got = struct.unpack(layout, fcntl.fcntl(f, fcntl.F_GETLK, struct.pack(layout, fcntl.F_RDLCK, 0, 0, 0, 0)))
+            return 0 if got[0] == fcntl.F_UNLCK else got[4]
+        return 0
+
+    def agentds(self):
+        """All processes of agentd's program on this directory: helpers and guardians too."""
+        found, conf = set(), (self.h.dir + "/agentd.conf").encode()
+        for pid in harness.pids():
+            with contextlib.suppress(OSError), open("/proc/%d/cmdline" % pid, "rb") as f:
+                words = f.read().split(b"\0")
+                if conf in words and os.path.basename(words[0]) == b"agentd" and harness.is_alive(pid):
+                    found.add(pid)
+        return found
+
+    def meet(self):
+        """Goes on with the agentd that runs, once there is no other and no guardian; it answers."""
+        last = {}
+
+        def alone():
+            last["all"], pid = self.agentds(), self.holder()
+            return last["all"] == {pid} and pid
+        try:
+            pid = eventually(alone, SETTLE)
+        except AssertionError:
+            raise AssertionError("agentds %r, and the lock is of %d" % (last["all"], self.holder())) from None
+        if pid != self.h.pid:
+            self.h.proc.wait(harness.DEADLINE)
+            self.h.proc = Foreign(pid)
+        eventually(lambda: peek(self.h.all), SETTLE, "the API")
 
     def kill(self):
         if self.runs():
@@ -213,6 +286,8 @@ class World:
             cookie = harness.environ_of(pid).get(b"AGENTD_COOKIE", b"").decode().split(":")
             if stat and stat[0] not in "ZX" and cookie[0] == self.h.hash and harness.is_alive(pid):
                 found[cookie[1]][pid] = int(cookie[2])
+        for alias, tree in self.lent.items():
+            found[alias].update({p: n for p, n in tree.items() if harness.is_alive(p)})
         return found, zombies
 
     def members(self):
@@ -348,6 +423,7 @@ class World:
 
     def check(self, before, scenario, answer, exactly=True):
         """Everything, once agentd stands again."""
+        self.meet()
         now = self.settle()
         if not self.defined - (scenario.left_alone if self.injected else set()) <= set(now) <= self.defined:
             raise AssertionError("workers: %r" % sorted(now))
@@ -389,6 +465,10 @@ class Scenario:
     def act(self, w):
         """Asks for it; the reply, or None."""
         raise NotImplementedError
+
+    def answer(self, w, answer):
+        """What its caller hears in the end, when agentd stands again."""
+        return answer
 
     def check(self, before, now, answer):
         """What was answered is true; what was not, is as before or as asked."""
@@ -517,10 +597,95 @@ class Term(Scenario):
         harness.wait_gone(w.h.pid)
 
 
-# A row for each thing that can be asked of agentd; its name is the first part of AGENTD_TEST_POINT. "adopt" and "upgrade"
-# belong here: a Scenario with name, touched, prepare (what is to be adopted runs), act (ask, and wait for what follows)
-# and check. crashat follows over execve, so that an upgrade is counted through both programs.
-SCENARIOS = [Start, Recover, Reload, Term,
+class Adopt(Scenario):
+    """A process that agentd did not start is handed to it: with all of its tree, or it is left alone."""
+    name, touched, alias = "adopt", frozenset(["plain"]), "plain"
+    stranger = ctl = None
+
+    def prepare(self, w):
+        self.restore(w)
+        super().prepare(w)
+        w.h.operation(self.alias, "stop")
+        w.settle()
+        self.w, self.stranger = w, subprocess.Popen([harness.WORKER, "--children", "1"], start_new_session=True)
+        w.case.addCleanup(self.restore, w)
+        eventually(lambda: len(harness.children(self.stranger.pid)) == 1)
+        self.tree = {self.stranger.pid, *harness.children(self.stranger.pid)}
+        self.cgroups = {p: self.cgroup_of(p) for p in self.tree}
+
+    def cgroup_of(self, pid):
+        with open("/proc/%d/cgroup" % pid, encoding="ascii") as f:
+            return f.read()
+
+    def act(self, w):
+        """agentctl asks again, with the same key, until an agentd answers."""
+        self.ctl = subprocess.Popen([harness.STAGED + "/agentctl", "--socket", w.h.socket, "--private", w.h.run + "/private", "adopt",
+                                     self.alias, str(self.stranger.pid)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        eventually(lambda: self.ctl.poll() is not None or not w.runs(), what="agentctl's end")
+
+    def answer(self, w, answer):
+        said = self.ctl.communicate(timeout=SETTLE)[0]
+        if self.ctl.returncode not in (0, 1):
+            raise AssertionError("agentctl ended with %d: %s" % (self.ctl.returncode, said))
+        return self.ctl.returncode, said
+
+    def check(self, before, now, answer):
+        r = now[self.alias]
+        taken = r["pid"] == self.stranger.pid
+        if taken != (answer[0] == 0):
+            raise AssertionError("%r, and the worker is %r" % (answer, r))
+        if not all(harness.is_alive(p) for p in self.tree):
+            raise AssertionError("it was ended: %r" % {p: harness.stat_of(p) for p in self.tree})
+        if taken:
+            self.w.lent[self.alias] = dict.fromkeys(self.tree, r["generation"])
+        elif r["goal"] != "DOWN" or {p: self.cgroup_of(p) for p in self.tree} != self.cgroups:
+            raise AssertionError("%r, it is not taken, and not left alone: %r, %r" % (answer, r, {p: self.cgroup_of(p) for p in self.tree}))
+        super().check(before, {a: x for a, x in now.items() if a != self.alias}, answer)
+
+    def restore(self, w):
+        if self.ctl:
+            self.ctl.kill()
+            self.ctl.communicate()
+            self.ctl = None
+        if self.stranger:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.stranger.pid, signal.SIGKILL)
+            self.stranger.wait()
+        self.stranger = None
+        w.lent.clear()
+
+
+class Upgrade(Scenario):
+    """Another image, of the same program here, takes the place of the one that runs: no worker feels it, and whatever
+    happens one agentd is there, and no guardian."""
+    name, touched = "upgrade", frozenset()
+
+    def operations(self):
+        return [o for o in self.w.h.ok("GET", "/agentd/v1/operations")["contents"] if o["verb"] == "upgrade"]
+
+    def prepare(self, w):
+        super().prepare(w)
+        self.w = w
+        self.old = {o["id"] for o in self.operations()}
+
+    def act(self, w):
+        w.h.proc.send_signal(signal.SIGUSR2)
+
+        def ended():
+            fresh = [o for o in peek(self.operations) or () if o["id"] not in self.old]
+            return not w.runs() or (fresh and fresh[0]["result"] != "running")
+        eventually(ended, 25, "the end of the upgrade")
+
+    def check(self, before, now, answer):
+        fresh = [o for o in self.operations() if o["id"] not in self.old]
+        if len(fresh) > 1 or (fresh and fresh[0]["result"] not in ("done", "failed")):
+            raise AssertionError("operations: %r" % fresh)
+        super().check(before, now, answer)
+
+
+# A row for each thing that can be asked of agentd; its name is the first part of AGENTD_TEST_POINT. crashat follows over
+# execve, so that an upgrade is counted through both programs.
+SCENARIOS = [Start, Recover, Reload, Term, Adopt, Upgrade,
              lambda: Verb("stop", "plain"), lambda: Verb("stop", "tree"),
              lambda: Verb("start", "plain"), lambda: Verb("start", "told"),
              lambda: Verb("restart", "plain"), lambda: Verb("restart", "told"), lambda: Verb("restart", "tree")]
@@ -620,6 +785,7 @@ class Campaign(Case):
             finally:
                 word, call, _ = tracer.end()
             self.judge(w, scenario, log, word)
+            answer = scenario.answer(w, answer)
             w.check(before, scenario, answer, exactly=self.kind == "kill")
             w.check_listeners(old)
             if w.degraded():
@@ -671,6 +837,8 @@ class Failing(Campaign):
         if scenario.first or type(scenario) is Term:
             if not w.runs():
                 self.ended(w, scenario, log)
+        elif type(scenario) is Upgrade:
+            w.meet()  # without our help
         elif not w.runs():
             raise AssertionError("agentd ended with %r" % w.h.proc.wait())
         if type(scenario) is Reload or "are left out: see" in w.h.log()[log:]:
