@@ -14,7 +14,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agentd/calls.h"
 #include "agentd/cfg.h"
 #include "agentd/doctor.h"
 #include "agentd/event.h"
@@ -40,6 +39,7 @@
 #include "proc/caps.h"
 #include "proc/sys.h"
 #include "systemd/sdn.h"
+#include "wire/wire.h"
 
 #define LISTENER_END_US 1000000
 
@@ -227,6 +227,14 @@ static void begin_stop(const char *why)
         leave_workers = true;
 }
 
+static void reload_by_signal(void)
+{
+    const struct wire_call call = {.verb = WIRE_VERB_RELOAD, .actor = "uid:0", .source = "signal"};
+    const struct op *o = op_begin_own(&call);
+
+    reload_request(0, o ? o->id : "");
+}
+
 static void repair_sockets(void)
 {
     if (!started || stopping)
@@ -248,7 +256,7 @@ static void on_signal(int fd, short what, void *arg)
             break;
         case SIGHUP:
             if (started && !stopping)
-                reload_request(0);
+                reload_by_signal();
             break;
         case SIGUSR1:
             repair_sockets();
@@ -285,7 +293,7 @@ static void after_round(void)
     if (started && !stopping)
         upgrade_end_round();
     if (sup_wants_reload() && !stopping)
-        reload_request(0);
+        reload_request(0, "");
     if (stopping && link_ended() && (leave_workers || sup_all_down()))
         loop_stop();
     else
@@ -507,7 +515,6 @@ int daemon_run(const char *file)
         return 1;
     }
     store_also(copy_journal);
-    calls_on_reload(reload_request);
     sup_use_image(image());
     wk_host.pidfds = upgrade_state();
     recall(cfg);
