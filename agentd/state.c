@@ -112,8 +112,11 @@ static int judge_head(const char *bytes, size_t n, unsigned *version, struct err
     if (sscanf(head, MAGIC " %u %u ", version, &oldest) != 2)
         return err_set(err, EBADMSG, "this is no state of agentd");
     if (oldest > STATE_VERSION || *version < STATE_READS)
-        return err_set(err, EPROTO, "the state has version %u, readable from version %u on; this agentd knows version %u and reads "
-                       "from %u on", *version, oldest, STATE_VERSION, STATE_READS);
+        return err_set(
+            err, EPROTO,
+            "the state has version %u, readable from version %u on; this agentd knows version %u and reads "
+            "from %u on",
+            *version, oldest, STATE_VERSION, STATE_READS);
     make_head(want, sizeof(want), *version, oldest, bytes + at, n - at);
     return str_eq(head, want) ? (int)at : err_set(err, EBADMSG, "the state is damaged");
 }

@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Stands where agentd is installed, and does not do what an agentd does. The file beside it, PROGRAM.does, has lines
- * "check ACTION" (for --check-state) and "run ACTION" (for all else), which are done in their order:
- *   exit CODE TEXT    prints the text and ends       abort             ends by SIGABRT
- *   hang              for ever                       gate FIFO         goes on once somebody writes there
- *   kill PID SIGNAL   and waits for its end; PID is a child of ours    raise SIGNAL     to itself
- *   exec PROGRAM      becomes it, with arguments, environment and descriptors as they are
- * A check without a last word has passed. */
+/* Stands where agentd is installed, and does not do what an agentd does. The file beside it, PROGRAM.does,
+ * has lines "check ACTION" (for --check-state) and "run ACTION" (for all else), which are done in their
+ * order: exit CODE TEXT    prints the text and ends       abort             ends by SIGABRT hang for ever
+ * gate FIFO         goes on once somebody writes there kill PID SIGNAL   and waits for its end; PID is a
+ * child of ours    raise SIGNAL     to itself exec PROGRAM      becomes it, with arguments, environment and
+ * descriptors as they are A check without a last word has passed. */
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* state: what goes in comes out; what other versions wrote is read as far as it may be; what is damaged is refused. */
+/* state: what goes in comes out; what other versions wrote is read as far as it may be; what is damaged is
+ * refused. */
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -178,12 +179,9 @@ static void test_other_versions(void **state)
     static const struct {
         unsigned version, oldest;
         int r;
-    } cases[] = {{STATE_VERSION, STATE_OLDEST, 0},
-                 {STATE_VERSION + 1, STATE_VERSION, 0},
-                 {STATE_VERSION + 70, 1, 0},
-                 {STATE_VERSION + 1, STATE_VERSION + 1, -EPROTO},
-                 {STATE_READS, STATE_READS, 0},
-                 {STATE_READS - 1, STATE_READS - 1, -EPROTO}};
+    } cases[] = {{STATE_VERSION, STATE_OLDEST, 0}, {STATE_VERSION + 1, STATE_VERSION, 0},
+                 {STATE_VERSION + 70, 1, 0},       {STATE_VERSION + 1, STATE_VERSION + 1, -EPROTO},
+                 {STATE_READS, STATE_READS, 0},    {STATE_READS - 1, STATE_READS - 1, -EPROTO}};
     char text[256];
 
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
@@ -204,14 +202,27 @@ static void test_other_versions(void **state)
 
 static void test_odd_bodies(void **state)
 {
-    static const char *const bodies[] = {"",           "\n",         "\n\n\n",        "thing",      "thing\n thing n=1\n", "thing n",
-                                         "thing n=",   "thing n=\n", "thing =1 n=%\n", "thing n=%2", "thing n=%zz%\n",       "thing  n=1\n",
-                                         "thing n=99999999999999999999999999\n", "thing n=-99999999999999999999\n", "thing fd= fd=999999999999\n"};
+    static const char *const bodies[] = {"",
+                                         "\n",
+                                         "\n\n\n",
+                                         "thing",
+                                         "thing\n thing n=1\n",
+                                         "thing n",
+                                         "thing n=",
+                                         "thing n=\n",
+                                         "thing =1 n=%\n",
+                                         "thing n=%2",
+                                         "thing n=%zz%\n",
+                                         "thing  n=1\n",
+                                         "thing n=99999999999999999999999999\n",
+                                         "thing n=-99999999999999999999\n",
+                                         "thing fd= fd=999999999999\n"};
     char text[256];
 
     for (size_t i = 0; i < ARRAY_LEN(bodies); i++) {
         struct state s;
-        assert_int_equal(parse(text, make(text, sizeof(text), STATE_VERSION, STATE_OLDEST, bodies[i]), &s), 0);
+        assert_int_equal(parse(text, make(text, sizeof(text), STATE_VERSION, STATE_OLDEST, bodies[i]), &s),
+                         0);
         for (const char *l = state_next(&s, "thing", NULL); l; l = state_next(&s, "thing", l)) {
             state_get(&s, l, "n");
             state_get_fd(&s, l, "fd");
@@ -247,8 +258,9 @@ static void test_damaged(void **state)
 int main(void)
 {
     static const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_unreadable), cmocka_unit_test(test_descriptors),
-        cmocka_unit_test(test_other_versions), cmocka_unit_test(test_odd_bodies), cmocka_unit_test(test_damaged),
+        cmocka_unit_test(test_round_trip),  cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_descriptors), cmocka_unit_test(test_other_versions),
+        cmocka_unit_test(test_odd_bodies),  cmocka_unit_test(test_damaged),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
