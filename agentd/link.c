@@ -10,9 +10,11 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <linux/sockios.h>
 #include <unistd.h>
 
 #include "agentd/event.h"
@@ -40,6 +42,7 @@
 #define RESPAWN_SLOW_US 500000
 #define STOP_WAIT_US 2000000 /* it says goodbye to whom it still holds */
 #define PUSH_US 1000
+#define LOOK_US 1000 /* at a new listener, until it has read what it serves by */
 
 static struct {
     char *path;
@@ -443,7 +446,27 @@ static void drain_others(void)
             drain(p);
 }
 
-/* Its program runs: from now on it is the one that accepts. */
+/* It reads only once it is through with its start, and serves once it has read the whole table. */
+static bool has_read(const struct peer *p)
+{
+    int unread;
+
+    return !p->n_queued && (ioctl(p->fd, SIOCOUTQ, &unread) < 0 || unread == 0);
+}
+
+/* From now on it is the one that accepts. One that dies before this leaves the earlier one at work. */
+static void on_look(int fd, short what, void *arg)
+{
+    if (!has_read(self.current)) {
+        loop_rearm(self.status, LOOK_US);
+        return;
+    }
+    loop_free(&self.status);
+    drain_others();
+    upgrade_confirm();
+}
+
+/* Its program runs. */
 static void on_status(int fd, short what, void *arg)
 {
     struct spawn_failure f;
@@ -455,10 +478,8 @@ static void on_status(int fd, short what, void *arg)
         report_failure(&f);
     loop_free(&self.status);
     spawn_done(&self.job);
-    if (r < 0)
-        return;
-    drain_others();
-    upgrade_confirm();
+    if (r > 0)
+        self.status = loop_timer(LOOK_US, on_look, NULL);
 }
 
 static struct peer *make_wire(int *ret_theirs)

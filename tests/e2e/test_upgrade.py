@@ -505,6 +505,27 @@ class Nobody(Case):
         self.assertEqual(len(h.upgrades()), 1)
         h.stop()
 
+    def test_moved(self):
+        """A link to the installation is led elsewhere; the program of before lies under another name: what counts is the name that it
+        was started by."""
+        h = self.installed()
+        os.symlink("bin", h.dir + "/current")
+        real, h.bin = h.bin, h.dir + "/current"
+        h.worker("a")
+        h.start()
+        before = h.all_up()["a"]["pid"]
+        os.rename(real + "/agentd", real + "/agentd.old")
+        h.fake("run exec " + h.patch((b"agentd-state %u %u", b"agentd-stat3 %u %u")))
+        self.assertEqual(h.upgrade().returncode, 1)
+        h.real()
+        os.symlink("real", h.dir + "/next")
+        os.rename(h.dir + "/next", h.dir + "/current")
+        h.upgraded()
+        self.assertEqual(os.readlink("/proc/%d/exe" % h.pid), h.dir + "/real/agentd")
+        self.assertEqual(os.readlink("/proc/%d/exe" % h.rpc_pid()), h.dir + "/real/agentd-rpc")
+        self.assertEqual(h.record("a")["pid"], before)
+        h.stop()
+
     def test_two_at_once(self):
         h = self.installed()
         h.worker("a")
@@ -548,6 +569,8 @@ FAILURES = {
     "config": (lambda h: h.fake("run exec " + h.patch((b"UpgradeTimeoutSec", b"UpgradeTimeoutSex"))), "refuses the configuration", True),
     "no_listener": (lambda h: (h.write("bin/agentd-rpX", "no program\n", 0o755),
                                h.install(h.patch((b"%.550s/agentd-rpc", b"%.550s/agentd-rpX")))), "did not confirm in time", True),
+    "dead_listener": (lambda h: (h.write("bin/agentd-rpX", "#!/bin/sh\nexit 1\n", 0o755),
+                                 h.install(h.patch((b"%.550s/agentd-rpc", b"%.550s/agentd-rpX")))), "did not confirm in time", True),
 }
 
 
@@ -711,7 +734,7 @@ class Wire:
             struct.pack("<QQB", 0, 0, 0) + self.text(key) + self.text("x") + struct.pack("<I", pid)
         self.s.send(struct.pack("<HHI", CALL, 0, len(body)) + body)
 
-    def reply(self, last=True):
+    def reply(self):
         """(call, error, message, items); ACCEPTED is passed over."""
         while True:
             packet = self.s.recv(1 << 20)
@@ -722,7 +745,7 @@ class Wire:
                 kind, _, n = struct.unpack_from("<HHI", packet, at)
                 body = packet[at + 8:at + 8 + n]
                 at += 8 + n
-                if kind != REPLY:
+                if kind != REPLY or body[8] == ACCEPTED:
                     continue
                 call, error = struct.unpack_from("<QB", body)
                 texts, rest = [], body[9:]
