@@ -11,9 +11,9 @@ static const struct {
     const char *name;
     int (*run)(const struct options *o);
 } verbs[] = {
-    {"status", status_run},  {"start", change_run},     {"stop", change_run},
-    {"restart", change_run}, {"reload", reload_run},    {"logs", logs_run},
-    {"help", help_run},      {"version", help_version}, {"doctor", doctor_run},
+    {"status", status_run},    {"start", change_run},         {"stop", change_run},
+    {"restart", change_run},   {"reload", reload_run},        {"logs", logs_run},
+    {"help", help_run},        {"version", help_version},     {"doctor", doctor_run},
     {"adopt", takeover_adopt}, {"upgrade", takeover_upgrade},
 };
 

@@ -102,14 +102,18 @@ static int ask_until(const char *path, const struct wire_call *v, struct private
         if (r > 0)
             return ret->error == WIRE_OK ? EXIT_DONE : EXIT_REFUSED;
         if (r == 0 || clock_mono_us() >= end) {
-            options_complain("operation %s is still going on", ret->operation);
+            options_complain(r < 0
+                                 ? "agentd does not answer any more: what became of operation %s is not known"
+                                 : "operation %s is still going on",
+                             ret->operation[0] ? ret->operation : "(none yet)");
             return EXIT_GOES_ON;
         }
         if (!asked && fd < 0) {
             options_complain("%s: %s: is agentd running, and are you root?", path, strerror(-r));
             return EXIT_UNASKED;
         }
-        asked = true; /* it may be on its way to another image: asked again, the key tells that it is the same */
+        asked =
+            true; /* it may be on its way to another image: asked again, the key tells that it is the same */
         poll(NULL, 0, AGAIN_MS);
     }
 }

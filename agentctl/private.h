@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* agentctl/private: frames on agentd's private socket: for what is not asked over HTTP. Knows the wire; no HTTP. */
+/* agentctl/private: frames on agentd's private socket: for what is not asked over HTTP. Knows the wire; no
+ * HTTP. */
 #ifndef AGENTCTL_PRIVATE_H
 #define AGENTCTL_PRIVATE_H
 
@@ -11,8 +12,8 @@ struct private_reply {
     char operation[64], message[1024];
 };
 
-/* Sends the call (its number and key are filled in) and waits for its end, also over agentd's death: the key finds the
- * operation again. EXIT_DONE, EXIT_REFUSED, or another code that was told. */
+/* Sends the call (its number and key are filled in) and waits for its end, also over agentd's death: the key
+ * finds the operation again. EXIT_DONE, EXIT_REFUSED, or another code that was told. */
 int private_ask(const struct options *o, struct wire_call *v, struct private_reply *ret);
 
 #endif

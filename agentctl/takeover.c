@@ -16,7 +16,8 @@ static void print_json(const struct options *o, const char *operation)
     char path[200];
     size_t len;
 
-    if (http_ask(o, "GET", http_path(path, sizeof(path), "/agentd/v1/operations/", operation, ""), &r) == EXIT_DONE) {
+    if (http_ask(o, "GET", http_path(path, sizeof(path), "/agentd/v1/operations/", operation, ""), &r) ==
+        EXIT_DONE) {
         const char *s = json_raw(&r.json, r.data, &len);
         printf("%.*s\n", (int)len, s);
     }

@@ -16,13 +16,6 @@
 #include "agentd/wk.h"
 #include "base/fd.h"
 
-static void (*reload)(uint64_t call);
-
-void calls_on_reload(void (*fn)(uint64_t call))
-{
-    reload = fn;
-}
-
 static void answer(uint64_t call, enum wire_error e, const char *message)
 {
     link_reply(&(struct wire_reply){.call = call, .error = (uint8_t)e, .message = message});
@@ -117,7 +110,16 @@ static void take_doctor(struct wk *w, const struct wire_call *c)
 
 static void take_reload(struct wk *w, const struct wire_call *c)
 {
-    reload(c->call);
+    struct wire_call silent = *c;
+    const struct op *o;
+
+    if (op_repeats(c))
+        return;
+    silent.call = 0; /* its answer has rows */
+    if ((o = op_begin_own(&silent)))
+        reload_request(c->call, o->id);
+    else
+        answer(c->call, WIRE_E_TOO_MANY, "too many operations are under way");
 }
 
 static void take_reload_plan(struct wk *w, const struct wire_call *c)

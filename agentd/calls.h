@@ -10,6 +10,5 @@
 
 /* administrator: it came over the private socket, where more may be asked for. */
 void calls_take(const struct wire_call *c, bool administrator);
-void calls_on_reload(void (*fn)(uint64_t call));
 
 #endif

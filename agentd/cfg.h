@@ -225,13 +225,13 @@ void cfg_dump(const struct cfg *cfg, struct buf *b);
 bool cfg_status_has(const struct cfg_status_set *set, int code, int status);
 
 /* What runs stays on its definition although its file has become wrong or is gone, also over agentd's death:
- * RuntimeDirectory/definitions. save gives def->source up; 0 or -errno. read adds those that are wanted to cfg->workers,
- * with def->stored set, not resolved yet. */
+ * RuntimeDirectory/definitions. save gives def->source up; 0 or -errno. read adds those that are wanted to
+ * cfg->workers, with def->stored set, not resolved yet. */
 int cfg_stored_save(const char *runtime_dir, struct wk_def *def);
 void cfg_stored_forget(const char *runtime_dir, const struct wk_def *def);
 void cfg_stored_read(struct cfg *cfg, bool (*wants)(const char *alias));
-/* Removes files of definitions that an agentd which died in between left; none are looked for if there are only as many as
- * expected. */
+/* Removes files of definitions that an agentd which died in between left; none are looked for if there are
+ * only as many as expected. */
 void cfg_stored_prune(const char *runtime_dir, unsigned expected, bool (*is_used)(const char *name));
 bool cfg_stored_is_of(const char *name, const struct wk_def *def);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A worker's definition as it was taken over, main file and drop-ins in one, kept beside the facts: what runs stays on it
- * after agentd's death or upgrade, although its file has become wrong or is gone. */
+/* A worker's definition as it was taken over, main file and drop-ins in one, kept beside the facts: what runs
+ * stays on it after agentd's death or upgrade, although its file has become wrong or is gone. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>

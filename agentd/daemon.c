@@ -14,15 +14,16 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "agentd/calls.h"
 #include "agentd/cfg.h"
 #include "agentd/doctor.h"
+#include "agentd/event.h"
 #include "agentd/facts.h"
 #include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/listen.h"
 #include "agentd/loop.h"
 #include "agentd/op.h"
+#include "agentd/paths.h"
 #include "agentd/peer.h"
 #include "agentd/private.h"
 #include "agentd/reap.h"
@@ -38,6 +39,7 @@
 #include "proc/caps.h"
 #include "proc/sys.h"
 #include "systemd/sdn.h"
+#include "wire/wire.h"
 
 #define LISTENER_END_US 1000000
 
@@ -216,6 +218,7 @@ static void begin_stop(const char *why)
     stopping = true;
     log_info("main", "stopping: %s", why);
     sdn_stopping();
+    upgrade_stop();
     reload_cancel();
     link_stop();
     if (cfg->agent.stop_workers != CFG_STOP_NO)
@@ -224,12 +227,20 @@ static void begin_stop(const char *why)
         leave_workers = true;
 }
 
+static void reload_by_signal(void)
+{
+    const struct wire_call call = {.verb = WIRE_VERB_RELOAD, .actor = "uid:0", .source = "signal"};
+    const struct op *o = op_begin_own(&call);
+
+    reload_request(0, o ? o->id : "");
+}
+
 static void repair_sockets(void)
 {
     if (!started || stopping)
         return;
     private_repair();
-    if (listen_repair(&reload_current()->rpc) > 0)
+    if (listen_repair() > 0)
         link_replace();
 }
 
@@ -245,7 +256,7 @@ static void on_signal(int fd, short what, void *arg)
             break;
         case SIGHUP:
             if (started && !stopping)
-                reload_request(0);
+                reload_by_signal();
             break;
         case SIGUSR1:
             repair_sockets();
@@ -279,10 +290,10 @@ static int catch_signals(void)
 static void after_round(void)
 {
     sup_forget_removed();
-    if (!stopping)
+    if (started && !stopping)
         upgrade_end_round();
     if (sup_wants_reload() && !stopping)
-        reload_request(0);
+        reload_request(0, "");
     if (stopping && link_ended() && (leave_workers || sup_all_down()))
         loop_stop();
     else
@@ -300,7 +311,6 @@ static int copy_journal(void)
 /* After an exec: those who waited for the earlier image wait for us, and what was under way goes on. */
 static void go_on(void)
 {
-    private_restore(image());
     link_restore(image());
     op_restore_waiters(image());
     sup_resume_image();
@@ -315,7 +325,21 @@ static void save(struct buf *b)
     private_save(b);
     link_save(b);
     op_save_waiters(b);
+    event_save(b);
     sup_save(b);
+}
+
+static void watch_paths(void)
+{
+    const struct listen_socket *l;
+    char path[700];
+
+    paths_init(repair_sockets);
+    for (unsigned i = 0; (l = listen_get(i)); i++)
+        if (l->path)
+            paths_watch(l->path);
+    snprintf(path, sizeof(path), "%s/private", wk_host.runtime_dir);
+    paths_watch(path);
 }
 
 static void on_cleared(void)
@@ -323,6 +347,9 @@ static void on_cleared(void)
     if (stopping)
         return;
     started = true;
+    watch_paths();
+    event_agentd(image() ? "upgraded" : "started", PACKAGE_VERSION);
+    private_serve(image());
     if (image())
         go_on();
     op_resume();
@@ -343,13 +370,14 @@ static void on_cleared(void)
 static int find_rpc(char *path, size_t size)
 {
     const char *told = getenv("AGENTD_RPC"); /* by an earlier image, for a program that runs from elsewhere */
+    _cleanup_free_ char *real = realpath(upgrade_program(), NULL); /* it may be a link */
     char self[512], *slash;
 
     if (told) {
         str_copy(path, size, told);
         return 0;
     }
-    str_copy(self, sizeof(self), upgrade_program());
+    str_copy(self, sizeof(self), real ? real : upgrade_program());
     if (self[0]) {
         slash = strrchr(self, '/');
         *slash = 0;
@@ -364,8 +392,8 @@ static int find_rpc(char *path, size_t size)
     return 0;
 }
 
-/* The listeners of an agentd that was killed end within a second of its death; one that does not is ended. Before a socket is
- * opened, and before READY: nothing is kept waiting. */
+/* The listeners of an agentd that was killed end within a second of its death; one that does not is ended.
+ * Before a socket is opened, and before READY: nothing is kept waiting. */
 static void end_dead_listeners(void)
 {
     struct facts_process list[FACTS_LISTENERS];
@@ -390,6 +418,9 @@ static void end_dead_listeners(void)
 static int recall_facts(const struct cfg *cfg)
 {
     sup_init(cfg);
+    if (image())
+        event_restore(image());
+    event_init();
     if (!image())
         end_dead_listeners();
     return 0;
@@ -429,7 +460,9 @@ static void close_rooms(void)
     store_flush();
     sup_done();
     op_close();
+    event_done();
     store_close();
+    paths_done();
     listen_close();
     private_close();
     peer_end_round();
@@ -482,7 +515,6 @@ int daemon_run(const char *file)
         return 1;
     }
     store_also(copy_journal);
-    calls_on_reload(reload_request);
     sup_use_image(image());
     wk_host.pidfds = upgrade_state();
     recall(cfg);

@@ -57,7 +57,8 @@ static void __attribute__((noreturn)) child(helper_run_fn run, void *arg, int ou
     for (int sig = 1; sig < NSIG; sig++)
         signal(sig, SIG_DFL);
     sigemptyset(&none);
-    memcpy(fds, keep, (size_t)n * sizeof(*keep));
+    for (int i = 0; i < n; i++)
+        fds[i] = keep[i];
     if (place(fds, n, out) < 0)
         _exit(125);
     sys_close_range((unsigned)(HELPER_KEPT + n), ~0u);
@@ -163,11 +164,16 @@ struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn don
 
 unsigned helper_count(void)
 {
-    return n_helpers;
+    const struct helper *h;
+    unsigned n = 0;
+
+    LIST_FOREACH (h, &helpers, link)
+        n += h->done != NULL;
+    return n;
 }
 
-struct helper *helper_start_keeping(const int *keep, int n, helper_run_fn run, void *run_arg, helper_done_fn done,
-                                    void *done_arg, uint64_t timeout_us, size_t max)
+struct helper *helper_start_keeping(const int *keep, int n, helper_run_fn run, void *run_arg,
+                                    helper_done_fn done, void *done_arg, uint64_t timeout_us, size_t max)
 {
     struct helper *h = calloc(1, sizeof(*h));
     int pipe_fds[2];

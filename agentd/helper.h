@@ -27,9 +27,9 @@ struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn don
 /* The same; the child has those descriptors from HELPER_KEPT on, in order, n at most HELPER_KEEP_MAX. */
 #define HELPER_KEPT 4
 #define HELPER_KEEP_MAX 4
-struct helper *helper_start_keeping(const int *keep, int n, helper_run_fn run, void *run_arg, helper_done_fn done,
-                                    void *done_arg, uint64_t timeout_us, size_t max);
-unsigned helper_count(void); /* at work now, also those whose answer goes elsewhere */
+struct helper *helper_start_keeping(const int *keep, int n, helper_run_fn run, void *run_arg,
+                                    helper_done_fn done, void *done_arg, uint64_t timeout_us, size_t max);
+unsigned helper_count(void); /* those whose answer somebody waits for */
 
 /* Kills it; done is not called any more. *h becomes NULL; NULL-safe. */
 void helper_cancel(struct helper **h);

@@ -10,11 +10,14 @@
 #include <stdlib.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <linux/sockios.h>
 #include <unistd.h>
 
+#include "agentd/event.h"
 #include "agentd/facts.h"
 #include "agentd/listen.h"
 #include "agentd/loop.h"
@@ -39,6 +42,7 @@
 #define RESPAWN_SLOW_US 500000
 #define STOP_WAIT_US 2000000 /* it says goodbye to whom it still holds */
 #define PUSH_US 1000
+#define LOOK_US 1000 /* at a new listener, until it has read what it serves by */
 
 static struct {
     char *path;
@@ -60,7 +64,14 @@ static struct {
 
 static TAILQ_HEAD(, wk) dirty_workers = TAILQ_HEAD_INITIALIZER(dirty_workers);
 
+static bool happened; /* events that nobody was told yet */
+
 static void drop_listener(struct peer *p, const char *why);
+
+void link_happened(void)
+{
+    happened = true;
+}
 
 static bool is_listener(const struct peer *p)
 {
@@ -97,19 +108,31 @@ void link_changed(struct wk *w)
     TAILQ_INSERT_TAIL(&dirty_workers, w, dirty_link);
 }
 
-/* Records first, then the replies that speak of them: they stand in p->out already. */
+static void put_events(struct peer *p)
+{
+    const struct wire_event *e;
+
+    while ((e = event_next(p->event))) {
+        peer_make_room(p);
+        wire_put_event(&p->out, e);
+        p->event = e->seq;
+    }
+}
+
+/* Records first, then what happened, then the replies that speak of them: they stand in p->out already. */
 static void send_records(struct peer *p)
 {
     struct buf replies = p->out;
     struct wk *w;
 
-    if (TAILQ_EMPTY(&dirty_workers)) {
+    if (TAILQ_EMPTY(&dirty_workers) && p->event == event_last()) {
         peer_send(p);
         return;
     }
     p->out = (struct buf)BUF_INIT(LIMIT_WIRE_PACKET);
     TAILQ_FOREACH (w, &dirty_workers, dirty_link)
         put_record(p, w);
+    put_events(p);
     if (p->out.len + replies.len >= LIMIT_WIRE_PACKET)
         peer_send(p);
     buf_put(&p->out, replies.p ? replies.p : "", replies.len);
@@ -131,6 +154,7 @@ void link_flush(void)
     loop_free(&self.push);
     if (!self.current || is_backed_up(self.current))
         return;
+    happened = false;
     TAILQ_FOREACH (p, &peer_all, link)
         if (is_listener(p))
             send_records(p);
@@ -162,7 +186,7 @@ void link_end_round(void)
 {
     if (has_replies())
         link_flush();
-    else if (!TAILQ_EMPTY(&dirty_workers) && self.current && !self.push)
+    else if ((!TAILQ_EMPTY(&dirty_workers) || happened) && self.current && !self.push)
         self.push = loop_timer(PUSH_US, on_push, NULL);
     peer_end_round();
 }
@@ -287,6 +311,7 @@ static void tell_everything(struct peer *p)
         peer_make_room(p);
         put_record(p, w);
     }
+    put_events(p);
     end_table(p);
 }
 
@@ -421,7 +446,27 @@ static void drain_others(void)
             drain(p);
 }
 
-/* Its program runs: from now on it is the one that accepts. */
+/* It reads only once it is through with its start, and serves once it has read the whole table. */
+static bool has_read(const struct peer *p)
+{
+    int unread;
+
+    return !p->n_queued && (ioctl(p->fd, SIOCOUTQ, &unread) < 0 || unread == 0);
+}
+
+/* From now on it is the one that accepts. One that dies before this leaves the earlier one at work. */
+static void on_look(int fd, short what, void *arg)
+{
+    if (!has_read(self.current)) {
+        loop_rearm(self.status, LOOK_US);
+        return;
+    }
+    loop_free(&self.status);
+    drain_others();
+    upgrade_confirm();
+}
+
+/* Its program runs. */
 static void on_status(int fd, short what, void *arg)
 {
     struct spawn_failure f;
@@ -433,10 +478,8 @@ static void on_status(int fd, short what, void *arg)
         report_failure(&f);
     loop_free(&self.status);
     spawn_done(&self.job);
-    if (r < 0)
-        return;
-    drain_others();
-    upgrade_confirm();
+    if (r > 0)
+        self.status = loop_timer(LOOK_US, on_look, NULL);
 }
 
 static struct peer *make_wire(int *ret_theirs)
@@ -455,6 +498,7 @@ bool link_is_sent(void)
     const struct peer *p;
 
     link_flush();
+    peer_end_round(); /* also to those that have no records */
     TAILQ_FOREACH (p, &peer_all, link)
         if (p->n_queued && !p->gone)
             return false;
@@ -476,6 +520,7 @@ void link_save(struct buf *b)
         state_put_u64(b, "start", p->ref.start);
         state_put(b, "draining", p->kind == PEER_DRAINING);
         state_put(b, "wire", p->wire);
+        state_put_u64(b, "event", p->event);
         state_end(b);
     }
 }
@@ -490,6 +535,7 @@ void link_restore(const struct state *s)
         if (!p)
             continue;
         p->wire = (uint32_t)state_get(s, l, "wire");
+        p->event = state_get_u64(s, l, "event");
         /* Our child until it is reaped: the pid can't be another's. */
         if (pidref_reopen(&p->ref, (pid_t)state_get(s, l, "pid"), state_get_u64(s, l, "start")) < 0)
             p->ref = (struct pidref){(pid_t)state_get(s, l, "pid"), -1, state_get_u64(s, l, "start")};

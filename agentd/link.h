@@ -26,6 +26,7 @@ bool link_ended(void);
 
 void link_changed(struct wk *w); /* its record goes out at the end of this round */
 void link_forget(struct wk *w);
+void link_happened(void); /* an event: it goes out with the next records */
 void link_reply(const struct wire_reply *r);
 struct wk *link_find_worker(const char *alias);
 /* At the end of each round of the loop: what changed goes out in as few packets as it takes, within a

@@ -14,6 +14,7 @@
 
 #include "agentd/state.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/str.h"
 
 #define IN_USE_WAIT_MS 2000
@@ -170,21 +171,32 @@ static bool is_ours(const struct listen_socket *s)
     return lstat(s->path, &st) == 0 && st.st_ino == s->ino && st.st_dev == s->dev;
 }
 
-int listen_repair(const struct cfg_rpc *rpc)
+static int open_again(struct listen_socket *s)
+{
+    struct cfg_listener l = {.path = s->path, .text = s->text};
+    struct listen_socket fresh = {.fd = -1};
+    struct err err;
+
+    if (open_unix(&l, &fresh, &err) < 0) {
+        log_error("listen", "its path was taken away: %s", err.text);
+        fd_close(fresh.fd);
+        return -err.code;
+    }
+    log_info("listen", "%s was removed: it is there again", s->path);
+    fd_close(s->fd);
+    free(s->path);
+    fresh.text = s->text;
+    *s = fresh;
+    return 0;
+}
+
+int listen_repair(void)
 {
     int n = 0;
 
-    for (unsigned i = 0; i < n_sockets && i < rpc->n_listeners; i++) {
-        struct listen_socket *s = &sockets[i], fresh = {.fd = -1};
-        struct err err;
-        if (!s->path || is_ours(s) || open_unix(&rpc->listeners[i], &fresh, &err) < 0)
-            continue;
-        fd_close(s->fd);
-        free(s->path);
-        fresh.text = s->text;
-        *s = fresh;
-        n++;
-    }
+    for (unsigned i = 0; i < n_sockets; i++)
+        if (sockets[i].path && !is_ours(&sockets[i]))
+            n += open_again(&sockets[i]) == 0;
     return n;
 }
 

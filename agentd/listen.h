@@ -28,7 +28,7 @@ bool listen_restore(const struct state *s);
 int listen_open(const struct cfg_rpc *rpc, struct err *err);
 const struct listen_socket *listen_get(unsigned i); /* NULL behind the last */
 /* Opens those unix sockets anew whose path was removed or replaced: how many. */
-int listen_repair(const struct cfg_rpc *rpc);
+int listen_repair(void);
 void listen_close(void); /* also removes the paths that are still ours */
 
 #endif

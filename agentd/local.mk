@@ -4,9 +4,9 @@ libagentd_a_SOURCES = agentd/calls.c agentd/calls.h agentd/cfg.c agentd/cfg.h ag
 	agentd/cfg_later.def agentd/cfg_limits.c agentd/cfg_mix.h agentd/cfg_listen.c agentd/cfg_parse.c agentd/cfg_parse.h agentd/cfg_read.h \
 	agentd/cfg_report.c agentd/cfg_resolve.c agentd/cfg_spec.c agentd/cfg_status.c agentd/cfg_stored.c agentd/cfg_systemd.def \
 	agentd/cfg_trust.c agentd/cfg_trust.h agentd/cfg_values.c agentd/cfg_words.c agentd/cfg_worker.c \
-	agentd/daemon.c agentd/daemon.h agentd/doctor.c agentd/doctor.h agentd/facts.c agentd/facts.h agentd/helper.c agentd/helper.h agentd/link.c \
+	agentd/daemon.c agentd/daemon.h agentd/doctor.c agentd/doctor.h agentd/event.c agentd/event.h agentd/facts.c agentd/facts.h agentd/helper.c agentd/helper.h agentd/link.c \
 	agentd/link.h agentd/listen.c agentd/listen.h agentd/logs.c agentd/logs.h agentd/loop.c agentd/loop.h agentd/notify.c \
-	agentd/notify.h agentd/journal.c agentd/journal.h agentd/op.c agentd/op.h agentd/op_record.c agentd/peer.c agentd/peer.h \
+	agentd/notify.h agentd/journal.c agentd/journal.h agentd/op.c agentd/op.h agentd/op_record.c agentd/paths.c agentd/paths.h agentd/peer.c agentd/peer.h \
 	agentd/private.c agentd/private.h agentd/reap.c agentd/reap.h agentd/reload.c agentd/reload.h agentd/state.c agentd/state.h agentd/store.c \
 	agentd/store.h agentd/sup.c agentd/sup.h agentd/sup_left.c agentd/sup_left.h agentd/sup_plan.c agentd/sup_plan.h agentd/tail.c agentd/tail.h agentd/upgrade.c agentd/upgrade.h \
 	agentd/upgrade_image.c agentd/upgrade_image.h agentd/upgrade_new.c agentd/view.c agentd/view.h agentd/wk.c \

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "agentd/event.h"
 #include "agentd/link.h"
 #include "agentd/loop.h"
 #include "agentd/peer.h"
@@ -26,6 +27,11 @@ static unsigned n_running;
 
 static const char *const result_names[] = {"running", "done", "failed", "superseded"};
 static const char *const phase_names[] = {"stop", "spawn", "ready"};
+
+const char *op_result_name(enum op_result r)
+{
+    return result_names[r];
+}
 
 static void make_id(char id[24])
 {
@@ -252,6 +258,7 @@ static void finish(struct op *o, enum op_result result, enum wire_error error, c
     n_running--;
     o->durable = o->durable && !o->forgetful;
     op_save(o); /* before anybody hears of it */
+    event_operation(o);
     store_changed_soon();
     log_write(result == OP_FAILED ? LOG_WARNING : LOG_INFO, "op",
               &(struct log_about){.worker = o->alias, .operation = o->id}, "%s by %s %s%s%s",
@@ -312,6 +319,7 @@ static void begin(struct wk *w, struct op *o)
         o->durable = !store_is_busy();
     }
     op_save(o); /* before it acts */
+    event_operation(o);
     wk_event(w, events[o->verb]);
 }
 
@@ -560,7 +568,22 @@ void op_end_of(struct wk *w, struct op *o, bool done, enum wire_error error, con
     next_queued(w);
 }
 
-void op_wait(const char *id, uint64_t call)
+bool op_join(const char *id, const struct wire_call *c)
+{
+    struct op *o = (struct op *)op_find(id);
+
+    if (!o)
+        return false;
+    if (o->result != OP_RUNNING)
+        reply(o, c->call, o->error);
+    else if (!add_waiter(o, c->call) || (c->key && c->key[0] && op_add_key(o, c) < 0))
+        refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
+    else
+        tell_if_slow(o, c->call);
+    return true;
+}
+
+static void wait_on(const char *id, uint64_t call)
 {
     struct op *o = (struct op *)op_find(id);
 
@@ -591,7 +614,7 @@ void op_restore_waiters(const struct state *s)
     for (const char *l = state_next(s, "wait", NULL); l; l = state_next(s, "wait", l)) {
         _cleanup_free_ char *id = state_get_text(s, l, "op");
         struct op *o = id ? (struct op *)op_find(id) : NULL;
-        op_wait(id ? id : "", state_get_u64(s, l, "call"));
+        wait_on(id ? id : "", state_get_u64(s, l, "call"));
         if (o && o->result == OP_RUNNING)
             reply(o, state_get_u64(s, l, "call"), WIRE_E_ACCEPTED);
     }
@@ -607,7 +630,8 @@ static void resume_adopt(struct wk *w, struct op *o)
     if (ours && wk_take_rest(w) == 0)
         op_end_of(w, o, true, WIRE_OK, "");
     else
-        op_end_of(w, o, false, WIRE_E_ADOPT_REFUSED, "agentd died before it was taken over: nothing was done to it");
+        op_end_of(w, o, false, WIRE_E_ADOPT_REFUSED,
+                  "agentd died before it was taken over: nothing was done to it");
 }
 
 /* What it was to do is done if the worker has come to be another one, ready; else it is done now. */

@@ -108,8 +108,8 @@ void op_forget_waiters(uint16_t peer);
 /* Every operation that waits for the disk hears that it holds what it holds now (ok) or does not. */
 void op_disk(bool ok);
 unsigned op_running(void);
-/* A call that waits for an operation which is known already. */
-void op_wait(const char *id, uint64_t call);
+/* A call shares an operation which is known already; false: there is none of this id. */
+bool op_join(const char *id, const struct wire_call *c);
 /* Over an exec of agentd: who waits for what. The operations themselves are in the journal. */
 void op_save_waiters(struct buf *b);
 struct state;
@@ -117,6 +117,7 @@ void op_restore_waiters(const struct state *s);
 
 /* op_record.c, for op.c */
 const char *op_verb_name(enum wire_verb v);
+const char *op_result_name(enum op_result r);
 void op_save(struct op *o);                              /* into the journal, now */
 void op_unsave(struct op *o);                            /* it is forgotten */
 int op_add_key(struct op *o, const struct wire_call *c); /* 0 or -errno */

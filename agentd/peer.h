@@ -25,13 +25,14 @@ struct peer {
     enum peer_kind kind;
     int fd;            /* -1: nothing can be said any more */
     uint32_t wire;     /* the version that its other end was started with, 0: not known */
+    uint64_t event;    /* the last one that it was told */
     struct pidref ref; /* of a listener's process; pid 0: none of ours */
-    char actor[24]; /* of an administrator: "uid:0" */
+    char actor[24];    /* of an administrator: "uid:0" */
     struct loop_watch *io, *out_io, *timer;
     struct buf out; /* frames of this round */
     STAILQ_HEAD(, peer_packet) queue;
     unsigned n_queued;
-    bool gone;                                           /* freed at the end of the round */
+    bool gone;                                          /* freed at the end of the round */
     void (*on_end)(struct peer *p, const char *broken); /* end of file (NULL), or what it did wrong */
 };
 
@@ -43,8 +44,8 @@ struct peer *peer_new(enum peer_kind kind, int fd, uint16_t no,
                       void (*on_end)(struct peer *p, const char *broken));
 /* Closes its wire; its calls wait no more. Memory and number go at the end of the round. */
 void peer_close(struct peer *p);
-void peer_bury(struct peer *p); /* the same, and nothing refers to it any more */
-void peer_end_round(void);      /* sends what was put, frees those that are gone */
+void peer_bury(struct peer *p);   /* the same, and nothing refers to it any more */
+void peer_end_round(void);        /* sends what was put, frees those that are gone */
 void peer_deafen(struct peer *p); /* hears it no more */
 
 #define PEER_NUMBER_BITS 48
@@ -59,8 +60,8 @@ struct peer *peer_of_call(uint64_t call);
 void peer_reply(struct peer *p, const struct wire_reply *r);
 uint64_t peer_local_call(uint64_t call); /* the number as the peer knows it */
 
-void peer_make_room(struct peer *p); /* for one more frame of any kind */
-void peer_send(struct peer *p);      /* p->out as one packet, now or queued in order */
+void peer_make_room(struct peer *p);       /* for one more frame of any kind */
+void peer_send(struct peer *p);            /* p->out as one packet, now or queued in order */
 void peer_send_fd(struct peer *p, int fd); /* the same with a descriptor, which is taken over */
 
 #endif

@@ -110,8 +110,7 @@ int private_open(const char *runtime_dir, const struct state *s)
         return fd;
     }
     remember_place();
-    watch = loop_io(fd, LOOP_READ, on_connection, NULL);
-    return watch ? 0 : -ENOMEM;
+    return 0;
 }
 
 void private_save(struct buf *b)
@@ -133,9 +132,12 @@ void private_save(struct buf *b)
         }
 }
 
-void private_restore(const struct state *s)
+void private_serve(const struct state *s)
 {
-    for (const char *l = state_next(s, "administrator", NULL); l; l = state_next(s, "administrator", l)) {
+    if (fd >= 0)
+        watch = loop_io(fd, LOOP_READ, on_connection, NULL);
+    for (const char *l = s ? state_next(s, "administrator", NULL) : NULL; l;
+         l = state_next(s, "administrator", l)) {
         int c = state_get_fd(s, l, "fd");
         if (c >= 0)
             add(c, (uint16_t)state_get(s, l, "no"), (uid_t)state_get_u64(s, l, "uid"));
@@ -166,8 +168,10 @@ void private_close(void)
     struct peer *p;
 
     TAILQ_FOREACH (p, &peer_all, link)
-        if (p->kind == PEER_PRIVATE && !p->gone)
+        if (p->kind == PEER_PRIVATE && !p->gone) {
+            peer_send(p); /* the last word */
             peer_bury(p);
+        }
     loop_free(&watch);
     if (fd >= 0)
         unlink(path);

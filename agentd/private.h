@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* agentd/private: RuntimeDirectory/private, a SOCK_SEQPACKET socket on which root (or agentd's own user) speaks frames to
- * agentd itself: for what the listener may not ask for, and for when there is no listener. Knows sockets and
- * credentials; never knows verbs. unix(7). */
+/* agentd/private: RuntimeDirectory/private, a SOCK_SEQPACKET socket on which root (or agentd's own user)
+ * speaks frames to agentd itself: for what the listener may not ask for, and for when there is no listener.
+ * Knows sockets and credentials; never knows verbs. unix(7). */
 #ifndef AGENTD_PRIVATE_H
 #define AGENTD_PRIVATE_H
 
@@ -9,11 +9,12 @@
 
 struct state;
 
-/* Opens it anew, or takes it from an earlier image (s may be NULL). 0 or -errno; it was said. */
+/* Opens it anew, or takes it from an earlier image (s may be NULL). Who connects waits until it serves. 0 or
+ * -errno; it was said. */
 int private_open(const char *runtime_dir, const struct state *s);
 void private_save(struct buf *b);
-/* With the connections of an earlier image. */
-void private_restore(const struct state *s);
+/* Hears what is asked, also on the connections of an earlier image (s may be NULL). */
+void private_serve(const struct state *s);
 void private_repair(void); /* its path was removed: it is made again */
 void private_close(void);
 

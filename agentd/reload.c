@@ -4,8 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/event.h"
 #include "agentd/helper.h"
 #include "agentd/link.h"
+#include "agentd/op.h"
 #include "agentd/sup.h"
 #include "agentd/sup_plan.h"
 #include "base/buf.h"
@@ -20,7 +22,8 @@
 
 /* Who wants the same, from one reading of the files. */
 struct wishes {
-    uint64_t calls[MAX_CALLS];
+    uint64_t calls[MAX_CALLS]; /* 0: nobody waits */
+    char ops[MAX_CALLS][24];   /* of each; "": none */
     unsigned n;
     bool any; /* a HUP is no call */
 };
@@ -57,14 +60,27 @@ static void log_lines(int level, const struct buf *b)
 
 /* --- wishes and answers --------------------------------------------------------------------------- */
 
-static void wish(struct wishes *w, uint64_t call)
+static void end_op(const char *id, enum wire_error error, const char *message)
 {
-    if (call && (over || w->n == MAX_CALLS)) {
-        link_reply(&(struct wire_reply){.call = call, .error = over ? WIRE_E_NOT_READY : WIRE_E_TOO_MANY});
+    struct op *o = id[0] ? (struct op *)op_find(id) : NULL;
+
+    if (o)
+        op_end(o, error == WIRE_OK, error, message);
+}
+
+static void wish(struct wishes *w, uint64_t call, const char *op)
+{
+    enum wire_error error = over ? WIRE_E_NOT_READY : WIRE_E_TOO_MANY;
+
+    if ((call || op[0]) && (over || w->n == MAX_CALLS)) {
+        end_op(op, error, wire_error_text(error));
+        link_reply(&(struct wire_reply){.call = call, .error = (uint8_t)error});
         return;
     }
-    if (call)
-        w->calls[w->n++] = call;
+    if (call || op[0]) {
+        w->calls[w->n] = call;
+        str_copy(w->ops[w->n++], sizeof(w->ops[0]), op);
+    }
     w->any = true;
 }
 
@@ -76,7 +92,7 @@ static bool take(struct wishes *from, struct wishes *ret)
 }
 
 /* Rows that one frame does not hold go ahead in parts. */
-static void answer(uint64_t call, enum wire_error error, const char *message, const char *rows)
+static void answer(uint64_t call, const char *op, enum wire_error error, const char *message, const char *rows)
 {
     char part[LIMIT_WIRE_STRING + 1];
 
@@ -88,14 +104,16 @@ static void answer(uint64_t call, enum wire_error error, const char *message, co
         link_reply(&(struct wire_reply){.call = call, .items = part, .more = 1});
         rows += n;
     }
-    link_reply(
-        &(struct wire_reply){.call = call, .error = (uint8_t)error, .message = message, .items = rows});
+    link_reply(&(struct wire_reply){
+        .call = call, .error = (uint8_t)error, .message = message, .items = rows, .operation = op});
 }
 
 static void answer_all(struct wishes *w, enum wire_error error, const char *message, const char *rows)
 {
-    for (unsigned i = 0; i < w->n; i++)
-        answer(w->calls[i], error, message, rows);
+    for (unsigned i = 0; i < w->n; i++) {
+        end_op(w->ops[i], error, message);
+        answer(w->calls[i], w->ops[i], error, message, rows);
+    }
     *w = (struct wishes){0};
 }
 
@@ -148,6 +166,7 @@ static void apply(void)
     if (current != started)
         cfg_free(current);
     current = TAKE_PTR(next);
+    event_agentd("reloaded", "");
     log_info("reload", "configuration read: %u workers, %u files with errors", sup_count(),
              current->n_broken);
     finish(&rows);
@@ -258,15 +277,15 @@ static void next_round(void)
         begin_plan();
 }
 
-void reload_request(uint64_t call)
+void reload_request(uint64_t call, const char *op)
 {
-    wish(&to_apply, call);
+    wish(&to_apply, call, op);
     next_round();
 }
 
 void reload_plan(uint64_t call)
 {
-    wish(&to_plan, call);
+    wish(&to_plan, call, "");
     next_round();
 }
 

@@ -14,7 +14,7 @@
 void reload_init(struct cfg *current);
 const struct cfg *reload_current(void);
 /* call 0: on HUP; else the listener's call, which is answered when it is applied. */
-void reload_request(uint64_t call);
+void reload_request(uint64_t call, const char *op); /* op: the id of the operation, "": none */
 /* Answers the call with what reload_request would do, and does nothing: a helper reads and compares. While a
  * reload is going on it waits for its end. */
 void reload_plan(uint64_t call);

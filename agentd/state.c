@@ -15,6 +15,7 @@
 
 #define MAGIC "agentd-state"
 #define STATE_MAX (64 << 20)
+#define HEAD_MAX 96
 #define SEALS (F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
 /* --- writing ------------------------------------------------------------------------------------- */
@@ -54,13 +55,20 @@ void state_end(struct buf *b)
     buf_char(b, '\n');
 }
 
+/* The first line, whose checksum covers what stands before it and all that follows. */
+static void make_head(char *head, size_t size, unsigned version, unsigned oldest, const char *body, size_t n)
+{
+    size_t at = (size_t)snprintf(head, size, MAGIC " %u %u %zu ", version, oldest, n);
+
+    snprintf(head + at, size - at, "%016" PRIx64 "\n", str_hash(str_hash(STR_HASH_INIT, head, at), body, n));
+}
+
 static int write_whole(int fd, const struct buf *b)
 {
-    char head[96];
+    char head[HEAD_MAX];
     int r;
 
-    snprintf(head, sizeof(head), MAGIC " %u %u %zu %016" PRIx64 "\n", STATE_VERSION, STATE_OLDEST, b->len,
-             str_hash(STR_HASH_INIT, b->p, b->len));
+    make_head(head, sizeof(head), STATE_VERSION, STATE_OLDEST, b->p, b->len);
     if ((r = fd_write_all(fd, head, strlen(head))) < 0 || (r = fd_write_all(fd, b->p, b->len)) < 0)
         return r;
     return fcntl(fd, F_ADD_SEALS, SEALS) < 0 ? -errno : 0;
@@ -91,27 +99,42 @@ static void split(struct state *s)
             *p = *p == ' ' ? 0 : 1;
 }
 
+/* Where the body begins, or -errno with err filled. What is written in another way than we do is damaged. */
+static int judge_head(const char *bytes, size_t n, unsigned *version, struct err *err)
+{
+    char head[HEAD_MAX], want[HEAD_MAX];
+    const char *end = memchr(bytes, '\n', n < HEAD_MAX ? n : HEAD_MAX - 1);
+    size_t at = end ? (size_t)(end - bytes) + 1 : 0;
+    unsigned oldest;
+
+    memcpy(head, bytes, at);
+    head[at] = 0;
+    if (sscanf(head, MAGIC " %u %u ", version, &oldest) != 2)
+        return err_set(err, EBADMSG, "this is no state of agentd");
+    if (oldest > STATE_VERSION || *version < STATE_READS)
+        return err_set(
+            err, EPROTO,
+            "the state has version %u, readable from version %u on; this agentd knows version %u and reads "
+            "from %u on",
+            *version, oldest, STATE_VERSION, STATE_READS);
+    make_head(want, sizeof(want), *version, oldest, bytes + at, n - at);
+    return str_eq(head, want) ? (int)at : err_set(err, EBADMSG, "the state is damaged");
+}
+
 int state_parse(const char *bytes, size_t n, struct state *ret, struct err *err)
 {
-    unsigned version, oldest;
-    size_t size;
-    uint64_t sum;
-    int at = 0;
+    unsigned version;
+    int r = judge_head(bytes, n, &version, err);
+    size_t at = (size_t)r;
 
     *ret = (struct state){0};
-    if (sscanf(bytes, MAGIC " %u %u %zu %" SCNx64 "%n", &version, &oldest, &size, &sum, &at) != 4 || bytes[at] != '\n')
-        return err_set(err, EBADMSG, "this is no state of agentd");
-    if (oldest > STATE_VERSION || version < STATE_READS)
-        return err_set(err, EPROTO, "the state has version %u, readable from version %u on; this agentd knows version %u and reads "
-                       "from %u on", version, oldest, STATE_VERSION, STATE_READS);
-    at++;
-    if (size != n - (size_t)at || sum != str_hash(STR_HASH_INIT, bytes + at, size))
-        return err_set(err, EBADMSG, "the state is damaged");
-    if (!(ret->text = malloc(size + 1)))
+    if (r < 0)
+        return r;
+    if (!(ret->text = malloc(n - at + 1)))
         return err_set(err, ENOMEM, "no memory for the state");
-    memcpy(ret->text, bytes + at, size);
-    ret->text[size] = 0;
-    ret->end = ret->text + size;
+    memcpy(ret->text, bytes + at, n - at);
+    ret->end = ret->text + (n - at);
+    *ret->end = 0;
     ret->version = version;
     split(ret);
     return 0;

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* agentd/state: what one image of agentd hands to the next over an exec: lines of KIND and key=value pairs in a sealed
- * memfd, with a version, the oldest version that can read it, and a checksum. A key that is not there reads as its
- * default, one that is not known is left alone: so an older and a newer image read each other as long as no meaning
- * changes; when one does, STATE_OLDEST is raised and the older image refuses it before the exec. Knows text;
- * never knows what is in it. memfd_create(2), fcntl(2) F_ADD_SEALS. */
+/* agentd/state: what one image of agentd hands to the next over an exec: lines of KIND and key=value pairs in
+ * a sealed memfd, with a version, the oldest version that can read it, and a checksum. A key that is not
+ * there reads as its default, one that is not known is left alone: so an older and a newer image read each
+ * other as long as no meaning changes; when one does, STATE_OLDEST is raised and the older image refuses it
+ * before the exec. Knows text; never knows what is in it. memfd_create(2), fcntl(2) F_ADD_SEALS. */
 #ifndef AGENTD_STATE_H
 #define AGENTD_STATE_H
 
@@ -19,8 +19,8 @@
 
 /* --- writing: into b, one line after the other --- */
 void state_begin(struct buf *b, const char *kind);
-void state_put(struct buf *b, const char *key, int64_t value);      /* 0 is left out */
-void state_put_u64(struct buf *b, const char *key, uint64_t value); /* the same */
+void state_put(struct buf *b, const char *key, int64_t value);          /* 0 is left out */
+void state_put_u64(struct buf *b, const char *key, uint64_t value);     /* the same */
 void state_put_text(struct buf *b, const char *key, const char *value); /* NULL and "" are left out */
 void state_end(struct buf *b);
 /* A sealed memfd with the lines of b, or -errno. */

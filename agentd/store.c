@@ -33,6 +33,7 @@ static char state_dir[512];
 static int64_t created_us;
 static struct helper *writer;
 static bool dirty;
+static bool urgent; /* somebody waits for what changed while it was written */
 static void (*on_written)(bool ok);
 static void (*collect)(void);
 static int (*also)(void);
@@ -255,18 +256,20 @@ static void on_write_end(int status, const char *p, size_t n, void *arg)
     if (status != 0)
         log_error("store", "%s/state can't be written: %s; what was wanted may be lost after a reboot",
                   state_dir, status > 0 ? strerror(status) : "the helper did not end");
-    if (dirty && status == 0) {
+    if (urgent && status == 0) {
         start_write();
         if (writer)
             return; /* those that wait, wait for the newer one */
     }
+    if (dirty && status == 0)
+        store_changed_soon();
     if (on_written)
         on_written(status == 0);
 }
 
 static void start_write(void)
 {
-    dirty = false;
+    dirty = urgent = false;
     if (collect)
         collect();
     loop_free(&retry);
@@ -282,7 +285,7 @@ static void start_write(void)
 
 void store_changed(void)
 {
-    dirty = true;
+    dirty = urgent = true;
     if (!writer)
         start_write();
 }

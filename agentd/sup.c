@@ -8,6 +8,7 @@
 #include <poll.h>
 #include <signal.h>
 
+#include "agentd/event.h"
 #include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/op.h"
@@ -24,7 +25,6 @@
 #include "proc/caps.h"
 #include "proc/snap.h"
 
-
 struct sup_list sup_workers = TAILQ_HEAD_INITIALIZER(sup_workers);
 
 #define N_BUCKETS 1024 /* by id: 10,000 workers at most */
@@ -32,7 +32,7 @@ static LIST_HEAD(, wk) buckets[N_BUCKETS];
 static unsigned n_workers;
 
 static const struct state *image; /* what an earlier image handed over by exec; NULL: nothing */
-static bool initial = true;     /* the first sup_apply: nothing restarts, facts are looked at */
+static bool initial = true;       /* the first sup_apply: nothing restarts, facts are looked at */
 
 struct wk *sup_find(int64_t id)
 {
@@ -94,6 +94,7 @@ void sup_init(const struct cfg *cfg)
         log_error("sup", "%s/facts: %s: workers can't be found again if agentd dies", cfg->agent.runtime_dir,
                   strerror(-r));
     wk_host.changed = link_changed;
+    wk_host.moved = event_worker;
     wk_host.told = on_told;
     store_set_collect(collect_state);
     store_on_written(op_disk);

@@ -18,8 +18,8 @@ extern struct sup_list sup_workers; /* by alias */
 /* Takes the facts and the state that an earlier agentd left (store and facts must be open). */
 void sup_init(const struct cfg *cfg);
 
-/* Over an exec of agentd. use before the first sup_apply: its workers are then loaded from the state instead of adopted;
- * resume after it, when operations and the listener's wires are there again. */
+/* Over an exec of agentd. use before the first sup_apply: its workers are then loaded from the state instead
+ * of adopted; resume after it, when operations and the listener's wires are there again. */
 struct state;
 void sup_save(struct buf *b);
 void sup_use_image(const struct state *s);

@@ -372,4 +372,3 @@ void sup_clear_leftovers(void (*done)(void))
     else
         done();
 }
-

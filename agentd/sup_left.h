@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What an earlier agentd left behind: its facts, until they are used; processes that nobody adopted, which are ended before
- * anything starts. sup.c is its only caller. */
+/* What an earlier agentd left behind: its facts, until they are used; processes that nobody adopted, which
+ * are ended before anything starts. sup.c is its only caller. */
 #ifndef AGENTD_SUP_LEFT_H
 #define AGENTD_SUP_LEFT_H
 

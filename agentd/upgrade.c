@@ -27,11 +27,10 @@
 #include "proc/caps.h"
 #include "wire/wire.h"
 
-#define CHECK_TIMEOUT_US 20000000
 #define ANSWER_MAX 4096
 #define QUIET_LOOK_US 5000
-#define QUIET_US 10000000        /* for writes and removals to end */
-#define HELPERS_US 2000000       /* for helpers whose answer would be lost */
+#define QUIET_US 10000000  /* for writes and removals to end */
+#define HELPERS_US 2000000 /* for helpers whose answer would be lost */
 
 static const char *file;
 static void (*save_rooms)(struct buf *b);
@@ -41,17 +40,13 @@ static struct {
     struct helper *check;
     struct loop_watch *look;
     uint64_t since; /* monotonic: when it began to wait for quiet; 0: not yet */
+    bool stopping;
 } self = {.fd = -1};
 
 void upgrade_init(const char *config_file, void (*save)(struct buf *b))
 {
     file = config_file;
     save_rooms = save;
-}
-
-bool upgrade_is_on(void)
-{
-    return self.op != NULL;
 }
 
 static void fail(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
@@ -132,8 +127,8 @@ static void on_checked(int status, const char *p, size_t n, void *arg)
     if (status != 0) {
         str_copy(text, sizeof(text), p);
         text[strcspn(text, "\n")] = 0;
-        fail("the new program failed its check%s%s", status < 0 ? " (it did not end by itself)" : "",
-             text[0] ? ": " : "");
+        fail("the new program failed its check%s%s%s", status < 0 ? " (it did not end by itself)" : "",
+             text[0] ? ": " : "", text);
         return;
     }
     self.since = clock_mono_us();
@@ -154,8 +149,8 @@ static void begin_check(void)
         fail("the state can't be written: %s", strerror(-state));
         return;
     }
-    self.check = helper_start_keeping((int[]){self.fd, state}, 2, run_check, NULL, on_checked, NULL, CHECK_TIMEOUT_US,
-                                      ANSWER_MAX);
+    self.check = helper_start_keeping((int[]){self.fd, state}, 2, run_check, NULL, on_checked, NULL,
+                                      upgrade_image_deadline_us(), ANSWER_MAX);
     close(state);
     if (!self.check)
         fail("no helper can be started for the check");
@@ -163,22 +158,35 @@ static void begin_check(void)
 
 void upgrade_request(const struct wire_call *c)
 {
-    static const struct wire_call by_signal = {.verb = WIRE_VERB_UPGRADE, .actor = "uid:0", .source = "signal"};
+    static const struct wire_call by_signal = {
+        .verb = WIRE_VERB_UPGRADE, .actor = "uid:0", .source = "signal"};
+
+    const char *other = self.op ? self.op->id : upgrade_unconfirmed();
 
     if (c && op_repeats(c))
         return;
-    if (self.op && c) {
-        op_wait(self.op->id, c->call);
+    if (other) {
+        if (c)
+            op_join(other, c);
         return;
     }
-    if (self.op)
-        return;
     if (!(self.op = op_begin_own(c ? c : &by_signal))) {
         link_reply(&(struct wire_reply){.call = c ? c->call : 0, .error = WIRE_E_TOO_MANY});
         return;
     }
     log_info("upgrade", "agentd %s is to become %s", PACKAGE_VERSION, upgrade_image_path());
-    begin_check();
+    if (self.stopping)
+        fail("agentd is stopping");
+    else
+        begin_check();
+}
+
+void upgrade_stop(void)
+{
+    self.stopping = true;
+    if (self.op)
+        fail("agentd is stopping");
+    upgrade_confirm();
 }
 
 /* --- the exec ------------------------------------------------------------------------------------------- */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* agentd/upgrade: another image of agentd takes the place of this one, by exec: same pid, same children, same
- * descriptors. The installed program is opened once; the check beforehand and the exec both use that descriptor. A guardian
- * (a copy of this image) waits for the new one's confirmation, and runs this program again if it does not come. Knows
- * the order of events; never knows what the rooms put into the state. execveat(2), memfd_create(2). */
+ * descriptors. The installed program is opened once; the check beforehand and the exec both use that
+ * descriptor. A guardian (a copy of this image) waits for the new one's confirmation, and runs this program
+ * again if it does not come. Knows the order of events; never knows what the rooms put into the state.
+ * execveat(2), memfd_create(2). */
 #ifndef AGENTD_UPGRADE_H
 #define AGENTD_UPGRADE_H
 
@@ -21,18 +22,21 @@ enum upgrade_role {
     UPGRADE_ROLLBACK, /* by the guardian, or by the service manager's restart: the new image is dead */
 };
 
-/* First thing in main: what an earlier image left in the environment and in its descriptors. Does not return if the state
- * can't be read: the earlier image is run again. */
+/* First thing in main: what an earlier image left in the environment and in its descriptors. Does not return
+ * if the state can't be read: the earlier image is run again. */
 enum upgrade_role upgrade_begin(char **argv);
 enum upgrade_role upgrade_role(void);
 const struct state *upgrade_state(void); /* NULL: none */
-/* UPGRADE_NEW only: gives up, before anything was changed: the earlier image goes on. Returns if there is none. */
+/* UPGRADE_NEW only: gives up, before anything was changed: the earlier image goes on. Returns if there is
+ * none. */
 void upgrade_give_up(const char *why);
 /* At a plain start: an upgrade that was never confirmed leads to the stored program. May not return. */
 void upgrade_look_back(const char *runtime_dir);
 /* All is taken over and works: the guardian goes, the operation ends. */
 void upgrade_confirm(void);
-/* The operations are known: tells the verdict of one that did not work. */
+/* By exec, and not confirmed yet: its operation. Else NULL. */
+const char *upgrade_unconfirmed(void);
+/* The operations are known: tells the verdict of those that did not work. */
 void upgrade_verdict(void);
 void upgrade_release(void); /* the state is not needed any more */
 
@@ -44,9 +48,11 @@ void upgrade_init(const char *config_file, void (*save)(struct buf *b));
 /* SIGUSR2 (NULL) or an administrator's call. */
 void upgrade_request(const struct wire_call *call);
 void upgrade_end_round(void); /* is it time? */
-bool upgrade_is_on(void);
+/* agentd ends: what was begun is called off, what was done is confirmed. */
+void upgrade_stop(void);
 
-/* --check-state: 0 if this program can take over from the state in the descriptor that the environment names. */
+/* --check-state: 0 if this program can take over from the state in the descriptor that the environment names.
+ */
 int upgrade_check(const char *config_file);
 
 #endif

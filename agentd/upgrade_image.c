@@ -33,6 +33,16 @@ static char **argv;
 static char path[600], rpc[600], runtime_dir[512], state_dir[512];
 static unsigned deadline_ms = 20000;
 
+/* The name that it was started by, if it is absolute and still means this program: it may be a link that is
+ * changed for an upgrade. */
+static bool is_own_name(const char *name)
+{
+    struct stat own, st;
+
+    return name && name[0] == '/' && stat("/proc/self/exe", &own) == 0 && stat(name, &st) == 0 &&
+           st.st_ino == own.st_ino && st.st_dev == own.st_dev;
+}
+
 static void read_own_path(void)
 {
     static const char deleted[] = " (deleted)";
@@ -42,6 +52,8 @@ static void read_own_path(void)
     path[n > 0 ? n : 0] = 0;
     if (n > (ssize_t)tail && str_eq(path + (size_t)n - tail, deleted))
         path[(size_t)n - tail] = 0; /* replaced on disk: its name is what counts */
+    if (is_own_name(argv[0]))
+        str_copy(path, sizeof(path), argv[0]);
 }
 
 void upgrade_image_init(char **av)
@@ -69,6 +81,11 @@ void upgrade_image_dirs(const char *rdir, const char *sdir, const char *rpc_path
     deadline_ms = ms;
 }
 
+uint64_t upgrade_image_deadline_us(void)
+{
+    return deadline_ms * 1000ull;
+}
+
 void upgrade_image_save(struct buf *b, const char *operation)
 {
     struct rlimit l = spawn_first_nofile();
@@ -76,6 +93,7 @@ void upgrade_image_save(struct buf *b, const char *operation)
     state_begin(b, "upgrade");
     state_put_text(b, "operation", operation);
     state_put_text(b, "version", PACKAGE_VERSION);
+    state_put_text(b, "path", path);
     state_put_u64(b, "nofile_cur", l.rlim_cur);
     state_put_u64(b, "nofile_max", l.rlim_max);
     state_end(b);
@@ -121,7 +139,8 @@ static int write_marker(const char *operation, int fd, const char *reason)
         return -errno;
     snprintf(name, sizeof(name), "%s/" MARKER, runtime_dir);
     snprintf(fresh, sizeof(fresh), "%s/" MARKER ".new", runtime_dir);
-    snprintf(text, sizeof(text), "operation=%s\nnew=%llu:%llu\nstored=%s/" STORED "\npath=%s\nrpc=%s\nreason=%s\n", operation,
+    snprintf(text, sizeof(text),
+             "operation=%s\nnew=%llu:%llu\nstored=%s/" STORED "\npath=%s\nrpc=%s\nreason=%s\n", operation,
              (unsigned long long)st.st_dev, (unsigned long long)st.st_ino, state_dir, path, rpc, reason);
     if ((to = open(fresh, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
         return -errno;
@@ -139,7 +158,9 @@ int upgrade_image_marker(const char *rdir, struct upgrade_marker *ret)
     snprintf(name, sizeof(name), "%s/" MARKER, rdir);
     if ((n = fd_read_file(AT_FDCWD, name, text, sizeof(text))) < 0)
         return (int)n;
-    n = sscanf(text, "operation=%31[^\n]\nnew=%llu:%llu\nstored=%599[^\n]\npath=%599[^\n]\nrpc=%599[^\n]\nreason=%599[^\n]",
+    n = sscanf(text,
+               "operation=%31[^\n]\nnew=%llu:%llu\nstored=%599[^\n]\npath=%599[^\n]\nrpc=%599[^\n]\nreason=%"
+               "599[^\n]",
                ret->operation, &ret->dev, &ret->ino, ret->stored, ret->path, ret->rpc, ret->reason);
     return n >= 6 ? 0 : -EBADMSG;
 }
@@ -154,7 +175,8 @@ void upgrade_image_unmark(const char *rdir)
 
 /* --- the guardian ------------------------------------------------------------------------------------- */
 
-/* A service manager that runs us would take the guardian's agentd for a stranger: its own restart is what comes then. */
+/* A service manager that runs us would take the guardian's agentd for a stranger: its own restart is what
+ * comes then. */
 static bool is_managed(void)
 {
     const char *pid = getenv("SYSTEMD_EXEC_PID");
@@ -176,8 +198,9 @@ static int by_number(const void *a, const void *b)
     return *(const int *)a - *(const int *)b;
 }
 
-/* What the program that it may have to run needs: the sockets, so that no connection is refused, and the workers' pidfds,
- * by which their exit status can still be learned. The wire must not stay: its end tells the listener to go. */
+/* What the program that it may have to run needs: the sockets, so that no connection is refused, and the
+ * workers' pidfds, by which their exit status can still be learned. The wire must not stay: its end tells the
+ * listener to go. */
 static void keep_only(const struct guard *g)
 {
     static const char *const kinds[] = {"listener", "private", "worker"};
@@ -193,7 +216,8 @@ static void keep_only(const struct guard *g)
     keep[n++] = g->new;
     if (state_read(g->state, &s, NULL) == 0)
         for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
-            for (const char *l = state_next(&s, kinds[k], NULL); l && n < ARRAY_LEN(keep); l = state_next(&s, kinds[k], l))
+            for (const char *l = state_next(&s, kinds[k], NULL); l && n < ARRAY_LEN(keep);
+                 l = state_next(&s, kinds[k], l))
                 keep[n++] = state_get_fd(&s, l, k == 2 ? "main_fd" : "fd");
     state_done(&s);
     qsort(keep, n, sizeof(keep[0]), by_number);
@@ -280,6 +304,7 @@ int upgrade_image_run(int fd, char mode, int state, int old, int confirm, const 
     int r;
 
     snprintf(text, sizeof(text), "%c:%d:%d:%d:%s", mode, state, old, confirm, reason);
+    pass(fd, false); /* the program itself needs it no more */
     pass(state, true);
     pass(old, true);
     pass(confirm, true);
@@ -318,7 +343,8 @@ int upgrade_image_exec(int fd, int state, const char *operation)
         return r;
     }
     g.confirm = confirm[0];
-    if ((r = write_marker(operation, fd, "the new program ended before it confirmed that it had taken over")) < 0)
+    if ((r = write_marker(operation, fd,
+                          "the new program ended before it confirmed that it had taken over")) < 0)
         goto failed;
     pass_named(state, true);
     if ((pid = fork_guard(&g)) < 0) {

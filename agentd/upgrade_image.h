@@ -3,17 +3,21 @@
 #ifndef AGENTD_UPGRADE_IMAGE_H
 #define AGENTD_UPGRADE_IMAGE_H
 
+#include <stdint.h>
+
 #include "base/buf.h"
 
-#define UPGRADE_ENV "AGENTD_UPGRADE"             /* MODE:MEMFD:OLD:CONFIRM:REASON, see upgrade_new.c */
-#define UPGRADE_CHECK_ENV "AGENTD_CHECK_STATE"   /* the descriptor of --check-state */
+#define UPGRADE_ENV "AGENTD_UPGRADE"           /* MODE:MEMFD:OLD:CONFIRM:REASON, see upgrade_new.c */
+#define UPGRADE_CHECK_ENV "AGENTD_CHECK_STATE" /* the descriptor of --check-state */
 
 extern char **environ;
 
 void upgrade_image_init(char **argv);
 void upgrade_image_set_path(const char *path); /* it runs from elsewhere than it is installed */
-const char *upgrade_image_path(void);                   /* the installed program */
-void upgrade_image_dirs(const char *runtime_dir, const char *state_dir, const char *rpc_path, unsigned deadline_ms);
+const char *upgrade_image_path(void);          /* the installed program */
+uint64_t upgrade_image_deadline_us(void);
+void upgrade_image_dirs(const char *runtime_dir, const char *state_dir, const char *rpc_path,
+                        unsigned deadline_ms);
 
 /* The line of the state that is about the upgrade itself. */
 void upgrade_image_save(struct buf *b, const char *operation);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The later image's half: from its first instruction to the confirmation; and the return to the earlier one. The environment
- * says AGENTD_UPGRADE=MODE:MEMFD:OLD:CONFIRM:REASON, with descriptors as numbers. MODE: n a new image, b back in the same
- * process, r run by the guardian, s run from the stored program. */
+/* The later image's half: from its first instruction to the confirmation; and the return to the earlier one.
+ * The environment says AGENTD_UPGRADE=MODE:MEMFD:OLD:CONFIRM:REASON, with descriptors as numbers. MODE: n a
+ * new image, b back in the same process, r run by the guardian, s run from the stored program. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -62,7 +62,10 @@ void upgrade_give_up(const char *why)
 
 static enum upgrade_role role_of(char mode)
 {
-    return mode == 'n' ? UPGRADE_NEW : mode == 'b' ? UPGRADE_BACK : mode == 'r' || mode == 's' ? UPGRADE_ROLLBACK : UPGRADE_NONE;
+    return mode == 'n'                  ? UPGRADE_NEW
+           : mode == 'b'                ? UPGRADE_BACK
+           : mode == 'r' || mode == 's' ? UPGRADE_ROLLBACK
+                                        : UPGRADE_NONE;
 }
 
 static void take_words(const char *text)
@@ -83,10 +86,14 @@ static void take_words(const char *text)
 static void take_line(void)
 {
     const char *l = state_next(&self.state, "upgrade", NULL);
-    _cleanup_free_ char *operation = l ? state_get_text(&self.state, l, "operation") : NULL;
+    _cleanup_free_ char *operation = l ? state_get_text(&self.state, l, "operation") : NULL,
+                        *installed = l ? state_get_text(&self.state, l, "path") : NULL;
 
     if (operation)
         str_copy(self.operation, sizeof(self.operation), operation);
+    /* Where the earlier program was may be known to nobody else by now. */
+    if (installed && self.role != UPGRADE_NEW)
+        upgrade_image_set_path(installed);
 }
 
 enum upgrade_role upgrade_begin(char **argv)
@@ -117,7 +124,8 @@ static void take_limits(void)
     const char *l = state_next(&self.state, "upgrade", NULL);
 
     if (l && state_get_u64(&self.state, l, "nofile_max"))
-        spawn_set_first_nofile((struct rlimit){state_get_u64(&self.state, l, "nofile_cur"), state_get_u64(&self.state, l, "nofile_max")});
+        spawn_set_first_nofile((struct rlimit){state_get_u64(&self.state, l, "nofile_cur"),
+                                               state_get_u64(&self.state, l, "nofile_max")});
 }
 
 static bool is_self(const struct upgrade_marker *m)
@@ -174,21 +182,49 @@ void upgrade_confirm(void)
     self.role = UPGRADE_NONE;
 }
 
-void upgrade_verdict(void)
+const char *upgrade_unconfirmed(void)
 {
-    struct op *o = (struct op *)op_find(self.operation);
+    return self.role == UPGRADE_NEW ? self.operation : NULL;
+}
+
+static void tell(struct op *o)
+{
+    bool own = str_eq(o->id, self.operation);
     char text[700];
 
+    if (self.role == UPGRADE_NEW && own)
+        return;
+    if (self.role != UPGRADE_NONE && own)
+        snprintf(text, sizeof(text), "rolled back: %s", self.reason);
+    else
+        str_copy(text, sizeof(text), "agentd ended before the new program was run");
+    op_end(o, false, WIRE_E_UPGRADE_FAILED, text);
+}
+
+void upgrade_verdict(void)
+{
+    struct op *o;
+
+    TAILQ_FOREACH (o, &op_all, link)
+        if (o->verb == WIRE_VERB_UPGRADE && o->result == OP_RUNNING)
+            tell(o);
     if (self.role == UPGRADE_ROLLBACK)
         upgrade_image_unmark(self.runtime_dir);
-    if ((self.role != UPGRADE_ROLLBACK && self.role != UPGRADE_BACK) || !o || o->result != OP_RUNNING)
-        return;
-    snprintf(text, sizeof(text), "rolled back: %s", self.reason);
-    op_end(o, false, WIRE_E_UPGRADE_FAILED, text);
+    if (self.role == UPGRADE_BACK)
+        upgrade_confirm(); /* it is what ran before: nothing is left to wait for */
+}
+
+/* The guardian kept the workers' pidfds open for their status. */
+static void close_pidfds(void)
+{
+    for (const char *l = state_next(&self.state, "worker", NULL); l; l = state_next(&self.state, "worker", l))
+        fd_close(state_get_fd(&self.state, l, "main_fd"));
 }
 
 void upgrade_release(void)
 {
+    if (self.role == UPGRADE_ROLLBACK && self.has_state)
+        close_pidfds();
     state_done(&self.state);
     self.has_state = false;
     self.state_fd = fd_close(self.state_fd);

@@ -265,6 +265,8 @@ static void step(struct wk *w, enum wk_event e)
                   wk_fsm_event_name(e), wk_fsm_state_name(before), wk_fsm_state_name(s->next));
     }
     enter(w, s->next);
+    if (s->next != before)
+        wk_host.moved(w);
     do_actions(w, s->actions);
     wk_changed(w);
 }

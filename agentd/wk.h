@@ -29,7 +29,8 @@ struct wk_host {
     struct cgroup_root cgroups;
     char runtime_dir[512];
     const struct state *pidfds; /* of an image that is dead: may hold pidfds of its workers; NULL: none */
-    uint64_t dir_hash;                       /* of runtime_dir: tells our workers from another agentd's */
+    uint64_t dir_hash;          /* of runtime_dir: tells our workers from another agentd's */
+    void (*moved)(const struct wk *w);       /* its state changed */
     void (*changed)(struct wk *w);           /* the record changed */
     void (*told)(struct wk *w, bool failed); /* WK_DO_TELL; failed: a start just failed */
 };
@@ -156,12 +157,13 @@ void wk_start_spawn(struct wk *w);
 void wk_start_prepare(struct wk *w); /* what can be made before the old process is gone */
 void wk_start_forget(struct wk *w);  /* what was made so is not needed, or not true any more */
 void wk_start_probe(struct wk *w);
-void wk_start_look(struct wk *w); /* the program speaks, so it runs: that its exec is over is taken in now */
-void wk_start_done(struct wk *w); /* releases all that only a start owns */
-void wk_gone(struct wk *w);       /* nothing of the tree is left: what now? */
-int wk_start_leaf(struct wk *w); /* an empty leaf for the next incarnation; 0 or -errno */
+void wk_start_look(struct wk *w);  /* the program speaks, so it runs: that its exec is over is taken in now */
+void wk_start_done(struct wk *w);  /* releases all that only a start owns */
+void wk_gone(struct wk *w);        /* nothing of the tree is left: what now? */
+int wk_start_leaf(struct wk *w);   /* an empty leaf for the next incarnation; 0 or -errno */
 void wk_start_watch(struct wk *w); /* waits for the end of main, which is our child */
-/* After an exec of agentd: status_fd of a start under way, notify_fd of one that was to say READY=1; or -1. */
+/* After an exec of agentd: status_fd of a start under way, notify_fd of one that was to say READY=1; or -1.
+ */
 void wk_start_resume(struct wk *w, int status_fd, int notify_fd);
 /* wk_stop.c */
 void wk_stop_resume(struct wk *w); /* after an exec of agentd */
@@ -186,16 +188,17 @@ void wk_adopt_let_go(struct wk *w); /* of what is held: an operator wants a star
 /* Waits for the end of a main process that is not our child. */
 void wk_adopt_watch(struct wk *w);
 void wk_adopt_hold(struct wk *w); /* waits for the end of what is held */
-/* wk_take.c: a process that agentd did not start becomes the main process, on an administrator's call; answers it. */
+/* wk_take.c: a process that agentd did not start becomes the main process, on an administrator's call;
+ * answers it. */
 struct wire_call;
 void wk_take(const struct wire_call *call);
 int wk_take_rest(struct wk *w); /* moves what is below main into the leaf; 0 or -errno */
-/* wk_image.c: over an exec of agentd. load puts in what is known, resume makes it go on; in between the other rooms are
- * made whole. */
+/* wk_image.c: over an exec of agentd. load puts in what is known, resume makes it go on; in between the other
+ * rooms are made whole. */
 void wk_image_save(const struct wk *w, struct buf *b);
 void wk_image_load(struct wk *w, const struct state *s, const char *line);
 void wk_image_resume(struct wk *w, const struct state *s, const char *line);
 int wk_image_main_fd(const struct state *s, const char *alias, pid_t pid); /* of its main process, or -1 */
-void wk_arm(struct wk *w, uint64_t us); /* its timer */
+void wk_arm(struct wk *w, uint64_t us);                                    /* its timer */
 
 #endif

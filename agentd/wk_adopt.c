@@ -73,8 +73,8 @@ static bool is_in_leaf(const struct wk *w, pid_t pid)
     return found;
 }
 
-/* It runs what it ran when it became ready, and that is still the file of that name. (The count of links tells it not, on
- * overlayfs.) */
+/* It runs what it ran when it became ready, and that is still the file of that name. (The count of links
+ * tells it not, on overlayfs.) */
 static bool is_same_program(const struct facts *f)
 {
     static const char deleted[] = " (deleted)";

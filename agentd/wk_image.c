@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A worker over an exec of agentd: everything that is known of it goes into the state and comes out again; its process
- * stays our child, its descriptors stay open. Names of states and reasons travel as words, since numbers change. */
+/* A worker over an exec of agentd: everything that is known of it goes into the state and comes out again;
+ * its process stays our child, its descriptors stay open. Names of states and reasons travel as words, since
+ * numbers change. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,13 +18,16 @@
 #include "proc/caps.h"
 
 /* Fields of struct wk that are plain numbers: one row for both directions. */
-#define NUMBERS(ROW)                                                                                              \
-    ROW(generation) ROW(restarts) ROW(session) ROW(uid) ROW(adopted) ROW(ready) ROW(stale) ROW(stale_program)     \
-    ROW(requested) ROW(start_failed) ROW(never_ran) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no)       \
-    ROW(create_us) ROW(update_us) ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us)         \
-    ROW(exec_mono_us) ROW(error_size) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
+#define NUMBERS(ROW)                                                                                         \
+    ROW(generation)                                                                                          \
+    ROW(restarts) ROW(session) ROW(uid) ROW(adopted) ROW(ready) ROW(stale) ROW(stale_program) ROW(requested) \
+        ROW(start_failed) ROW(never_ran) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no)             \
+            ROW(create_us) ROW(update_us) ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us)            \
+                ROW(started_us) ROW(exec_mono_us) ROW(error_size) ROW(timer_us) ROW(entered_mono_us)         \
+                    ROW(ran_hash)
 
-static void put_pidref(struct buf *b, const char *pid, const char *start, const char *fd, const struct pidref *p)
+static void put_pidref(struct buf *b, const char *pid, const char *start, const char *fd,
+                       const struct pidref *p)
 {
     state_put(b, pid, p->pid);
     state_put_u64(b, start, p->start);
@@ -75,12 +79,14 @@ void wk_image_save(const struct wk *w, struct buf *b)
 static struct pidref get_pidref(const struct state *s, const char *line, const char *pid, const char *start,
                                 const char *fd)
 {
-    return (struct pidref){(pid_t)state_get(s, line, pid), state_get_fd(s, line, fd), state_get_u64(s, line, start)};
+    return (struct pidref){(pid_t)state_get(s, line, pid), state_get_fd(s, line, fd),
+                           state_get_u64(s, line, start)};
 }
 
 static void get_words(struct wk *w, const struct state *s, const char *line)
 {
-    _cleanup_free_ char *state = state_get_text(s, line, "state"), *reason = state_get_text(s, line, "reason");
+    _cleanup_free_ char *state = state_get_text(s, line, "state"),
+                        *reason = state_get_text(s, line, "reason");
 
     for (int i = 0; i < WK_STATE_MAX; i++)
         if (state && str_eq(state, wk_fsm_state_name((enum wk_state)i)))
@@ -93,10 +99,12 @@ static void get_words(struct wk *w, const struct state *s, const char *line)
 
 static void get_past(struct wk *w, const struct state *s, const char *line)
 {
-    w->backoff = (struct wk_backoff){(unsigned)state_get(s, line, "attempts"), (unsigned)state_get(s, line, "count"),
-                                     state_get(s, line, "cooled") != 0, state_get_u64(s, line, "window_us")};
-    w->last = (struct wk_exit){(enum wk_end)state_get(s, line, "last_end"), (int)state_get(s, line, "last_status"),
-                               (pid_t)state_get(s, line, "last_pid"), state_get(s, line, "last_us")};
+    w->backoff =
+        (struct wk_backoff){(unsigned)state_get(s, line, "attempts"), (unsigned)state_get(s, line, "count"),
+                            state_get(s, line, "cooled") != 0, state_get_u64(s, line, "window_us")};
+    w->last =
+        (struct wk_exit){(enum wk_end)state_get(s, line, "last_end"), (int)state_get(s, line, "last_status"),
+                         (pid_t)state_get(s, line, "last_pid"), state_get(s, line, "last_us")};
 }
 
 static void get_texts(struct wk *w, const struct state *s, const char *line)

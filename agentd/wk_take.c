@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* agentctl adopt: a process that agentd did not start becomes a worker's main process. Its pidfd is taken first, so that all
- * that is found out is about that one process; then a helper compares it with what a start would have made; then it is on
- * record; then it and its descendants are moved into the leaf; then its start ticks are looked at again. */
+/* agentctl adopt: a process that agentd did not start becomes a worker's main process. Its pidfd is taken
+ * first, so that all that is found out is about that one process; then a helper compares it with what a start
+ * would have made; then it is on record; then it and its descendants are moved into the leaf; then its start
+ * ticks are looked at again. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,7 +107,8 @@ static bool is_in(const struct snap_tree *t, pid_t pid)
     return false;
 }
 
-/* Those below main that are not in the leaf yet: how many were moved, or -errno. What they fork from now on is born in it. */
+/* Those below main that are not in the leaf yet: how many were moved, or -errno. What they fork from now on
+ * is born in it. */
 static int move_others(struct wk *w)
 {
     struct snap_tree inside, below;
@@ -157,7 +159,8 @@ static bool has_own_session(pid_t pid)
     return pidref_read_stat(pid, &st) == 0 && st.session == pid;
 }
 
-/* --- taking it ------------------------------------------------------------------------------------------- */
+/* --- taking it -------------------------------------------------------------------------------------------
+ */
 
 static void hand_over(struct wk *w, struct pidref ref)
 {
@@ -211,7 +214,8 @@ static void take(struct wk *w, struct op *o, struct take *t)
     }
     wk_adopt_watch(w);
     wk_event(w, WK_EV_ADOPT);
-    log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias}, "process %d was taken over", (int)w->main.pid);
+    log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias}, "process %d was taken over",
+              (int)w->main.pid);
     op_end_of(w, o, true, WIRE_OK, "");
 }
 
@@ -253,7 +257,8 @@ static const char *unfit(const struct wk *w, pid_t pid)
         return text;
     }
     if (wk_host.cgroups.fd < 0 && !has_own_session(pid))
-        return "without cgroups only a process with a session of its own can be taken over: its tree could not be told";
+        return "without cgroups only a process with a session of its own can be taken over: its tree could "
+               "not be told";
     return NULL;
 }
 

@@ -46,8 +46,8 @@ static int read_proc(struct judge *j, const char *name, char *text, size_t size)
     return n < 0 ? differs(j, (int)-n, "%s can't be read: %s", path, strerror((int)-n)) : 0;
 }
 
-/* The four ids of a line: real, effective, saved, file system. All must be the one that is wanted: else it has other rights
- * than a worker of this user. */
+/* The four ids of a line: real, effective, saved, file system. All must be the one that is wanted: else it
+ * has other rights than a worker of this user. */
 static int judge_ids(struct judge *j, const char *text, const char *line, const char *what, unsigned want)
 {
     const char *at = strstr(text, line);
@@ -89,7 +89,9 @@ static void read_interpreter(struct judge *j)
     line[strcspn(line, "\n")] = 0;
     p = line + 2 + strspn(line + 2, " \t");
     end = p + strcspn(p, " \t");
-    str_copy(j->interpreter, (size_t)(end - p) + 1 < sizeof(j->interpreter) ? (size_t)(end - p) + 1 : sizeof(j->interpreter), p);
+    str_copy(j->interpreter,
+             (size_t)(end - p) + 1 < sizeof(j->interpreter) ? (size_t)(end - p) + 1 : sizeof(j->interpreter),
+             p);
     p = end + strspn(end, " \t");
     str_copy(j->option, sizeof(j->option), p);
     for (n = (ssize_t)strlen(j->option); n > 0 && strchr(" \t", j->option[n - 1]); n--)
@@ -109,7 +111,8 @@ static int judge_program(struct judge *j)
     if (stat(path, &want) < 0)
         return differs(j, errno, "%s: %s", path, strerror(errno));
     if (is.st_dev != want.st_dev || is.st_ino != want.st_ino)
-        return differs(j, EPERM, "it runs another program than %s%s", path, is.st_nlink ? "" : " (one that was replaced)");
+        return differs(j, EPERM, "it runs another program than %s%s", path,
+                       is.st_nlink ? "" : " (one that was replaced)");
     if (is.st_mode & (S_ISUID | S_ISGID))
         return differs(j, EPERM, "its program %s has a set-id bit", path);
     return 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* proc/alike: is a running process what a start would have made? Compared are user and group ids, the program's file, its
- * arguments; a process with set-id rights or a tracer is none that anybody should rely on. Reads
- * /proc/PID/cmdline, which can hang on the process's memory lock: in a helper only. proc(5). */
+/* proc/alike: is a running process what a start would have made? Compared are user and group ids, the
+ * program's file, its arguments; a process with set-id rights or a tracer is none that anybody should rely
+ * on. Reads /proc/PID/cmdline, which can hang on the process's memory lock: in a helper only. proc(5). */
 #ifndef PROC_ALIKE_H
 #define PROC_ALIKE_H
 
@@ -11,7 +11,7 @@
 struct alike_want {
     uid_t uid;
     gid_t gid;
-    const char *path;  /* of the program; a script's interpreter is found by its first line, execve(2) */
+    const char *path; /* of the program; a script's interpreter is found by its first line, execve(2) */
     char *const *argv;
 };
 

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "rpc/auth.h"
 #include "rpc/call.h"
+#include "rpc/events.h"
 #include "rpc/listen.h"
 #include "rpc/table.h"
 
@@ -157,6 +158,8 @@ static int on_frame(const struct wire_frame *f, int *fd)
         return on_stream(f, fd);
     case WIRE_DRAIN:
         return on_drain(f);
+    case WIRE_EVENT:
+        return events_take(f);
     default:
         return 0; /* a newer agentd */
     }

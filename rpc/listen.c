@@ -68,7 +68,7 @@ static struct listen_conn **by_fd;
 static size_t by_fd_size;
 static unsigned conn_count;
 static struct event_base *loop;
-static struct event *sweep, *kick;
+static struct event *sweep, *kick, *shut;
 static uint64_t sweep_at; /* 0: not armed */
 static listen_request_fn on_request;
 static struct gate_limits limits;
@@ -537,6 +537,17 @@ static void on_resume(evutil_socket_t fd, short what, void *arg)
     set_accepting();
 }
 
+/* Others hold these sockets too, so that closing them here ends no watch: the loop must have given it up
+ * before. */
+static void on_shut(evutil_socket_t fd, short what, void *arg)
+{
+    struct listener *l;
+
+    /* evhttp keeps the listener and its connections; only the socket goes */
+    LIST_FOREACH (l, &listeners, of_all)
+        close(evconnlistener_get_fd(l->accepts));
+}
+
 /* ---- the interface ---- */
 
 int listen_init(struct event_base *base, listen_request_fn fn)
@@ -545,7 +556,8 @@ int listen_init(struct event_base *base, listen_request_fn fn)
     on_request = fn;
     sweep = evtimer_new(base, on_sweep, NULL);
     kick = event_new(base, -1, 0, on_kick, NULL);
-    return sweep && kick ? 0 : -ENOMEM;
+    shut = evtimer_new(base, on_shut, NULL);
+    return sweep && kick && shut ? 0 : -ENOMEM;
 }
 
 static int set_up_http(struct listener *l)
@@ -607,6 +619,7 @@ void listen_serve(void)
 
 void listen_stop(void)
 {
+    struct timeval at_once = {0, 0};
     struct listener *l;
 
     if (ended)
@@ -614,11 +627,9 @@ void listen_stop(void)
     ended = true;
     accepting = false;
     set_accepting();
-    LIST_FOREACH (l, &listeners, of_all) {
-        /* evhttp keeps the listener and its connections; only the socket goes */
+    LIST_FOREACH (l, &listeners, of_all)
         event_del(l->resume);
-        close(evconnlistener_get_fd(l->accepts));
-    }
+    event_add(shut, &at_once); /* by the next round the change list has been worked off */
 }
 
 void listen_drain(void (*empty)(void))

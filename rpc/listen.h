@@ -21,8 +21,8 @@ int listen_add(int fd, int kind, bool loopback, const char *address); /* takes f
 void listen_serve(void); /* limits are known, the table is whole: accept */
 void listen_stop(void);
 /* Accepts no more; each reply from now on is the last of its connection. empty runs when none is left. */
-void listen_drain(void (*empty)(void));  /* close the listening sockets; connections stay */
-bool listen_idle(void);  /* no request is held and nothing is left to send, streams apart */
+void listen_drain(void (*empty)(void)); /* close the listening sockets; connections stay */
+bool listen_idle(void);                 /* no request is held and nothing is left to send, streams apart */
 
 /* Of a connection */
 bool listen_is_unix(const struct listen_conn *c);

@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "rpc/auth.h"
 #include "rpc/call.h"
+#include "rpc/events.h"
 #include "rpc/link.h"
 #include "rpc/listen.h"
 #include "rpc/reply.h"
@@ -41,6 +42,7 @@ static void on_wire_end(void)
     struct timeval tv = {0, LAST_LOOK_US};
 
     log_info("main", "agentd has closed the wire: ending");
+    events_end_all();
     listen_stop();
     request_refuse_all();
     auth_cancel_all();
@@ -60,6 +62,7 @@ static void on_drain(uint32_t grace_ms)
 
     log_info("main", "another listener takes over: finishing what is held");
     event_base_loopexit(base, &tv);
+    events_end_all();
     listen_drain(end_loop);
 }
 
@@ -112,7 +115,8 @@ static int start(void)
     reply_init();
     stream_init(base);
     if ((r = listen_init(base, request_serve)) < 0 || (r = call_init(base)) < 0 ||
-        (r = auth_init(base)) < 0 || (r = link_init(base, WIRE_FD, on_wire_end, on_drain)) < 0)
+        (r = auth_init(base)) < 0 || (r = events_init(base)) < 0 ||
+        (r = link_init(base, WIRE_FD, on_wire_end, on_drain)) < 0)
         return r;
     return sandbox_close();
 }

@@ -15,6 +15,7 @@ enum method_role { METHOD_NONE, METHOD_VIEWER, METHOD_MANAGER };
 #define METHOD_OCP 1
 #define METHOD_PLAIN 2
 #define METHOD_STREAM 4
+#define METHOD_SSE 8
 
 #define METHOD_PREFIX "/api/v2"
 

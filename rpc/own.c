@@ -230,6 +230,8 @@ static void on_reload(void *arg, enum call_end end, const struct wire_reply *rep
 {
     struct request *r = arg;
 
+    if (end == CALL_REPLIED && reply->operation[0])
+        reply_header(r, "Agentd-Operation", reply->operation);
     if (!is_good(r, end, reply, fd))
         return;
     view_reload(reply_data(r), reply->items, ""); /* its message: warnings */

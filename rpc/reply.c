@@ -235,16 +235,26 @@ void reply_plain(struct request *r, int status, const char *text)
     send_body(r, status, "text/plain", status == 204 ? NULL : &body);
 }
 
-void reply_stream(struct request *r, const char *cursor)
+static void start_stream(struct request *r, const char *type)
 {
     reply_header(r, "Date", http_date());
-    reply_header(r, "Content-Type", "application/octet-stream");
+    reply_header(r, "Content-Type", type);
     reply_header(r, "Cache-Control", "no-store");
     reply_header(r, "X-Content-Type-Options", "nosniff");
-    reply_header(r, "Agentd-Log-Cursor", cursor);
     listen_streams(r->conn);
     reply_header(r, "Connection", "close");
     evhttp_send_reply_start(r->http, 200, status_text(200));
+}
+
+void reply_stream(struct request *r, const char *cursor)
+{
+    reply_header(r, "Agentd-Log-Cursor", cursor);
+    start_stream(r, "application/octet-stream");
+}
+
+void reply_events(struct request *r)
+{
+    start_stream(r, "text/event-stream");
 }
 
 void reply_refusal(struct evbuffer *out, const struct listen_conn *c, int status, enum wire_error e,

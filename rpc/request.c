@@ -11,6 +11,7 @@
 #include "base/limits.h"
 #include "base/str.h"
 #include "rpc/auth.h"
+#include "rpc/events.h"
 #include "rpc/handlers.h"
 #include "rpc/json_dec.h"
 #include "rpc/listen.h"
@@ -43,7 +44,9 @@ void request_free(struct request *r)
 void request_gone(struct request *r)
 {
     r->conn = NULL;
-    if (r->stream)
+    if (r->stream && r->events)
+        events_gone(r);
+    else if (r->stream)
         stream_gone(r);
 }
 
@@ -124,7 +127,8 @@ static bool is_acceptable(const struct request *r)
     if (!header || r->method->flags & METHOD_PLAIN)
         return true;
     return accepts(header, "application/json") ||
-           (r->method->flags & METHOD_STREAM && accepts(header, "application/octet-stream"));
+           (r->method->flags & METHOD_STREAM && accepts(header, "application/octet-stream")) ||
+           (r->method->flags & METHOD_SSE && accepts(header, "text/event-stream"));
 }
 
 /* A browser sends along what it holds for us, whoever's page it shows: only our own pages may change things.

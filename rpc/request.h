@@ -26,7 +26,8 @@ struct request {
     enum method_role role;
     bool ocp;
     bool sampled; /* it has waited for a sample already */
-    void *stream; /* rpc/stream's, while the reply is one */
+    bool events;  /* stream is rpc/events' */
+    void *stream; /* rpc/stream's or rpc/events', while the reply is one */
     char trace[17];
     char actor[REQUEST_ACTOR];
     struct route route;

@@ -157,6 +157,11 @@ PUT_HEAD(drain, wire_drain, WIRE_DRAIN)
 #include "wire/fields.def"
 PUT_TAIL
 #undef WIRE_DRAIN_FIELDS
+#define WIRE_EVENT_FIELDS
+PUT_HEAD(event, wire_event, WIRE_EVENT)
+#include "wire/fields.def"
+PUT_TAIL
+#undef WIRE_EVENT_FIELDS
 #undef FIELD
 #undef LATER
 
@@ -212,5 +217,10 @@ GET_HEAD(drain, wire_drain)
 #include "wire/fields.def"
 GET_TAIL
 #undef WIRE_DRAIN_FIELDS
+#define WIRE_EVENT_FIELDS
+GET_HEAD(event, wire_event)
+#include "wire/fields.def"
+GET_TAIL
+#undef WIRE_EVENT_FIELDS
 #undef FIELD
 #undef LATER

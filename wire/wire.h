@@ -28,6 +28,7 @@ enum wire_type {
     WIRE_REPLY,
     WIRE_STREAM,
     WIRE_DRAIN,
+    WIRE_EVENT,
 };
 
 enum wire_listener { WIRE_LISTEN_UNIX, WIRE_LISTEN_TCP, WIRE_LISTEN_MAX };
@@ -42,7 +43,8 @@ enum wire_verb {
     WIRE_VERB_RELOAD,    /* apply what the files say now */
     WIRE_VERB_OPERATION, /* one operation as it stands */
     WIRE_VERB_RELOAD_PLAN,
-    WIRE_VERB_OPERATIONS, /* all that are remembered: items with lines "id\tverb\talias\tresult\tcreated_us" */
+    WIRE_VERB_OPERATIONS, /* all that are remembered: items with lines "id\tverb\talias\tresult\tcreated_us"
+                           */
     WIRE_VERB_DOCTOR,     /* what is not as it should be: lines "severity\twhat\tadvice" */
     WIRE_VERB_ADOPT,      /* private socket only */
     WIRE_VERB_UPGRADE,    /* private socket only */
@@ -122,6 +124,11 @@ struct wire_drain {
 #include "wire/fields.def"
 };
 #undef WIRE_DRAIN_FIELDS
+#define WIRE_EVENT_FIELDS
+struct wire_event {
+#include "wire/fields.def"
+};
+#undef WIRE_EVENT_FIELDS
 #undef FIELD
 #undef LATER
 
@@ -136,6 +143,7 @@ void wire_put_call(struct buf *b, const struct wire_call *v);
 void wire_put_reply(struct buf *b, const struct wire_reply *v);
 void wire_put_stream(struct buf *b, const struct wire_stream *v);
 void wire_put_drain(struct buf *b, const struct wire_drain *v);
+void wire_put_event(struct buf *b, const struct wire_event *v);
 
 /* A frame cut out of a packet: its body, not yet decoded. */
 struct wire_frame {
@@ -158,5 +166,6 @@ int wire_get_call(const struct wire_frame *f, struct wire_call *ret);
 int wire_get_reply(const struct wire_frame *f, struct wire_reply *ret);
 int wire_get_stream(const struct wire_frame *f, struct wire_stream *ret);
 int wire_get_drain(const struct wire_frame *f, struct wire_drain *ret);
+int wire_get_event(const struct wire_frame *f, struct wire_event *ret);
 
 #endif

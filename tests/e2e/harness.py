@@ -39,7 +39,7 @@ def stage():
     os.chmod(where, 0o755)
     atexit.register(shutil.rmtree, where, True)
     for path in [os.path.join(BIN, n) for n in ("agentd", "agentd-rpc", "agentctl")] + \
-                [os.path.join(BUILD, "tests/lib", n) for n in ("worker", "nosys")]:
+                [os.path.join(BUILD, "tests/lib", n) for n in ("worker", "nosys", "fake_upgrade")]:
         if os.path.exists(path):
             shutil.copy(path, where)
             os.chmod(os.path.join(where, os.path.basename(path)), 0o755)
@@ -194,6 +194,7 @@ class Host:
     def __init__(self, cgroup=True, uid=None, wrap=(), agent="", rpc="", directory=None):
         self.dir = tempfile.mkdtemp(prefix="agentd-e2e.", dir=directory)
         os.chmod(self.dir, 0o755)
+        self.bin = STAGED
         self.cgroup = cgroup and (os.geteuid() if uid is None else uid) == 0 and cgroup2() is not None
         self.force_none = not cgroup
         self.uid, self.wrap = uid, list(wrap)
@@ -265,13 +266,13 @@ class Host:
 
     def run_agentd(self, *args):
         """agentd that ends by itself: --check-config and the like."""
-        return subprocess.run([STAGED + "/agentd", "-c", self.dir + "/agentd.conf", *args], capture_output=True,
+        return subprocess.run([self.bin + "/agentd", "-c", self.dir + "/agentd.conf", *args], capture_output=True,
                               text=True, env=self.environment(), preexec_fn=self.become, timeout=DEADLINE, check=False)
 
     def start(self, wait=True):
         self.drain()
         with open(self.dir + "/agentd.log", "ab") as log:
-            self.proc = subprocess.Popen([*self.wrap, STAGED + "/agentd", "-c", self.dir + "/agentd.conf", "--log-level", "debug"],
+            self.proc = subprocess.Popen([*self.wrap, self.bin + "/agentd", "-c", self.dir + "/agentd.conf", "--log-level", "debug"],
                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(),
                                          preexec_fn=self.become, cwd="/")
         if wait:

@@ -2,6 +2,7 @@
 """Configuration: told with file, line and column; wrong files cost what they define; HUP changes what changed."""
 import os
 import signal
+import socket
 import subprocess
 
 import harness
@@ -246,6 +247,43 @@ class Sockets(Case):
             except OSError:
                 return False
         eventually(answers, 10)
+        h.stop()
+
+    def test_unlinked(self):
+        """Noticed without a signal, however it is taken away; who is connected stays so."""
+        h = self.host()
+        h.worker("web")
+        h.start()
+        h.all_up()
+        kept = h.connect()
+        kept.request("GET", "/agentd/v1/workers/web")
+        self.assertEqual(kept.getresponse().read()[:7], b'{"data"')
+
+        def answers():
+            try:
+                return h.record("web")["state"] == "UP"
+            except OSError:
+                return False
+        for path in (h.socket, h.run + "/private"):
+            for how in ("unlink", "rename", "cover"):
+                with self.subTest(path=path, how=how):
+                    before = os.lstat(path).st_ino
+                    if how == "unlink":
+                        os.unlink(path)
+                    elif how == "rename":
+                        os.rename(path, path + ".away")
+                        os.unlink(path + ".away")
+                    else:
+                        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as s:
+                            s.bind(path + ".other")
+                        os.rename(path + ".other", path)
+                    eventually(lambda: os.path.exists(path) and os.lstat(path).st_ino != before and answers(), 10)
+                    if path != h.socket:
+                        r = eventually(lambda: (lambda r: r.returncode == 1 and r)(h.ctl("--private", path, "adopt", "web", "99999999")))
+                        self.assertIn("no process 99999999", r.stderr)
+        kept.request("GET", "/agentd/v1/workers/web")
+        self.assertEqual(kept.getresponse().status, 200)
+        kept.close()
         h.stop()
 
     def test_tcp(self):

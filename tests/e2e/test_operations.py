@@ -160,6 +160,34 @@ class AfterACrash(Case):
         h.stop()
 
 
+class OfReload(Case):
+    def test_has_an_operation(self):
+        h = self.host()
+        h.worker("a")
+        h.start()
+        h.all_up()
+        h.worker("b")
+        one = ask(h, "/agentd/v1/reload", "again")
+        self.assertEqual([c["alias"] for c in one.data["contents"]], ["b"])
+        op = h.ok("GET", "/agentd/v1/operations/" + one.headers["Agentd-Operation"])
+        self.assertEqual((op["verb"], op["result"], op["actor"], op["source"]), ("reload", "done", "uid:0", "unix"))
+        h.worker("c")
+        again = ask(h, "/agentd/v1/reload", "again")
+        self.assertEqual((again.status, again.headers["Agentd-Operation"]), (200, op["id"]))
+        self.assertEqual(set(h.all()), {"a", "b"}, "the same request, not another one")
+        h.write("workers.d/d.conf", "[Service]\nWrong=1\n")
+        bad = ask(h, "/agentd/v1/reload", "bad")
+        op = h.ok("GET", "/agentd/v1/operations/" + bad.headers["Agentd-Operation"])
+        self.assertEqual((bad.status, op["result"]), (500, "failed"))
+        self.assertIn("d.conf:", op["message"])
+        h.drain()
+        h.proc.send_signal(signal.SIGHUP)
+        h.wait_notify("READY=1")
+        newest = h.ok("GET", "/agentd/v1/operations")["contents"][0]
+        self.assertEqual((newest["verb"], newest["result"]), ("reload", "failed"))
+        h.stop()
+
+
 class Journal(Case):
     def test_reboot(self):
         """Another boot: what had ended is known, what was under way is lost, and says so."""

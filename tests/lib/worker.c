@@ -10,6 +10,7 @@
  *   --hop MS             a process that forks a new self every MS and leaves the old one
  *   --orphans N          N grandchildren whose parent is gone and that end at once; then --pid-file says so, say
  *   --fds                prints its open descriptors to stdout      --env NAME        prints NAME=VALUE
+ *   --count MS           prints 1, 2, 3 ... to stdout, one every MS, for ever
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -149,6 +150,14 @@ static void hop(long ms)
     }
 }
 
+static void count(long ms)
+{
+    for (unsigned long n = 1;; n++) {
+        dprintf(1, "%lu\n", n);
+        sleep_ms(ms);
+    }
+}
+
 static void print_fds(void)
 {
     DIR *d = opendir("/proc/self/fd");
@@ -210,6 +219,8 @@ static int act(char **argv, int *i)
         dprintf(1, "%s=%s\n", name, value ? value : "");
     } else if (!strcmp(a, "--hop"))
         hop(atol(next(argv, i)));
+    else if (!strcmp(a, "--count"))
+        count(atol(next(argv, i)));
     else if (!strcmp(a, "--fds"))
         print_fds();
     else if (!strcmp(a, "--pid-file")) {

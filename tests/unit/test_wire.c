@@ -239,6 +239,22 @@ TAIL
 #undef FIELD
 #undef LATER
 #undef WIRE_DRAIN_FIELDS
+
+#define LATER(type, name) SET_##type(v.name); later++;
+#define FIELD(type, name) SET_##type(v.name);
+#define WIRE_EVENT_FIELDS
+HEAD(event, wire_event)
+#include "wire/fields.def"
+MIDDLE(event)
+#undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
+#define FIELD(type, name) CMP_##type(v.name, got.name);
+#include "wire/fields.def"
+TAIL
+#undef FIELD
+#undef LATER
+#undef WIRE_EVENT_FIELDS
 /* clang-format on */
 
 static void decode_any(const struct wire_frame *f)
@@ -330,7 +346,8 @@ int main(void)
         cmocka_unit_test(test_credential), cmocka_unit_test(test_record),
         cmocka_unit_test(test_forget),     cmocka_unit_test(test_synced),
         cmocka_unit_test(test_call),       cmocka_unit_test(test_reply),
-        cmocka_unit_test(test_stream), cmocka_unit_test(test_drain),     cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_stream),     cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_event),      cmocka_unit_test(test_garbage),
         cmocka_unit_test(test_errors),     cmocka_unit_test(test_long_string_is_cut),
     };
 
