@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
 """What the machine can run out of, or do to agentd: nothing is lost, it is said, and it passes when its cause does."""
 import contextlib
+import datetime
 import errno
 import http.client
 import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -442,6 +444,59 @@ class ReusedPids(Protected):
         self.check_untouched(stranger)
         self.stop(h)
         self.check_untouched(stranger)
+
+
+@both
+class WallClock(Protected):
+    """Stepped by a year, and back: what was promised in seconds is kept, nobody is replaced, and no operation is lost."""
+    cgroup = True
+    YEAR = 365 * 86400
+
+    def step(self, h, seconds):
+        with open(h.dir + "/skew", "r+b", buffering=0) as f:
+            f.write(struct.pack("q", seconds))
+
+    def check(self, h, before, off):
+        agentd = h.pid
+        r = h.operation("deaf", "restart")  # takes its stop's timeout, which is of another clock
+        self.assertEqual((r.status, r.data["result"]), (200, "done"), r)
+        ended = datetime.datetime.fromisoformat(r.data["ended"]).timestamp()
+        self.assertLess(abs(time.time() + off - ended), 60, "the step was seen")
+        self.assertIn(r.data["id"], [o["id"] for o in h.ok("GET", "/agentd/v1/operations")["contents"]])
+        old = h.record("busy")
+        began = time.monotonic()
+        os.kill(old["pid"], signal.SIGKILL)
+        w = eventually(lambda: (lambda w: w["state"] == "UP" and w["pid"] != old["pid"] and w)(h.record("busy")), 10)
+        self.assertLess(time.monotonic() - began, 8, "its retry waits for no clock on the wall")
+        self.assertEqual(w["generation"], old["generation"] + 1)
+        calm = h.record("calm")
+        self.assertEqual(calm["pid"], before["calm"])
+        self.assertLess(calm["elapsedTime"], 3600)
+        self.assertEqual((h.proc.poll(), h.pid), (None, agentd))
+        self.assertLess(len(h.log().splitlines()), 2000, "it does not spin")
+
+    def test_by_a_year(self):
+        h = self.host(cgroup=self.cgroup)
+        with open(h.dir + "/skew", "wb") as f:
+            f.write(bytes(8))
+        h.env = {"LD_PRELOAD": os.path.join(harness.BUILD, "tests/lib/skew.so"), "SKEW_FILE": h.dir + "/skew",
+                 "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+        h.worker("deaf", "--ignore-term", "TimeoutStopSec=50ms")
+        before = self.up(h, "calm", "busy")
+        for off in (self.YEAR, 0, -self.YEAR, self.YEAR):
+            with self.subTest(off=off):
+                self.step(h, off)
+                self.check(h, before, off)
+        for off in (-self.YEAR, 0):
+            with self.subTest("while agentd is dead", off=off):
+                pids = h.pids_of_all()
+                h.kill()
+                self.step(h, off)
+                h.start()
+                h.all_up()
+                self.assertEqual(h.pids_of_all(), pids)
+                self.check(h, before, off)
+        h.stop()
 
 
 class Zombies(Protected):
