@@ -8,7 +8,7 @@
  *   --stderr TEXT        --stdout TEXT                       --pid-file FILE   appends its pid
  *   --log FILE TEXT      appends the line
  *   --hop MS             a process that forks a new self every MS and leaves the old one
- *   --orphans N          N grandchildren whose parent is gone and that end at once; then --pid-file says so, say
+ *   --orphans N          N grandchildren that end at once, without a parent
  *   --fds                prints its open descriptors to stdout      --env NAME        prints NAME=VALUE
  *   --count MS           prints 1, 2, 3 ... to stdout, one every MS, for ever
  */
