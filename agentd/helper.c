@@ -7,6 +7,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/queue.h>
 #include <unistd.h>
 
@@ -33,6 +34,7 @@ struct helper {
 };
 
 static unsigned n_helpers;
+static pid_t parent; /* as the last fork knew it */
 static LIST_HEAD(, helper) helpers = LIST_HEAD_INITIALIZER(helpers); /* those with an answer */
 
 /* Out of the way first, so that none is overwritten before it was moved. */
@@ -49,11 +51,20 @@ static int place(int *fds, int n, int out)
     return 0;
 }
 
+/* It ends with agentd, whatever it is doing: a successor shall not meet it. prctl(2). */
+static void end_with(pid_t agentd)
+{
+    prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL);
+    if (agentd && getppid() != agentd)
+        _exit(125); /* it died before the kernel knew */
+}
+
 static void __attribute__((noreturn)) child(helper_run_fn run, void *arg, int out, const int *keep, int n)
 {
     int fds[HELPER_KEEP_MAX];
     sigset_t none;
 
+    end_with(parent);
     for (int sig = 1; sig < NSIG; sig++)
         signal(sig, SIG_DFL);
     sigemptyset(&none);
@@ -76,6 +87,7 @@ static pid_t start(helper_run_fn run, void *arg, int out, const int *keep, int n
         return -EAGAIN;
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
+    parent = getpid();
     pid = fork();
     if (pid == 0)
         child(run, arg, out, keep, n);
@@ -245,5 +257,6 @@ int helper_become(const struct cfg_ids *ids)
     if (setgroups(ids->n_groups, ids->groups) < 0 || setresgid(ids->gid, ids->gid, ids->gid) < 0 ||
         setresuid(ids->uid, ids->uid, ids->uid) < 0)
         return -errno;
+    end_with(parent); /* the kernel forgets it with the user */
     return 0;
 }

@@ -73,6 +73,11 @@ const char *upgrade_image_path(void)
     return path;
 }
 
+void upgrade_image_set_deadline(unsigned ms)
+{
+    deadline_ms = ms;
+}
+
 void upgrade_image_dirs(const char *rdir, const char *sdir, const char *rpc_path, unsigned ms)
 {
     str_copy(runtime_dir, sizeof(runtime_dir), rdir);

@@ -16,6 +16,7 @@ void upgrade_image_init(char **argv);
 void upgrade_image_set_path(const char *path); /* it runs from elsewhere than it is installed */
 const char *upgrade_image_path(void);          /* the installed program */
 uint64_t upgrade_image_deadline_us(void);
+void upgrade_image_set_deadline(unsigned ms); /* for the new image to confirm */
 void upgrade_image_dirs(const char *runtime_dir, const char *state_dir, const char *rpc_path,
                         unsigned deadline_ms);
 

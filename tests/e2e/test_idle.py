@@ -34,7 +34,7 @@ class Idle(Case):
 
         def settled():
             before = [switches(p) for p in watched]
-            select.select([], [], [], 0.3)
+            select.select([], [], [], 1.5)  # what has ended is copied to disk within a second
             return before == [switches(p) for p in watched]
         eventually(settled, 10, "rest")
         before = [switches(p) for p in watched]

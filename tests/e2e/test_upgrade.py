@@ -753,8 +753,7 @@ class Wire:
                     n = struct.unpack_from("<H", rest)[0]
                     texts.append(rest[2:2 + n].decode())
                     rest = rest[3 + n:]
-                if not last or error != ACCEPTED:
-                    return (call, error, *texts)
+                return (call, error, *texts)
 
     def close(self):
         self.s.close()

@@ -47,7 +47,7 @@ class Tests:
     def __init__(self, box, build):
         self.box = box
         os.makedirs(box.path("/opt/agentd"))
-        for n in ("bin/agentd", "bin/agentd-rpc", "tests/lib/worker"):
+        for n in ("bin/agentd", "bin/agentd-rpc", "tests/lib/worker", "tests/lib/fake_upgrade"):
             shutil.copy(os.path.join(build, n), box.path("/opt/agentd/" + os.path.basename(n)))
         os.makedirs(box.path("/etc/agentd-box/workers.d"))
         self.write("/etc/agentd-box/agentd.conf", CONF)
@@ -223,6 +223,62 @@ class Tests:
         w = self.all_up()
         assert len(w) == 4 and w["web"]["generation"] > generation, w
         assert len(self.members("w-web")) == 4
+
+    def operations(self):
+        return self.http("GET", "/agentd/v1/operations")[1]["data"]["contents"]
+
+    def identities(self):
+        return {a: (w["pid"], w["identity"]["startTicks"]) for a, w in self.all_up().items()}
+
+    def test_upgrade_in_place(self):
+        """The service manager sees no difference: the same main process, active all the time."""
+        before, main, since = self.identities(), self.show("MainPID"), self.show("ActiveEnterTimestampMonotonic")
+        self.do("kill", "-USR2", main)
+        self.until(lambda: any(o["verb"] == "upgrade" and o["result"] == "done" for o in self.operations()), "the upgrade")
+        assert self.identities() == before
+        assert (self.show("MainPID"), self.show("ActiveEnterTimestampMonotonic"), self.show("NRestarts")) == (main, since, self.show("NRestarts"))
+        assert self.show("ActiveState") == "active"
+
+    def test_adopted_after_its_death(self):
+        """KillMode=process leaves the workers alone: the next agentd takes them over."""
+        os.makedirs(self.box.path("/etc/systemd/system/agentd.service.d"), exist_ok=True)
+        self.write("/etc/systemd/system/agentd.service.d/process.conf", "[Service]\nKillMode=process\n")
+        self.do("systemctl", "daemon-reload")
+        before, main = self.identities(), self.show("MainPID")
+        self.do("kill", "-9", main)
+        self.until(lambda: self.show("MainPID") not in ("0", main) and self.show("ActiveState") == "active", "a new agentd")
+        assert self.identities() == before, self.journal()
+        assert {w["ownership"] for w in self.workers().values()} == {"adopted"}
+
+    def test_failed_upgrade(self):
+        """The new program's listener never listens, so it can't confirm: the guardian ends it, and the unit's restart runs the program
+        of before, which takes the workers over."""
+        before, main = self.identities(), self.show("MainPID")
+        self.write("/etc/agentd-box/agentd.conf", CONF.replace("[Rpc]", "UpgradeTimeoutSec=1\n[Rpc]"))
+        self.do("systemctl", "reload", "agentd.service")
+        program, rpc = self.box.path("/opt/agentd/agentd"), self.box.path("/opt/agentd/agentd-rpc")
+        shutil.copy(program, program + ".new")
+        os.rename(program + ".new", program)
+        os.rename(rpc, rpc + ".good")
+        shutil.copy(self.box.path("/opt/agentd/fake_upgrade"), rpc)
+        self.write("/opt/agentd/agentd-rpc.does", "run hang\n")
+        self.do("kill", "-USR2", main)
+        self.until(lambda: self.show("MainPID") not in ("0", main) and self.show("ActiveState") == "active", "the agentd of before")
+        os.rename(rpc + ".good", rpc)
+        self.do("pkill", "-9", "-P", self.show("MainPID"), "agentd-rpc")
+        self.until(lambda: self.box.run("test", "-S", "/run/agentd/agentd.sock").returncode == 0, "its socket")
+        assert self.identities() == before, self.journal()
+        assert "/agentd.previous" in self.do("readlink", "/proc/%s/exe" % self.show("MainPID"))
+        last = next(o for o in self.operations() if o["verb"] == "upgrade")
+        assert last["result"] == "failed", last
+        assert "rolled back" in self.http("GET", "/agentd/v1/operations/" + last["id"])[1]["data"]["message"]
+        main = self.show("MainPID")
+        self.do("kill", "-USR2", main)
+        self.until(lambda: self.operations()[0]["verb"] == "upgrade" and self.operations()[0]["result"] == "done", "the next one works")
+        assert self.do("readlink", "/proc/%s/exe" % main).strip() == "/opt/agentd/agentd"
+        assert self.identities() == before
+        os.unlink(self.box.path("/etc/systemd/system/agentd.service.d/process.conf"))
+        self.do("systemctl", "daemon-reload")
 
     def test_restart_of_the_unit(self):
         before = self.workers()
