@@ -133,36 +133,9 @@ def peek(look):
         return None
 
 
-class World:
-    """A host with its workers, and what must hold of it at all times."""
-    TREES = {"plain": 2, "told": 1, "tree": 3, "gone": 1, "fresh": 1}  # processes of each
-
-    def __init__(self, case):
-        self.case, self.cgroup = case, case.cgroup
-        self.log_at = 0
-        self.h = case.host(cgroup=case.cgroup)
-        self.turn = 0
-        self.injected = False  # a call fails in this round, nobody is killed
-        self.fixed = None  # descriptors that agentd has without any worker
-        self.defined = set()
-        self.lent = {}  # processes without a cookie that were handed to a worker: {alias: {pid: generation}}
-        for alias in ("plain", "told", "tree"):
-            self.define(alias)
-
-    def define(self, alias, more=""):
-        # a lost TERM costs the timeout
-        args, service, id = {"plain": ("--children 1", "TimeoutStopSec=500ms", 1),
-                             "told": ("--notify READY=1", "Type=notify\nTimeoutStopSec=500ms", 2),
-                             "tree": ("--ignore-term --children 2", "TimeoutStopSec=15ms", 3),
-                             "gone": ("", "TimeoutStopSec=500ms", 4), "fresh": ("", "TimeoutStopSec=500ms", 5)}[alias]
-        self.h.worker(alias, args, service + "\n" + more, id=id)
-        self.defined.add(alias)
-
-    def undefine(self, alias):
-        self.h.remove(alias)
-        self.defined.discard(alias)
-
-    # --- agentd's life
+class Life:
+    """Whoever runs agentd on a host, h: what it takes to go on with the one that is there."""
+    log_at = 0  # where in its log the present matter begins
 
     def runs(self):
         return self.h.proc is not None and self.h.proc.poll() is None
@@ -224,6 +197,37 @@ class World:
             self.h.proc.wait(harness.DEADLINE)
             self.h.proc = Foreign(pid)
         eventually(lambda: peek(self.h.all), SETTLE, "the API")
+
+
+class World(Life):
+    """A host with its workers, and what must hold of it at all times."""
+    TREES = {"plain": 2, "told": 1, "tree": 3, "gone": 1, "fresh": 1}  # processes of each
+
+    def __init__(self, case):
+        self.case, self.cgroup = case, case.cgroup
+        self.h = case.host(cgroup=case.cgroup)
+        self.turn = 0
+        self.injected = False  # a call fails in this round, nobody is killed
+        self.fixed = None  # descriptors that agentd has without any worker
+        self.defined = set()
+        self.lent = {}  # processes without a cookie that were handed to a worker: {alias: {pid: generation}}
+        for alias in ("plain", "told", "tree"):
+            self.define(alias)
+
+    def define(self, alias, more=""):
+        # a lost TERM costs the timeout
+        args, service, id = {"plain": ("--children 1", "TimeoutStopSec=500ms", 1),
+                             "told": ("--notify READY=1", "Type=notify\nTimeoutStopSec=500ms", 2),
+                             "tree": ("--ignore-term --children 2", "TimeoutStopSec=15ms", 3),
+                             "gone": ("", "TimeoutStopSec=500ms", 4), "fresh": ("", "TimeoutStopSec=500ms", 5)}[alias]
+        self.h.worker(alias, args, service + "\n" + more, id=id)
+        self.defined.add(alias)
+
+    def undefine(self, alias):
+        self.h.remove(alias)
+        self.defined.discard(alias)
+
+    # --- agentd's life
 
     def kill(self):
         if self.runs():

@@ -20,6 +20,7 @@ import threading
 import time
 
 import harness
+import test_crashpoints
 from harness import Case, both, eventually, is_alive, stat_of
 
 LONG = True
@@ -98,7 +99,7 @@ class Worker:
     exact = True
 
 
-class Model:
+class Model(test_crashpoints.Life):
     def __init__(self, case, rng):
         self.case, self.rng = case, rng
         self.h = case.host(cgroup=case.cgroup)
@@ -179,7 +180,8 @@ class Model:
         self.h.kill()
 
     def start_agentd(self):
-        self.h.start()
+        self.start()
+        self.meet()
         for w in self.w.values():
             w.held = w.file if not w.broken else w.held
             w.adopted()
@@ -398,6 +400,18 @@ class Model:
             self.remember(key, busy, "restart", box[0])
             self.apply(busy, "restart")
 
+    def step_upgrade_and_agentd(self):
+        """It dies over an upgrade: its guardian brings one up, or we do."""
+        ms = self.rng.random() * 120
+        self.say("upgrade, and kill agentd after %.0f ms" % ms)
+        self.h.proc.send_signal(signal.SIGUSR2)
+        select.select([], [], [], ms / 1000)  # the random moment
+        self.log_at = len(self.h.log())
+        self.kill_agentd()
+        self.start_agentd()
+        eventually(lambda: all(o["result"] in ("done", "failed") for o in self.h.ok("GET", "/agentd/v1/operations")["contents"]
+                               if o["verb"] == "upgrade"), what="the upgrade's end")
+
     def upgraded(self):
         ops = self.h.ok("GET", "/agentd/v1/operations")["contents"]
         result = next(o["result"] for o in ops if o["verb"] == "upgrade")
@@ -406,7 +420,7 @@ class Model:
         return result
 
     STEPS = {"agentd": 3, "listener": 1, "both": 1, "worker": 4, "verb": 4, "by_id": 1, "verb_and_listener": 2, "verb_and_agentd": 4,
-             "crowd": 1, "reload": 4, "upgrade": 2}
+             "crowd": 1, "reload": 4, "upgrade": 2, "upgrade_and_agentd": 2}
 
     def step(self):
         name = self.rng.choices(list(self.STEPS), list(self.STEPS.values()))[0]
