@@ -313,7 +313,7 @@ static void begin(struct wk *w, struct op *o)
         w->goal_by = strdup(o->actor);
         w->goal_us = w->update_us = clock_wall_us();
         w->goal = goal;
-        o->wants_disk = o->verb != WIRE_VERB_RESTART;
+        o->wants_disk = true; /* a restart too: else the next agentd stops by the old goal what was answered to run */
         store_changed();
     } else {
         o->durable = !store_is_busy();

@@ -142,6 +142,22 @@ class AfterACrash(Case):
         self.assertEqual(h.record("slow")["state"], "DOWN", "it lasts")
         h.stop()
 
+    def test_restart_of_one_that_was_stopped(self):
+        """Once it is answered, the next agentd wants it up too."""
+        h = self.host(cgroup=self.cgroup)
+        h.worker("a")
+        h.start()
+        h.all_up()
+        for _ in range(10):
+            self.assertEqual(h.operation("a", "stop").status, 200)
+            r = h.operation("a", "restart")
+            h.kill()
+            self.assertEqual((r.status, r.data["result"], r.data["durable"]), (200, "done", True), r)
+            h.start()
+            w = h.until("a", "UP")
+            self.assertEqual((w["goal"], w["pid"], w["ownership"]), ("UP", r.data["after"]["pid"], "adopted"))
+        h.stop()
+
     def test_worker_is_gone(self):
         h = self.host(cgroup=self.cgroup)
         h.worker("slow", "--ignore-term", "TimeoutStopSec=400ms")
