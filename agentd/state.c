@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -140,14 +141,35 @@ int state_parse(const char *bytes, size_t n, struct state *ret, struct err *err)
     return 0;
 }
 
+/* Never by the descriptor's offset: the guardian and the new image have it in common, and read at the same time. */
+static ssize_t read_whole(int fd, char **ret)
+{
+    struct stat st;
+    ssize_t n = 0, r = 1;
+
+    if (fstat(fd, &st) < 0)
+        return -errno;
+    if (st.st_size <= 0 || st.st_size > (off_t)STATE_MAX)
+        return -EBADMSG;
+    if (!(*ret = malloc((size_t)st.st_size)))
+        return -ENOMEM;
+    while (n < st.st_size && r != 0) {
+        r = pread(fd, *ret + n, (size_t)(st.st_size - n), n);
+        if (r < 0 && errno != EINTR)
+            return -errno;
+        n += r > 0 ? r : 0;
+    }
+    return n;
+}
+
 int state_read(int fd, struct state *ret, struct err *err)
 {
     _cleanup_free_ char *bytes = NULL;
     ssize_t n;
 
     *ret = (struct state){0};
-    if (lseek(fd, 0, SEEK_SET) < 0 || (n = fd_read_all(fd, STATE_MAX, &bytes)) < 0)
-        return err_set(err, errno ? errno : EIO, "the state can't be read: %s", strerror(errno));
+    if ((n = read_whole(fd, &bytes)) < 0)
+        return err_set(err, (int)-n, "the state can't be read: %s", strerror((int)-n));
     return state_parse(bytes, (size_t)n, ret, err);
 }
 
