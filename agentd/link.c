@@ -446,12 +446,16 @@ static void drain_others(void)
             drain(p);
 }
 
-/* It reads only once it is through with its start, and serves once it has read the whole table. */
+/* It reads only once it is through with its start, and serves once it has read the whole table. What a dead one has not
+ * read is thrown away by the kernel, after its end of the wire was: in this order one can't be taken for the other. */
 static bool has_read(const struct peer *p)
 {
+    struct pollfd end = {.fd = p->fd, .events = POLLRDHUP};
     int unread;
 
-    return !p->n_queued && (ioctl(p->fd, SIOCOUTQ, &unread) < 0 || unread == 0);
+    if (p->n_queued || (ioctl(p->fd, SIOCOUTQ, &unread) == 0 && unread))
+        return false;
+    return p->io && poll(&end, 1, 0) == 0;
 }
 
 /* From now on it is the one that accepts. One that dies before this leaves the earlier one at work. */
