@@ -223,6 +223,8 @@ int wk_start_leaf(struct wk *w)
         w->leaf_no++;
     }
     r = cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
+    if (r == -ENOENT && cgroup_root_repair(&wk_host.cgroups) == 0)
+        r = cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
     w->leaf_spoiled = false;
     caps_enter(scope);
     return r;

@@ -148,6 +148,22 @@ int cgroup_root_open(struct cgroup_root *ret, const char *name, char *reason, si
     return 0;
 }
 
+int cgroup_root_repair(struct cgroup_root *root)
+{
+    struct stat st;
+    int fd;
+
+    if (root->fd < 0 || root->delegated)
+        return -EOPNOTSUPP;
+    if (stat(root->path, &st) == 0)
+        return -EEXIST; /* what is missing is something else */
+    if ((fd = make_dir(AT_FDCWD, root->path)) < 0)
+        return fd;
+    fd_close(root->fd);
+    root->fd = fd;
+    return 0;
+}
+
 void cgroup_root_done(struct cgroup_root *root)
 {
     if (root->fd >= 0 && !root->delegated)

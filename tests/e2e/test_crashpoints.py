@@ -625,7 +625,7 @@ class Adopt(Scenario):
 
     def answer(self, w, answer):
         said = self.ctl.communicate(timeout=SETTLE)[0]
-        if self.ctl.returncode not in (0, 1):
+        if self.ctl.returncode not in (0, 1, 3):  # 3: nobody took its connection, it was never asked
             raise AssertionError("agentctl ended with %d: %s" % (self.ctl.returncode, said))
         return self.ctl.returncode, said
 

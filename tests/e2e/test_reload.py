@@ -355,6 +355,28 @@ class Files(Base):
         self.assertEqual({r["action"] for r in plan.values()}, {"add"})
         h.stop()
 
+    def test_broken_and_never_run(self):
+        """Nothing of it is on record but its definition: it stays in the list over agentd's death, on that."""
+        h = self.host(cgroup=self.cgroup)
+        h.worker("other")
+        id = h.worker("w")
+        h.start()
+        h.all_up()
+        self.assertEqual(h.operation("w", "stop").status, 200)
+        h.remove("w")
+        h.ok("POST", "/agentd/v1/reload")
+        eventually(lambda: set(h.all()) == {"other"})
+        h.worker("w", id=id)
+        h.ok("POST", "/agentd/v1/reload")
+        w = h.record("w")
+        self.assertEqual((w["goal"], w["state"], w["generation"]), ("DOWN", "DOWN", 0), "what was wanted of it is known")
+        h.worker("w", service="UMask=never", id=id)
+        h.kill()
+        h.start()
+        self.assertEqual((h.record("w")["state"], h.record("w")["stale"]), ("DOWN", ["file"]))
+        self.assertEqual(h.operation("w", "start").status, 200)
+        h.stop()
+
 
 class Asking(Base):
     def ctl(self, h, *args, code=0):

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nosys CALL... -- PROGRAM ARGUMENTS: runs PROGRAM on a kernel without these system calls. */
+/* nosys CALL[=ERRNO]... -- PROGRAM ARGUMENTS: runs PROGRAM on a kernel without these system calls, or where they fail with that
+ * number. */
 #include <errno.h>
 #include <seccomp.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -12,8 +14,12 @@ int main(int argc, char **argv)
     int i = 1, r = c ? 0 : -ENOMEM;
 
     for (; r == 0 && i < argc && strcmp(argv[i], "--") != 0; i++) {
-        int call = seccomp_syscall_resolve_name(argv[i]);
-        r = call == __NR_SCMP_ERROR ? -EINVAL : seccomp_rule_add(c, SCMP_ACT_ERRNO(ENOSYS), call, 0);
+        char *equals = strchr(argv[i], '=');
+        int error = equals ? atoi(equals + 1) : ENOSYS, call;
+        if (equals)
+            *equals = 0;
+        call = seccomp_syscall_resolve_name(argv[i]);
+        r = call == __NR_SCMP_ERROR ? -EINVAL : seccomp_rule_add(c, SCMP_ACT_ERRNO((unsigned)error), call, 0);
     }
     if (r == 0 && geteuid() == 0) /* nothing else may differ: no-new-privileges stays off */
         r = seccomp_attr_set(c, SCMP_FLTATR_CTL_NNP, 0);

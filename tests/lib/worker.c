@@ -8,6 +8,7 @@
  *   --stderr TEXT        --stdout TEXT                       --pid-file FILE   appends its pid
  *   --log FILE TEXT      appends the line
  *   --hop MS             a process that forks a new self every MS and leaves the old one
+ *   --orphans N          N grandchildren that end at once, without a parent
  *   --fds                prints its open descriptors to stdout      --env NAME        prints NAME=VALUE
  *   --count MS           prints 1, 2, 3 ... to stdout, one every MS, for ever
  */
@@ -21,6 +22,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -101,6 +103,17 @@ static void grandchild(void)
         die("read");
     close(fds[0]);
     close(fds[1]);
+}
+
+static void orphans(int n)
+{
+    while (n-- > 0) {
+        pid_t pid = fork();
+        if (pid == 0)
+            _exit(fork() < 0);
+        if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+            die("fork");
+    }
 }
 
 static void notify(const char *text)
@@ -185,6 +198,8 @@ static int act(char **argv, int *i)
         children(atoi(next(argv, i)));
     else if (!strcmp(a, "--grandchild"))
         grandchild();
+    else if (!strcmp(a, "--orphans"))
+        orphans(atoi(next(argv, i)));
     else if (!strcmp(a, "--ignore-term"))
         signal(SIGTERM, SIG_IGN);
     else if (!strcmp(a, "--delay"))
