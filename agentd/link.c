@@ -446,8 +446,9 @@ static void drain_others(void)
             drain(p);
 }
 
-/* It reads only once it is through with its start, and serves once it has read the whole table. What a dead one has not
- * read is thrown away by the kernel, after its end of the wire was: in this order one can't be taken for the other. */
+/* It reads only once it is through with its start, and serves once it has read the whole table. What a dead
+ * one has not read is thrown away by the kernel, after its end of the wire was: in this order one can't be
+ * taken for the other. */
 static bool has_read(const struct peer *p)
 {
     struct pollfd end = {.fd = p->fd, .events = POLLRDHUP};
