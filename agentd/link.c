@@ -152,9 +152,9 @@ void link_flush(void)
     struct wk *w;
 
     loop_free(&self.push);
-    if (!self.current || is_backed_up(self.current))
+    if (is_backed_up(self.current))
         return;
-    happened = false;
+    happened = false; /* a listener that comes is told everything */
     TAILQ_FOREACH (p, &peer_all, link)
         if (is_listener(p))
             send_records(p);
