@@ -443,7 +443,8 @@ static int open_rooms(struct cfg *cfg)
     scope = caps_enter(CAPS_FILES);
     r = store_open(cfg->agent.state_dir, &err);
     op_open(cfg->agent.runtime_dir, cfg->agent.state_dir);
-    if (r == 0 && upgrade_role() == UPGRADE_NEW && !op_is_durable()) /* the earlier image knows them, and its callers wait */
+    if (r == 0 && upgrade_role() == UPGRADE_NEW &&
+        !op_is_durable()) /* the earlier image knows them, and its callers wait */
         r = err_set(&err, EIO, "the journal of operations can't be read");
     if (r == 0 && !(upgrade_state() && listen_restore(upgrade_state())))
         r = listen_open(&cfg->rpc, &err);

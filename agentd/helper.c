@@ -34,7 +34,7 @@ struct helper {
 };
 
 static unsigned n_helpers;
-static pid_t parent; /* as the last fork knew it */
+static pid_t parent;                                                 /* as the last fork knew it */
 static LIST_HEAD(, helper) helpers = LIST_HEAD_INITIALIZER(helpers); /* those with an answer */
 
 /* Out of the way first, so that none is overwritten before it was moved. */

@@ -152,9 +152,9 @@ void link_flush(void)
     struct wk *w;
 
     loop_free(&self.push);
-    if (!self.current || is_backed_up(self.current))
+    if (is_backed_up(self.current))
         return;
-    happened = false;
+    happened = false; /* a listener that comes is told everything */
     TAILQ_FOREACH (p, &peer_all, link)
         if (is_listener(p))
             send_records(p);
@@ -446,12 +446,17 @@ static void drain_others(void)
             drain(p);
 }
 
-/* It reads only once it is through with its start, and serves once it has read the whole table. */
+/* It reads only once it is through with its start, and serves once it has read the whole table. What a dead
+ * one has not read is thrown away by the kernel, after its end of the wire was: in this order one can't be
+ * taken for the other. */
 static bool has_read(const struct peer *p)
 {
+    struct pollfd end = {.fd = p->fd, .events = POLLRDHUP};
     int unread;
 
-    return !p->n_queued && (ioctl(p->fd, SIOCOUTQ, &unread) < 0 || unread == 0);
+    if (p->n_queued || (ioctl(p->fd, SIOCOUTQ, &unread) == 0 && unread))
+        return false;
+    return p->io && poll(&end, 1, 0) == 0;
 }
 
 /* From now on it is the one that accepts. One that dies before this leaves the earlier one at work. */

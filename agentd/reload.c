@@ -92,7 +92,8 @@ static bool take(struct wishes *from, struct wishes *ret)
 }
 
 /* Rows that one frame does not hold go ahead in parts. */
-static void answer(uint64_t call, const char *op, enum wire_error error, const char *message, const char *rows)
+static void answer(uint64_t call, const char *op, enum wire_error error, const char *message,
+                   const char *rows)
 {
     char part[LIMIT_WIRE_STRING + 1];
 

@@ -216,7 +216,8 @@ static void become(void)
         fail("the state can't be written: %s", strerror(-state));
         return;
     }
-    upgrade_image_set_deadline((unsigned)reload_current()->agent.upgrade_timeout_ms); /* a reload may have changed it */
+    upgrade_image_set_deadline(
+        (unsigned)reload_current()->agent.upgrade_timeout_ms); /* a reload may have changed it */
     log_info("upgrade", "the new program takes over");
     r = upgrade_image_exec(self.fd, state, self.op->id);
     close(state);

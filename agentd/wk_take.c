@@ -201,7 +201,8 @@ static void take(struct wk *w, struct op *o, struct take *t)
     op_aim(w, o, &t->ref);
     hand_over(w, t->ref);
     t->ref = (struct pidref)PIDREF_NULL;
-    wk_put_facts(w, FACTS_READY); /* before it is moved: an agentd that dies here finds it, in the leaf or not */
+    wk_put_facts(w,
+                 FACTS_READY); /* before it is moved: an agentd that dies here finds it, in the leaf or not */
     op_taken(w, o);
     r = wk_host.cgroups.fd >= 0 ? move(w) : 0;
     if (r < 0 || pidref_check(&w->main) != PIDREF_SAME) {

@@ -33,8 +33,8 @@ struct cgroup_leaf {
 /* Finds the root of the leaves: the cgroup that systemd delegated to us; else, as root, agentd-NAME in the
  * cgroup2 mount; else none (fd -1) and why in reason. Needs CAPS_FILES. 0 or -errno. */
 int cgroup_root_open(struct cgroup_root *ret, const char *name, char *reason, size_t reason_size);
-/* After a leaf could not be made with -ENOENT: agentd-NAME is made again if somebody has removed it. Needs CAPS_FILES. 0 or
- * -errno. */
+/* After a leaf could not be made with -ENOENT: agentd-NAME is made again if somebody has removed it. Needs
+ * CAPS_FILES. 0 or -errno. */
 int cgroup_root_repair(struct cgroup_root *root);
 void cgroup_root_done(struct cgroup_root *root); /* also removes agentd-NAME if it is empty */
 

@@ -34,7 +34,7 @@ LONG = True
 CRASHAT = os.path.join(harness.BUILD, "tests/lib/crashat")
 SEED = int(os.environ.get("AGENTD_TEST_SEED", "0")) or int(time.strftime("%Y%j"))
 POINT = os.environ.get("AGENTD_TEST_POINT", "")
-BUDGET = {"kill": 60, "fail": 30}  # seconds, all scenarios and modes together
+BUDGET = {"kill": 45, "fail": 30}  # seconds, all scenarios and modes together
 if os.environ.get("AGENTD_TEST_BUDGET"):  # of each kind
     BUDGET = dict.fromkeys(BUDGET, int(os.environ["AGENTD_TEST_BUDGET"]))
 POINT_SEC = 30  # one point that takes longer hangs

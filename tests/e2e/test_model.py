@@ -25,7 +25,7 @@ from harness import Case, both, eventually, is_alive, stat_of
 
 LONG = True
 ROUNDS = 1000
-BUDGET = 25  # seconds of each class
+BUDGET = 15  # seconds of each class
 ROUND_SEC = 60  # one round that takes longer hangs
 SETTLE = 15
 SHOWN = 12  # steps shown of a failure

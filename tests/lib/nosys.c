@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nosys CALL[=ERRNO]... -- PROGRAM ARGUMENTS: runs PROGRAM on a kernel without these system calls, or where they fail with that
- * number. */
+/* nosys CALL[=ERRNO]... -- PROGRAM ARGUMENTS: runs PROGRAM on a kernel without these system calls, or where
+ * they fail with that number. */
 #include <errno.h>
 #include <seccomp.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* LD_PRELOAD: the wall clock is off by as many seconds as the eight bytes of the file SKEW_FILE say, at each look. */
+/* LD_PRELOAD: the wall clock is off by as many seconds as the eight bytes of the file SKEW_FILE say, at each
+ * look. */
 #include <dlfcn.h>
 #include <fcntl.h>
 #include <stdint.h>
