@@ -339,11 +339,11 @@ class ReusedPids(Protected):
 
     def space(self):
         h = self.host(cgroup=self.cgroup)
-        p = subprocess.Popen(["unshare", "-fp", "--mount-proc", "--kill-child", sys.executable, "-c", INIT], stdout=subprocess.PIPE)
+        p = subprocess.Popen([*harness.own_root(), "unshare", "-fp", "--mount-proc", "--kill-child", sys.executable, "-c", INIT], stdout=subprocess.PIPE)
         self.addCleanup(lambda: (p.kill(), p.wait(), p.stdout.close()))
         p.stdout.readline()
         self.init = eventually(lambda: next(iter(harness.children(p.pid)), None))
-        self.enter = ["nsenter", "-t", str(self.init), "-p", "-m", "--"]
+        self.enter = ["nsenter", "-t", str(self.init), "-p", "-m", "-r", "--"]
         h.wrap = self.enter
         return h
 
