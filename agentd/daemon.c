@@ -491,6 +491,18 @@ static void recall(struct cfg *cfg)
     cfg_report_free(&quiet);
 }
 
+/* Before anything was changed: the earlier image knows them all. */
+static void give_up_if_one_is_missing(void)
+{
+    char alias[LIMIT_ALIAS + 1], why[LIMIT_ALIAS + 64];
+
+    if (!sup_misses_image(alias, sizeof(alias)))
+        return;
+    snprintf(why, sizeof(why), "worker %s has no definition any more", alias);
+    log_error("main", "%s", why);
+    upgrade_give_up(why);
+}
+
 int daemon_run(const char *file)
 {
     struct cfg *cfg = NULL;
@@ -522,6 +534,7 @@ int daemon_run(const char *file)
     wk_host.pidfds = upgrade_state();
     recall(cfg);
     sup_apply(cfg, NULL);
+    give_up_if_one_is_missing();
     if (image()) /* nobody has died */
         on_cleared();
     else

@@ -116,9 +116,11 @@ static int open_in(const char *dir, const char *name, int flags)
 static int read_header(const struct journal *j, int fd)
 {
     struct header h;
+    ssize_t n = pread(fd, &h, sizeof(h), 0);
 
-    if (pread(fd, &h, sizeof(h), 0) != sizeof(h) || memcmp(h.magic, magic, sizeof(magic)) != 0 ||
-        h.size != j->size)
+    if (n < 0)
+        return errno == EBADMSG ? -EIO : -errno; /* it may be whole: it is not written over */
+    if (n != sizeof(h) || memcmp(h.magic, magic, sizeof(magic)) != 0 || h.size != j->size)
         return -EBADMSG;
     return pidref_boot_id()[0] && strncmp(h.boot_id, pidref_boot_id(), sizeof(h.boot_id)) == 0;
 }
@@ -170,9 +172,9 @@ int journal_open(struct journal *j, const char *dir, const char *copy_dir, const
     *j = (struct journal){.fd = open_in(dir, name, O_RDWR | O_CREAT), .max = max, .size = size};
     if (j->fd < 0)
         return j->fd;
-    if (read_header(j, j->fd) == 1)
+    if ((r = read_header(j, j->fd)) == 1)
         return read_slots(j, j->fd, true, found, arg);
-    if ((r = start_anew(j)) < 0) {
+    if ((r < 0 && r != -EBADMSG) || (r = start_anew(j)) < 0) {
         j->fd = fd_close(j->fd);
         return r;
     }

@@ -405,6 +405,14 @@ static void on_wire_end(struct peer *p, const char *broken)
         drop_listener(p, broken);
 }
 
+/* For what is asked last to be answered, and for an idle connection to end. */
+static uint32_t drain_ms(void)
+{
+    uint64_t reply = self.cfg->rpc.reply_deadline_ms + 10000;
+
+    return (uint32_t)(reply > LIMIT_DRAIN_SEC * 1000ull ? reply : LIMIT_DRAIN_SEC * 1000ull);
+}
+
 static void on_drained_late(int fd, short what, void *arg)
 {
     drop_listener(arg, "it does not finish what it holds");
@@ -431,9 +439,9 @@ static void drain(struct peer *p)
         return;
     p->kind = PEER_DRAINING;
     peer_make_room(p);
-    wire_put_drain(&p->out, &(struct wire_drain){LIMIT_DRAIN_SEC * 1000});
+    wire_put_drain(&p->out, &(struct wire_drain){drain_ms()});
     if (!p->timer)
-        p->timer = loop_timer((LIMIT_DRAIN_SEC + 2) * 1000000ull, on_drained_late, p);
+        p->timer = loop_timer((drain_ms() + 2000ull) * 1000, on_drained_late, p);
     bound_draining();
 }
 
@@ -546,7 +554,7 @@ void link_restore(const struct state *s)
             p->ref = (struct pidref){(pid_t)state_get(s, l, "pid"), -1, state_get_u64(s, l, "start")};
         reap_add(p->ref.pid, on_exit_of_listener, p);
         if (p->kind == PEER_DRAINING)
-            p->timer = loop_timer((LIMIT_DRAIN_SEC + 2) * 1000000ull, on_drained_late, p);
+            p->timer = loop_timer((drain_ms() + 2000ull) * 1000, on_drained_late, p);
     }
 }
 

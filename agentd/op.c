@@ -23,8 +23,6 @@
 
 #define HOUR_US 3600000000ll
 
-static unsigned n_running;
-
 static const char *const result_names[] = {"running", "done", "failed", "superseded"};
 static const char *const phase_names[] = {"stop", "spawn", "ready"};
 
@@ -101,7 +99,6 @@ static struct op *new_op(const char *alias, const struct wire_call *c)
     o->source = strdup(c->source ? c->source : "");
     o->reason = strdup(c->reason ? c->reason : "");
     o->created_us = clock_wall_us();
-    n_running++;
     return o;
 }
 
@@ -125,11 +122,6 @@ const struct op *op_find(const char *id)
         if (str_eq(o->id, id))
             return o;
     return NULL;
-}
-
-unsigned op_running(void)
-{
-    return n_running;
 }
 
 static void forget_waiters_of(struct op *o, uint16_t peer)
@@ -255,9 +247,8 @@ static void finish(struct op *o, enum op_result result, enum wire_error error, c
     loop_free(&o->slow);
     if (message)
         o->message = strdup(message);
-    n_running--;
-    o->durable = o->durable && !o->forgetful;
     op_save(o); /* before anybody hears of it */
+    o->durable = o->durable && !o->forgetful;
     event_operation(o);
     store_changed_soon();
     log_write(result == OP_FAILED ? LOG_WARNING : LOG_INFO, "op",
@@ -313,10 +304,11 @@ static void begin(struct wk *w, struct op *o)
         w->goal_by = strdup(o->actor);
         w->goal_us = w->update_us = clock_wall_us();
         w->goal = goal;
-        o->wants_disk = true; /* a restart too: else the next agentd stops by the old goal what was answered to run */
+        o->wants_disk =
+            true; /* a restart too: else the next agentd stops by the old goal what was answered to run */
         store_changed();
     } else {
-        o->durable = !store_is_busy();
+        o->durable = !store_is_busy() && !store_is_failing();
     }
     op_save(o); /* before it acts */
     event_operation(o);
@@ -587,8 +579,10 @@ static void wait_on(const char *id, uint64_t call)
 {
     struct op *o = (struct op *)op_find(id);
 
-    if (!o)
+    if (!o) {
+        link_reply(&(struct wire_reply){.call = call, .error = WIRE_E_LOST});
         return;
+    }
     if (o->result == OP_RUNNING)
         add_waiter(o, call);
     else
@@ -635,12 +629,32 @@ static void resume_adopt(struct wk *w, struct op *o)
 }
 
 /* What it was to do is done if the worker has come to be another one, ready; else it is done now. */
+/* It can't have gone on beside a later one that has ended: its own end could not be written. */
+static bool is_overtaken(const struct op *o)
+{
+    for (const struct op *later = TAILQ_NEXT(o, link); later; later = TAILQ_NEXT(later, link))
+        if (later->result != OP_RUNNING && str_eq(later->alias, o->alias))
+            return true;
+    return false;
+}
+
 static void resume(struct wk *w, struct op *o)
 {
     bool restarted = w->main.pid && w->generation != o->before.generation;
 
     if (o->verb == WIRE_VERB_ADOPT) {
         resume_adopt(w, o);
+        return;
+    }
+    if (is_overtaken(o) || (w->op && !o->queued)) {
+        finish(o, OP_FAILED, WIRE_E_LOST,
+               "agentd died before its end was written; a later operation has ended since");
+        return;
+    }
+    if (w->holds && o->verb != WIRE_VERB_STOP) {
+        finish(o, OP_FAILED, WIRE_E_LOST,
+               "agentd died meanwhile, and the process on record can't be proven to be the worker's: nothing "
+               "is started beside it");
         return;
     }
     if (o->queued && w->op) {
@@ -667,7 +681,6 @@ void op_resume(void)
         next = TAILQ_NEXT(o, link);
         if (o->result != OP_RUNNING)
             continue;
-        n_running++;
         if (w && (w->op == o || w->queued == o))
             continue; /* an exec has not interrupted it */
         if (w && w->def->stored && !w->broken)

@@ -92,6 +92,8 @@ const struct op *op_aimed(const struct wk *w, const struct pidref *target);
 void op_end_of(struct wk *w, struct op *o, bool done, enum wire_error error, const char *message);
 /* True if the call's key is known: then it is answered. */
 bool op_repeats(const struct wire_call *call);
+/* Tries again what the journal did not take: true if there is nothing left. */
+bool op_save_again(void);
 bool op_is_durable(void); /* the journal takes what it is given */
 /* In the state helper: 0 or -errno. */
 int op_copy_journal(const char *runtime_dir, const char *state_dir);
@@ -107,7 +109,6 @@ void op_put_line(const struct op *o, struct buf *b);
 void op_forget_waiters(uint16_t peer);
 /* Every operation that waits for the disk hears that it holds what it holds now (ok) or does not. */
 void op_disk(bool ok);
-unsigned op_running(void);
 /* A call shares an operation which is known already; false: there is none of this id. */
 bool op_join(const char *id, const struct wire_call *c);
 /* Over an exec of agentd: who waits for what. The operations themselves are in the journal. */

@@ -48,6 +48,9 @@ _Static_assert(sizeof(union op_block) == 4080 && sizeof(union key_block) == 560,
 
 static struct journal operations = JOURNAL_NULL, keys = JOURNAL_NULL;
 static bool failing;
+static struct loop_watch *again; /* while some could not be written */
+
+#define AGAIN_US 1000000
 
 static const char *const verb_names[WIRE_VERB_MAX] = {
     [WIRE_VERB_START] = "start",   [WIRE_VERB_STOP] = "stop",   [WIRE_VERB_RESTART] = "restart",
@@ -81,6 +84,15 @@ static void note_failure(int r)
     if (r >= 0 && failing)
         log_info("op", "the journal of operations is written again");
     failing = r < 0;
+}
+
+/* What stands there as running would be done again after a crash. */
+static void on_again(int fd, short what, void *arg)
+{
+    if (op_save_again())
+        loop_free(&again);
+    else
+        loop_rearm(again, AGAIN_US);
 }
 
 void op_save(struct op *o)
@@ -117,6 +129,21 @@ void op_save(struct op *o)
     if (r >= 0)
         o->slot = r;
     o->forgetful = r < 0;
+    if (r < 0 && !again)
+        again = loop_timer(AGAIN_US, on_again, NULL);
+}
+
+bool op_save_again(void)
+{
+    struct op *o;
+    bool all = true;
+
+    TAILQ_FOREACH (o, &op_all, link) {
+        if (o->forgetful)
+            op_save(o);
+        all = all && !o->forgetful;
+    }
+    return all;
 }
 
 static void free_key(struct op_key *k)
@@ -219,6 +246,7 @@ int op_add_key(struct op *o, const struct wire_call *c)
     PUT(b.s.request, c->request);
     k->slot = journal_put(&keys, -1, &b);
     note_failure(k->slot);
+    o->forgetful = o->forgetful || k->slot < 0;
     return 0;
 }
 
@@ -338,6 +366,7 @@ void op_open(const char *runtime_dir, const char *state_dir)
 
 void op_close(void)
 {
+    loop_free(&again);
     while (!TAILQ_EMPTY(&op_all))
         op_free(TAILQ_FIRST(&op_all));
     journal_close(&operations);

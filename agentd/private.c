@@ -18,9 +18,10 @@
 
 #define NAME "private"
 #define BACKLOG 16
+#define PAUSE_US 100000
 
 static int fd = -1;
-static struct loop_watch *watch;
+static struct loop_watch *watch, *pause_watch;
 static char path[600];
 static dev_t dev;
 static ino_t ino;
@@ -50,12 +51,25 @@ static void add(int s, uint16_t no, uid_t uid)
         snprintf(p->actor, sizeof(p->actor), "uid:%u", (unsigned)uid);
 }
 
+static void on_connection(int listener, short what, void *arg);
+
+static void on_pause_over(int unused, short what, void *arg)
+{
+    loop_free(&pause_watch);
+    if (fd >= 0 && !watch)
+        watch = loop_io(fd, LOOP_READ, on_connection, NULL);
+}
+
 static void on_connection(int listener, short what, void *arg)
 {
     struct ucred cred = {.uid = (uid_t)-1};
     socklen_t n = sizeof(cred);
     int s = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
+    if (s < 0 && errno != EAGAIN && errno != ECONNABORTED && errno != EINTR) {
+        loop_free(&watch); /* no descriptor is left: it would be readable all the time */
+        pause_watch = loop_timer(PAUSE_US, on_pause_over, NULL);
+    }
     if (s < 0)
         return;
     if (getsockopt(s, SOL_SOCKET, SO_PEERCRED, &cred, &n) < 0 || (cred.uid != 0 && cred.uid != geteuid()) ||
@@ -173,6 +187,7 @@ void private_close(void)
             peer_bury(p);
         }
     loop_free(&watch);
+    loop_free(&pause_watch);
     if (fd >= 0)
         unlink(path);
     fd = fd_close(fd);

@@ -141,7 +141,8 @@ int state_parse(const char *bytes, size_t n, struct state *ret, struct err *err)
     return 0;
 }
 
-/* Never by the descriptor's offset: the guardian and the new image have it in common, and read at the same time. */
+/* Never by the descriptor's offset: the guardian and the new image have it in common, and read at the same
+ * time. */
 static ssize_t read_whole(int fd, char **ret)
 {
     struct stat st;

@@ -258,8 +258,7 @@ static void on_write_end(int status, const char *p, size_t n, void *arg)
                   state_dir, status > 0 ? strerror(status) : "the helper did not end");
     if (urgent && status == 0) {
         start_write();
-        if (writer)
-            return; /* those that wait, wait for the newer one */
+        return; /* those that wait, wait for the newer one, or were told that there is none */
     }
     if (dirty && status == 0)
         store_changed_soon();

@@ -129,6 +129,20 @@ void sup_save(struct buf *b)
         wk_image_save(w, b);
 }
 
+bool sup_misses_image(char *alias, size_t size)
+{
+    for (const char *l = image ? state_next(image, "worker", NULL) : NULL; l;
+         l = state_next(image, "worker", l)) {
+        _cleanup_free_ char *name = state_get_text(image, l, "alias");
+        if (!name || sup_find_alias(name) ||
+            (!state_get(image, l, "main") && state_is(image, l, "state", "DOWN")))
+            continue;
+        str_copy(alias, size, name);
+        return true;
+    }
+    return false;
+}
+
 void sup_resume_image(void)
 {
     struct wk *w;
@@ -225,9 +239,18 @@ static void adopt_if_it_runs(struct wk *w, bool changed)
         wk_live_apply(w, NULL);
 }
 
+/* Over an exec a running worker keeps its id, whatever its file says since. */
+static int64_t id_of(const struct wk_def *def)
+{
+    const char *line = image_line(def->alias);
+    int64_t id = line ? state_get(image, line, "id") : 0;
+
+    return id > 0 ? id : def->id;
+}
+
 static struct wk *add(struct wk_def *def)
 {
-    struct store_entry *e = store_get(def->alias, def->id);
+    struct store_entry *e = store_get(def->alias, id_of(def));
     struct wk *w = NULL;
 
     if (e && cfg_expand_late(def, e->id) == 0) {
@@ -384,6 +407,9 @@ static void apply_one(const struct cfg *cfg, struct wk_def *def, struct buf *pla
 void sup_apply(struct cfg *cfg, struct buf *plan)
 {
     drop_missing(cfg, plan);
+    for (unsigned i = 0; i < cfg->n_workers; i++) /* those that run keep their ids */
+        if (cfg->workers[i] && cfg->workers[i]->stored)
+            apply_one(cfg, TAKE_PTR(cfg->workers[i]), plan);
     /* Those with Id= first: the others take what is left. */
     for (int with_id = 1; with_id >= 0; with_id--)
         for (unsigned i = 0; i < cfg->n_workers; i++)

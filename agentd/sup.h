@@ -24,6 +24,8 @@ struct state;
 void sup_save(struct buf *b);
 void sup_use_image(const struct state *s);
 void sup_resume_image(void);
+/* True if a worker that runs has no definition any more: it could not go on; alias is filled. */
+bool sup_misses_image(char *alias, size_t size);
 
 /* Before the first sup_apply: adds to cfg what an earlier agentd ran and whose file is wrong or gone. */
 void sup_recall(struct cfg *cfg);

@@ -65,6 +65,10 @@ const char *sup_refusal(const struct cfg *cfg, const struct wk_def *def, const s
         return "its Id= changed: restart agentd to renumber";
     if (!holder || holder == w)
         return NULL;
+    if (holder->def->stored) { /* the file of one that ran under an earlier agentd was renamed meanwhile */
+        *waits = !holder->broken || holder->removed;
+        return "waits for the worker that had its Id= to stop";
+    }
     if (!leaves(cfg, holder))
         return "its Id= is another worker's";
     *waits = !is_at_rest(holder); /* a file that was renamed */

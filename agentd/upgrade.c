@@ -166,8 +166,8 @@ void upgrade_request(const struct wire_call *c)
     if (c && op_repeats(c))
         return;
     if (other) {
-        if (c)
-            op_join(other, c);
+        if (c && !op_join(other, c))
+            link_reply(&(struct wire_reply){.call = c->call, .error = WIRE_E_LOST});
         return;
     }
     if (!(self.op = op_begin_own(c ? c : &by_signal))) {
@@ -200,6 +200,8 @@ static const char *unrest(uint64_t waited)
         return "a worker that was removed is still stopping";
     if (store_is_busy())
         return "the state is being written";
+    if (!op_save_again())
+        return "the journal of operations can't be written";
     if (!link_is_sent())
         return "a listener does not read";
     if (helper_count() && waited < HELPERS_US)

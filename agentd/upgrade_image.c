@@ -251,14 +251,33 @@ static const char *wait_for_word(const struct guard *g)
     return "the new program did not confirm in time that it had taken over";
 }
 
+static void signal_new_image(const struct guard *g, int sig)
+{
+    if (g->pidfd >= 0)
+        sys_pidfd_send_signal(g->pidfd, sig);
+    else
+        kill(g->agentd, sig); /* our parent: until it is dead nobody else has its pid */
+}
+
+/* It may confirm in the very moment in which its time is over: it is stopped before it is judged. */
+static bool has_confirmed_after_all(const struct guard *g)
+{
+    struct pollfd p = {.fd = g->confirm, .events = POLLIN};
+    char c;
+
+    signal_new_image(g, SIGSTOP);
+    poll(NULL, 0, 20); /* until it has stopped wherever it was */
+    if (poll(&p, 1, 0) != 1 || !(p.revents & POLLIN) || read(g->confirm, &c, 1) != 1)
+        return false;
+    signal_new_image(g, SIGCONT);
+    return true;
+}
+
 static void end_new_image(const struct guard *g)
 {
     struct pollfd p = {.fd = g->pidfd, .events = POLLIN};
 
-    if (g->pidfd >= 0)
-        sys_pidfd_send_signal(g->pidfd, SIGKILL);
-    else
-        kill(g->agentd, SIGKILL); /* our parent: until it is dead nobody else has its pid */
+    signal_new_image(g, SIGKILL);
     while (g->pidfd >= 0 ? poll(&p, 1, 1000) == 0 : getppid() == g->agentd)
         ;
 }
@@ -269,7 +288,7 @@ static void __attribute__((noreturn)) guard(const struct guard *g)
 
     keep_only(g);
     why = wait_for_word(g);
-    if (!why)
+    if (!why || has_confirmed_after_all(g))
         _exit(0);
     end_new_image(g);
     if (g->managed) {

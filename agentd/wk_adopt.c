@@ -26,6 +26,7 @@
 #define WITHOUT_PIDFD_US 1000000
 #define LOOK_US 1000 /* for the status, until its new parent has reaped it */
 #define LOOKS 20
+#define LEAF_LOOKS 3 /* at who is in it: what fails once need not fail again */
 
 static void on_adopted_end(int fd, short what, void *arg)
 {
@@ -57,16 +58,19 @@ void wk_adopt_watch(struct wk *w)
                                     : loop_timer(WITHOUT_PIDFD_US, on_adopted_end, w);
 }
 
-/* The main process must be in the worker's own leaf: else somebody else has moved or replaced it. */
-static bool is_in_leaf(const struct wk *w, pid_t pid)
+/* The main process must be in the worker's own leaf: else somebody else has moved or replaced it. 1, 0, or
+ * -errno: it can't be told. */
+static int is_in_leaf(const struct wk *w, pid_t pid)
 {
     struct snap_tree tree;
-    bool found = false;
+    int found = 0, r = 0;
 
     if (w->leaf.fd < 0)
-        return true;
-    if (snap_tree_of_leaf(&w->leaf, &tree) < 0)
-        return false;
+        return 1;
+    for (int i = 0; i < LEAF_LOOKS && (i == 0 || r < 0); i++)
+        r = snap_tree_of_leaf(&w->leaf, &tree);
+    if (r < 0)
+        return r;
     for (size_t i = 0; i < tree.n; i++)
         found = found || tree.pids[i] == pid;
     snap_tree_done(&tree);
@@ -126,8 +130,8 @@ static int open_main(struct wk *w, const struct facts *f, struct pidref *ref)
     w->leaf_spoiled = true; /* who knows what was done to it */
     if ((r = pidref_reopen(ref, f->pid, f->start)) < 0)
         return r;
-    if (is_in_leaf(w, f->pid))
-        return 0;
+    if ((r = is_in_leaf(w, f->pid)) != 0)
+        return r < 0 ? -EIO : 0;                                          /* what can't be told is no end */
     return op_aimed(w, ref) ? cgroup_leaf_add(&w->leaf, f->pid) : -EXDEV; /* it was on its way there */
 }
 
@@ -149,6 +153,7 @@ void wk_adopt_let_go(struct wk *w)
     loop_free(&w->held_watch);
     pidref_done(&w->held);
     w->held.pid = 0;
+    w->holds = false;
 }
 
 void wk_adopt_hold(struct wk *w)
@@ -168,7 +173,7 @@ static void hold(struct wk *w, struct pidref ref, int pid)
         "process %d can't be proven to be this worker's: it was not taken over, and nothing is started "
         "beside it until it ends or a start is asked for",
         pid);
-    w->rested = true;
+    w->rested = w->holds = true;
     w->held = ref;
     if (ref.pid)
         wk_adopt_hold(w);

@@ -13,6 +13,7 @@
 #include "agentd/link.h"
 #include "agentd/op.h"
 #include "agentd/reap.h"
+#include "agentd/store.h"
 #include "agentd/sup.h"
 #include "agentd/wk.h"
 #include "base/clock.h"
@@ -29,6 +30,7 @@
 /* One at a time of each worker; lives until the helper has answered. */
 struct take {
     char alias[LIMIT_ALIAS + 1], op[24];
+    uint64_t def_hash; /* that it was compared with */
     struct pidref ref;
 };
 
@@ -84,6 +86,10 @@ static const char *owner_of(pid_t pid)
     if (pid == getpid() || reap_knows(pid))
         return "agentd itself";
     TAILQ_FOREACH (w, &sup_workers, link) {
+        if (w->main.pid == pid || w->held.pid == pid) {
+            snprintf(text, sizeof(text), "worker %s", w->def->alias);
+            return text;
+        }
         if (w->leaf.fd < 0 || snap_tree_of_leaf(&w->leaf, &tree) < 0)
             continue;
         for (size_t i = 0; i < tree.n; i++)
@@ -112,7 +118,7 @@ static bool is_in(const struct snap_tree *t, pid_t pid)
 static int move_others(struct wk *w)
 {
     struct snap_tree inside, below;
-    int n = 0, r;
+    int n = 0, error = 0, r;
 
     if ((r = snap_tree_of_leaf(&w->leaf, &inside)) < 0)
         return r;
@@ -120,14 +126,16 @@ static int move_others(struct wk *w)
         snap_tree_done(&inside);
         return r;
     }
-    for (size_t i = 0; i < below.n; i++)
-        if (!is_in(&inside, below.pids[i]) && (r = cgroup_leaf_add(&w->leaf, below.pids[i])) == 0)
-            n++;
-        else if (r < 0 && r != -ESRCH)
-            n = -1;
+    for (size_t i = 0; i < below.n; i++) {
+        if (is_in(&inside, below.pids[i]))
+            continue;
+        r = cgroup_leaf_add(&w->leaf, below.pids[i]);
+        n += r == 0;
+        error = r < 0 && r != -ESRCH ? r : error;
+    }
     snap_tree_done(&inside);
     snap_tree_done(&below);
-    return r < 0 && r != -ESRCH ? r : n;
+    return error ? error : n;
 }
 
 int wk_take_rest(struct wk *w)
@@ -140,15 +148,6 @@ int wk_take_rest(struct wk *w)
             break;
     caps_enter(scope);
     return r < 0 ? r : 0;
-}
-
-static int move(struct wk *w)
-{
-    enum caps_scope scope = caps_enter(CAPS_FILES);
-    int r = cgroup_leaf_add(&w->leaf, w->main.pid);
-
-    caps_enter(scope);
-    return r < 0 ? r : wk_take_rest(w);
 }
 
 /* Without a leaf its session is what its tree is known by: it has to have one of its own. */
@@ -179,8 +178,15 @@ static void hand_over(struct wk *w, struct pidref ref)
         w->uid = w->def->ids.set ? w->def->ids.uid : geteuid();
 }
 
-/* Not taken after all: it is left where it is, and nobody's. */
-static void give_back(struct wk *w)
+struct wish {
+    enum wk_goal goal;
+    char *by;
+    int64_t us;
+};
+
+/* Not taken after all: it is left where it is, and nobody's; and what was wanted of the worker is wanted
+ * still. */
+static void give_back(struct wk *w, struct wish *before)
 {
     pidref_done(&w->main);
     w->main = (struct pidref)PIDREF_NULL;
@@ -188,10 +194,39 @@ static void give_back(struct wk *w)
     w->adopted = false;
     w->exec_mono_us = 0;
     wk_put_facts(w, FACTS_NONE);
+    w->goal = before->goal;
+    w->goal_us = before->us;
+    free(w->goal_by);
+    w->goal_by = TAKE_PTR(before->by);
+    store_changed();
+    wk_changed(w);
+}
+
+/* 0 or -errno; once main is in the leaf it is ours: what can't be moved of the rest is said. */
+static int move(struct wk *w, char *left, size_t size)
+{
+    enum caps_scope scope;
+    int r;
+
+    if (wk_host.cgroups.fd < 0)
+        return 0;
+    scope = caps_enter(CAPS_FILES);
+    r = cgroup_leaf_add(&w->leaf, w->main.pid);
+    caps_enter(scope);
+    if (r < 0)
+        return r;
+    if ((r = wk_take_rest(w)) < 0)
+        snprintf(left, size,
+                 "taken over, but some of its descendants could not be moved into the worker's cgroup: %s",
+                 strerror(-r));
+    return 0;
 }
 
 static void take(struct wk *w, struct op *o, struct take *t)
 {
+    _cleanup_free_ char *by = w->goal_by ? strdup(w->goal_by) : NULL;
+    struct wish before = {w->goal, by, w->goal_us};
+    char left[200] = "";
     int r;
 
     if (wk_host.cgroups.fd >= 0 && (r = wk_start_leaf(w)) < 0) {
@@ -201,12 +236,13 @@ static void take(struct wk *w, struct op *o, struct take *t)
     op_aim(w, o, &t->ref);
     hand_over(w, t->ref);
     t->ref = (struct pidref)PIDREF_NULL;
-    wk_put_facts(w,
-                 FACTS_READY); /* before it is moved: an agentd that dies here finds it, in the leaf or not */
+    /* Before it is moved: an agentd that dies here finds it, in the leaf or not. */
+    wk_put_facts(w, FACTS_READY);
     op_taken(w, o);
-    r = wk_host.cgroups.fd >= 0 ? move(w) : 0;
+    r = move(w, left, sizeof(left));
     if (r < 0 || pidref_check(&w->main) != PIDREF_SAME) {
-        give_back(w);
+        give_back(w, &before);
+        by = before.by;
         if (r < 0)
             refuse(w, o, "it can't be moved into the worker's cgroup: %s", strerror(-r));
         else
@@ -215,9 +251,9 @@ static void take(struct wk *w, struct op *o, struct take *t)
     }
     wk_adopt_watch(w);
     wk_event(w, WK_EV_ADOPT);
-    log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias}, "process %d was taken over",
-              (int)w->main.pid);
-    op_end_of(w, o, true, WIRE_OK, "");
+    log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias}, "process %d was taken over%s%s",
+              (int)w->main.pid, left[0] ? ": " : "", left);
+    op_end_of(w, o, true, WIRE_OK, left);
 }
 
 static bool is_free(const struct wk *w)
@@ -239,6 +275,8 @@ static void on_judged(int status, const char *p, size_t n, void *arg)
         refuse(w, o, "process %d: %s", (int)t->ref.pid, n ? p : "it could not be looked at");
     else if (!is_free(w))
         refuse(w, o, "the worker is not down");
+    else if (w->def->hash_all != t->def_hash)
+        refuse(w, o, "the worker's definition changed meanwhile");
     else if (pidref_check(&t->ref) != PIDREF_SAME)
         refuse(w, o, "process %d ended meanwhile", (int)t->ref.pid);
     else
@@ -277,6 +315,7 @@ static void begin(struct wk *w, struct op *o, pid_t pid)
     }
     str_copy(t->alias, sizeof(t->alias), w->def->alias);
     str_copy(t->op, sizeof(t->op), o->id);
+    t->def_hash = w->def->hash_all;
     if ((why = unfit(w, pid)))
         refuse(w, o, "%s", why);
     else if (helper_start(run_judge, &q, on_judged, t, JUDGE_TIMEOUT_US, 1024))

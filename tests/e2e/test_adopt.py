@@ -259,6 +259,43 @@ class Elsewhere(Case):
         h.stop()
 
 
+@both
+class Renamed(Case):
+    """A file renamed while agentd was dead, or before an upgrade: the id is in one hand at a time."""
+    cgroup = True
+
+    def renamed(self):
+        h = self.host(cgroup=self.cgroup)
+        h.worker("a")
+        id = h.worker("b", "--children 1")
+        h.start()
+        before = h.all_up()
+        eventually(lambda: len(h.processes("b")) == 2)
+        return h, id, before
+
+    def test_after_death(self):
+        h, id, before = self.renamed()
+        h.kill()
+        os.rename(h.workers + "/b.conf", h.workers + "/d.conf")
+        h.start()
+        eventually(lambda: set(h.all()) == {"a", "d"} and h.all()["d"]["state"] == "UP")
+        self.assertEqual((h.record("d")["id"], h.processes("b"), h.record("a")["pid"]), (id, {}, before["a"]["pid"]))
+        h.stop()
+
+    def test_before_an_upgrade(self):
+        h, id, before = self.renamed()
+        os.rename(h.workers + "/b.conf", h.workers + "/d.conf")
+        h.drain()
+        h.proc.send_signal(signal.SIGUSR2)
+        h.wait_notify("READY=1")
+        now = eventually(lambda: (lambda w: "b" in w and w)(h.all()))
+        self.assertEqual((set(now), now["b"]["pid"]), ({"a", "b"}, before["b"]["pid"]), "an upgrade is no reload")
+        h.ok("POST", "/agentd/v1/reload")
+        eventually(lambda: set(h.all()) == {"a", "d"} and h.all()["d"]["state"] == "UP")
+        self.assertEqual((h.record("d")["id"], h.processes("b")), (id, {}))
+        h.stop()
+
+
 class Thousand(Case):
     @needs_root
     def test_adopted_at_once(self):
@@ -409,6 +446,22 @@ class ByHand(Case):
                 return "TracerPid:\t0" not in f.read()
         eventually(traced)
         self.refused(h, p.pid, "traced by process %d" % tracer.pid)
+        h.stop()
+
+    def test_another_workers(self):
+        """Not one that another worker has adopted, whatever it looks like."""
+        h = self.host(cgroup=self.cgroup)
+        h.worker("a")
+        h.worker("b")
+        h.start()
+        h.all_up()
+        h.ok("POST", "/agentd/v1/workers/a/stop")
+        h.kill()
+        h.start()
+        pid = h.until("b", "UP")["pid"]
+        r = self.adopt(h, "a", pid)
+        self.assertEqual((r.returncode, h.record("b")["pid"], h.record("a")["state"]), (1, pid, "DOWN"))
+        self.assertIn("belongs to worker b", r.stderr)
         h.stop()
 
     def test_setuid(self):

@@ -89,8 +89,13 @@ class Installed(Host):
 
     def upgrades(self):
         """The operations, the newest first, whole."""
-        return [self.ok("GET", "/agentd/v1/operations/" + o["id"]) for o in self.ok("GET", "/agentd/v1/operations")["contents"]
-                if o["verb"] == "upgrade"]
+        found, n = {}, 0
+        while True:  # under load they stand behind many others
+            page = self.ok("GET", "/agentd/v1/operations?from=%d" % n)["contents"]
+            if not page:
+                return [self.ok("GET", "/agentd/v1/operations/" + i) for i in found]
+            found.update({o["id"]: None for o in page if o["verb"] == "upgrade"})
+            n += len(page)
 
     def upgraded(self):
         r = self.upgrade()
