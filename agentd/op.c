@@ -53,36 +53,32 @@ static void forget_op(struct op *o)
     op_free(o);
 }
 
-static bool is_old(const struct op *o)
+static bool is_old(const struct op *o, int64_t now)
 {
-    return clock_wall_us() - o->ended_us > LIMIT_OPERATION_AGE_H * HOUR_US;
+    return o->result != OP_RUNNING && now - o->ended_us > LIMIT_OPERATION_AGE_H * HOUR_US;
 }
 
-/* Those past their time go; the oldest that has ended and has no key that may come again makes room, then the
- * oldest that has ended. */
+/* Those past their time go; then the oldest that has ended and has no key that may come again makes room, or
+ * the oldest that has ended. Mostly one look at the oldest is enough: this is on the way of every restart. */
 static bool make_room(void)
 {
-    struct op *o, *next, *first = NULL, *free_of_keys = NULL;
-    unsigned n = 0;
+    struct op *o, *first = NULL;
+    int64_t now = clock_wall_us();
 
-    for (o = TAILQ_FIRST(&op_all); o; o = next) {
-        next = TAILQ_NEXT(o, link);
-        if (o->result != OP_RUNNING && is_old(o)) {
-            forget_op(o);
-            continue;
-        }
-        n++;
+    while ((o = TAILQ_FIRST(&op_all)) && is_old(o, now))
+        forget_op(o);
+    if (op_count() < LIMIT_OPERATIONS)
+        return true;
+    TAILQ_FOREACH (o, &op_all, link) {
         if (o->result == OP_RUNNING)
             continue;
         first = first ? first : o;
-        if (!free_of_keys && !op_has_young_key(o))
-            free_of_keys = o;
+        if (!op_has_young_key(o))
+            break;
     }
-    if (n < LIMIT_OPERATIONS)
-        return true;
-    if (!first)
+    if (!o && !first)
         return false;
-    forget_op(free_of_keys ? free_of_keys : first);
+    forget_op(o ? o : first);
     return true;
 }
 

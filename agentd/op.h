@@ -126,5 +126,6 @@ struct op *op_of_key(const char *key, const struct op_key **ret);
 bool op_has_young_key(const struct op *o);
 struct op *op_new(void); /* at the end of op_all; NULL: no memory */
 void op_free(struct op *o);
+unsigned op_count(void);
 
 #endif

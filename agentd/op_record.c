@@ -48,6 +48,7 @@ _Static_assert(sizeof(union op_block) == 4080 && sizeof(union key_block) == 560,
 
 static struct journal operations = JOURNAL_NULL, keys = JOURNAL_NULL;
 static bool failing;
+static unsigned n_all;
 static struct loop_watch *again; /* while some could not be written */
 
 #define AGAIN_US 1000000
@@ -259,12 +260,19 @@ struct op *op_new(void)
     o->slot = -1;
     SLIST_INIT(&o->keys);
     TAILQ_INSERT_TAIL(&op_all, o, link);
+    n_all++;
     return o;
+}
+
+unsigned op_count(void)
+{
+    return n_all;
 }
 
 void op_free(struct op *o)
 {
     TAILQ_REMOVE(&op_all, o, link);
+    n_all--;
     while (!SLIST_EMPTY(&o->keys)) {
         struct op_key *k = SLIST_FIRST(&o->keys);
         SLIST_REMOVE_HEAD(&o->keys, link);
