@@ -25,7 +25,8 @@
 #include "proc/snap.h"
 
 #define JUDGE_TIMEOUT_US 10000000
-#define MOVES 16 /* looks for descendants that were forked meanwhile */
+#define MOVES 16      /* looks for descendants that were forked meanwhile */
+#define MOVE_ERRORS 3 /* what stays behind could leave its tree unseen: a refusal that passes is outlived */
 
 /* One at a time of each worker; lives until the helper has answered. */
 struct take {
@@ -141,10 +142,10 @@ static int move_others(struct wk *w)
 int wk_take_rest(struct wk *w)
 {
     enum caps_scope scope = caps_enter(CAPS_FILES);
-    int r = 0;
+    int r = 0, errors = 0;
 
     for (int i = 0; w->leaf.fd >= 0 && i < MOVES; i++)
-        if ((r = move_others(w)) <= 0)
+        if ((r = move_others(w)) == 0 || (r < 0 && ++errors == MOVE_ERRORS))
             break;
     caps_enter(scope);
     return r < 0 ? r : 0;
