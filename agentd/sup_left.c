@@ -259,17 +259,19 @@ static void kill_match(pid_t pid, const char *rest, void *arg)
 
 /* Members of a dead worker's session that dropped the cookie. While there are any, the session's id is given
  * to no new process: a process that has it now, and is not main itself, means that ours are gone. */
-static void end_session(const struct facts *f)
+static int end_session(const struct facts *f)
 {
     uint64_t looked = pidref_ticks(clock_boot_us());
     struct pidref_stat st;
     struct snap_tree tree;
     int r = pidref_read_stat(f->pid, &st);
 
-    if (r != -ESRCH && (r < 0 || st.start != f->start))
-        return;
-    if (snap_tree_of_session(f->pid, &tree) < 0)
-        return;
+    if (r < 0 && r != -ESRCH)
+        return r;
+    if (r == 0 && st.start != f->start)
+        return 0;
+    if ((r = snap_tree_of_session(f->pid, &tree)) < 0)
+        return r;
     for (size_t i = 0; i < tree.n; i++) {
         struct pidref ref;
         if (pidref_open(&ref, tree.pids[i]) < 0)
@@ -280,24 +282,26 @@ static void end_session(const struct facts *f)
         pidref_done(&ref);
     }
     snap_tree_done(&tree);
+    return 0;
 }
 
 static int run_sweep(int out, void *arg)
 {
     char prefix[32];
+    bool failed = false;
 
     snprintf(prefix, sizeof(prefix), "%016llx:", (unsigned long long)wk_host.dir_hash);
     caps_enter(CAPS_LOOK);
     /* Twice: a process that was forked while we looked is met by the second look. */
     for (int i = 0; i < 2; i++) {
+        failed = false;
         for (size_t k = 0; k < n_old; k++)
             if (old_facts[k].phase >= FACTS_SPAWNED && old_facts[k].pid > 1 &&
                 !is_kept(old_facts[k].alias, old_facts[k].generation))
-                end_session(&old_facts[k]);
-        if (snap_sweep_cookie("AGENTD_COOKIE", prefix, kill_match, NULL) < 0)
-            return 1;
+                failed |= end_session(&old_facts[k]) < 0;
+        failed |= snap_sweep_cookie("AGENTD_COOKIE", prefix, kill_match, NULL) < 0;
     }
-    return 0;
+    return failed;
 }
 
 /* A worker whose file has become right, and whose main process is gone or not proven to be it. Without
@@ -361,7 +365,6 @@ static bool clear_leaves(void)
 
 void sup_clear_leftovers(void (*done)(void))
 {
-
     cleared = done;
     if (wk_host.cgroups.fd < 0) {
         sweep_without_cgroups();

@@ -63,7 +63,8 @@ void wk_adopt_watch(struct wk *w)
 static int is_in_leaf(const struct wk *w, pid_t pid)
 {
     struct snap_tree tree;
-    int found = 0, r = 0;
+    bool found;
+    int r = 0;
 
     if (w->leaf.fd < 0)
         return 1;
@@ -71,8 +72,7 @@ static int is_in_leaf(const struct wk *w, pid_t pid)
         r = snap_tree_of_leaf(&w->leaf, &tree);
     if (r < 0)
         return r;
-    for (size_t i = 0; i < tree.n; i++)
-        found = found || tree.pids[i] == pid;
+    found = snap_tree_has(&tree, pid);
     snap_tree_done(&tree);
     return found;
 }

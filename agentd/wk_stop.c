@@ -123,14 +123,6 @@ static struct wk_member *watch_member(struct wk *w, pid_t pid)
     return m;
 }
 
-static bool is_in_tree(const struct snap_tree *tree, pid_t pid)
-{
-    for (size_t i = 0; i < tree->n; i++)
-        if (tree->pids[i] == pid)
-            return true;
-    return false;
-}
-
 static int tree_of(struct wk *w, struct snap_tree *tree)
 {
     int r;
@@ -142,7 +134,7 @@ static int tree_of(struct wk *w, struct snap_tree *tree)
         return w->session ? r : 0;
     /* While a session has members the kernel gives its id to no new process. Once it has none, or the id is
      * a process again, it is ours no more: it is never looked at again. */
-    if (tree->n == 0 || is_in_tree(tree, w->session)) {
+    if (tree->n == 0 || snap_tree_has(tree, w->session)) {
         snap_tree_done(tree);
         *tree = (struct snap_tree){0};
         w->session = 0;

@@ -82,7 +82,7 @@ static const char *owner_of(pid_t pid)
     static char text[LIMIT_ALIAS + 32];
     struct wk *w;
     struct snap_tree tree;
-    bool found = false;
+    bool found;
 
     if (pid == getpid() || reap_knows(pid))
         return "agentd itself";
@@ -93,8 +93,7 @@ static const char *owner_of(pid_t pid)
         }
         if (w->leaf.fd < 0 || snap_tree_of_leaf(&w->leaf, &tree) < 0)
             continue;
-        for (size_t i = 0; i < tree.n; i++)
-            found = found || tree.pids[i] == pid;
+        found = snap_tree_has(&tree, pid);
         snap_tree_done(&tree);
         if (found) {
             snprintf(text, sizeof(text), "worker %s", w->def->alias);
@@ -105,14 +104,6 @@ static const char *owner_of(pid_t pid)
 }
 
 /* --- the move ------------------------------------------------------------------------------------------- */
-
-static bool is_in(const struct snap_tree *t, pid_t pid)
-{
-    for (size_t i = 0; i < t->n; i++)
-        if (t->pids[i] == pid)
-            return true;
-    return false;
-}
 
 /* Those below main that are not in the leaf yet: how many were moved, or -errno. What they fork from now on
  * is born in it. */
@@ -128,7 +119,7 @@ static int move_others(struct wk *w)
         return r;
     }
     for (size_t i = 0; i < below.n; i++) {
-        if (is_in(&inside, below.pids[i]))
+        if (snap_tree_has(&inside, below.pids[i]))
             continue;
         r = cgroup_leaf_add(&w->leaf, below.pids[i]);
         n += r == 0;

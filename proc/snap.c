@@ -16,10 +16,20 @@
 #include "base/str.h"
 #include "proc/pidref.h"
 
+#define LOOKS 3 /* at a process whose stat is refused: a refusal that passes hides nobody */
+
 void snap_tree_done(struct snap_tree *t)
 {
     free(t->pids);
     *t = (struct snap_tree){0};
+}
+
+bool snap_tree_has(const struct snap_tree *t, pid_t pid)
+{
+    for (size_t i = 0; i < t->n; i++)
+        if (t->pids[i] == pid)
+            return true;
+    return false;
 }
 
 int snap_tree_of_leaf(const struct cgroup_leaf *leaf, struct snap_tree *ret)
@@ -52,65 +62,103 @@ struct proc_row {
     bool in;
 };
 
-/* Every process with its parent and session. */
-static ssize_t read_rows(struct proc_row **ret)
+struct rows {
+    struct proc_row *rows;
+    size_t n, size;
+};
+
+/* 1, 0: not there, or hidden (proc(5) hidepid, a security module: not ours then), or -errno. */
+static int read_row(pid_t pid, struct proc_row *ret)
+{
+    struct pidref_stat st;
+    int r = -EIO;
+
+    for (int i = 0; i < LOOKS && r < 0 && r != -ESRCH; i++)
+        r = pidref_read_stat(pid, &st);
+    if (r == -ESRCH || r == -EACCES || r == -EPERM)
+        return 0;
+    if (r < 0)
+        return r;
+    *ret = (struct proc_row){pid, st.ppid, st.session, false};
+    return st.state != 'Z';
+}
+
+static int add_row(struct rows *rows, const struct proc_row *row)
+{
+    if (rows->n == rows->size) {
+        size_t size = rows->size ? rows->size * 2 : 256;
+        struct proc_row *p = realloc(rows->rows, size * sizeof(*p));
+        if (!p)
+            return -ENOMEM;
+        rows->rows = p;
+        rows->size = size;
+    }
+    rows->rows[rows->n++] = *row;
+    return 0;
+}
+
+/* Every process with its parent and session: all of them or an error. A tree that lacks a member would be
+ * taken for the whole. */
+static int read_rows(struct rows *ret)
 {
     DIR *d = opendir("/proc");
-    size_t n = 0, size = 0;
-    struct proc_row *rows = NULL;
     struct dirent *e;
+    int r = 0;
 
     if (!d)
         return -errno;
-    while ((e = readdir(d))) {
-        struct pidref_stat st;
-        if (!isdigit((unsigned char)e->d_name[0]) || pidref_read_stat(atoi(e->d_name), &st) < 0 ||
-            st.state == 'Z')
-            continue;
-        if (n == size) {
-            struct proc_row *p = realloc(rows, (size = size ? size * 2 : 256) * sizeof(*p));
-            if (!p)
-                break;
-            rows = p;
+    while (r >= 0) {
+        struct proc_row row;
+        errno = 0;
+        if (!(e = readdir(d))) {
+            r = -errno;
+            break;
         }
-        rows[n++] = (struct proc_row){atoi(e->d_name), st.ppid, st.session, false};
+        if (isdigit((unsigned char)e->d_name[0]) && (r = read_row(atoi(e->d_name), &row)) > 0)
+            r = add_row(ret, &row);
     }
     closedir(d);
-    *ret = rows;
-    return (ssize_t)n;
+    return r < 0 ? r : 0;
 }
 
-static bool has_member(const struct proc_row *rows, ssize_t n, pid_t pid)
+static bool has_member(const struct rows *r, pid_t pid)
 {
-    for (ssize_t i = 0; i < n; i++)
-        if (rows[i].in && rows[i].pid == pid)
+    for (size_t i = 0; i < r->n; i++)
+        if (r->rows[i].in && r->rows[i].pid == pid)
             return true;
     return false;
 }
 
-static int tree_from(pid_t main, pid_t session, struct snap_tree *ret)
+static void mark_members(struct rows *r, pid_t main, pid_t session)
 {
-    _cleanup_free_ struct proc_row *rows = NULL;
-    ssize_t n = read_rows(&rows);
     bool grown = true;
 
-    *ret = (struct snap_tree){0};
-    if (n < 0)
-        return (int)n;
-    for (ssize_t i = 0; i < n; i++)
-        rows[i].in = rows[i].pid == main || (session && rows[i].session == session);
+    for (size_t i = 0; i < r->n; i++)
+        r->rows[i].in = r->rows[i].pid == main || (session && r->rows[i].session == session);
     while (grown) {
         grown = false;
-        for (ssize_t i = 0; i < n; i++)
-            if (!rows[i].in && has_member(rows, n, rows[i].ppid))
-                grown = rows[i].in = true;
+        for (size_t i = 0; i < r->n; i++)
+            if (!r->rows[i].in && has_member(r, r->rows[i].ppid))
+                grown = r->rows[i].in = true;
     }
-    if (!(ret->pids = calloc((size_t)n + 1, sizeof(pid_t))))
-        return -ENOMEM;
-    for (ssize_t i = 0; i < n; i++)
-        if (rows[i].in)
-            ret->pids[ret->n++] = rows[i].pid;
-    return 0;
+}
+
+static int tree_from(pid_t main, pid_t session, struct snap_tree *ret)
+{
+    struct rows rows = {0};
+    int r = read_rows(&rows);
+
+    *ret = (struct snap_tree){0};
+    if (r == 0 && !(ret->pids = calloc(rows.n + 1, sizeof(pid_t))))
+        r = -ENOMEM;
+    if (r == 0) {
+        mark_members(&rows, main, session);
+        for (size_t i = 0; i < rows.n; i++)
+            if (rows.rows[i].in)
+                ret->pids[ret->n++] = rows.rows[i].pid;
+    }
+    free(rows.rows);
+    return r;
 }
 
 int snap_tree_of_session(pid_t main, struct snap_tree *ret)

@@ -4,6 +4,7 @@
 #ifndef PROC_SNAP_H
 #define PROC_SNAP_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -24,10 +25,12 @@ struct snap_usage {
 int snap_tree_of_leaf(const struct cgroup_leaf *leaf, struct snap_tree *ret);
 
 /* Without a cgroup: the session of main, and everything below main or below a member of the session.
- * A process that left both is not found by this (see the sweep by cookie). */
+ * A process that left both is not found by this (see the sweep by cookie). 0, or -errno if a process could
+ * not be looked at: never a part. */
 int snap_tree_of_session(pid_t main, struct snap_tree *ret);
 /* main and all that descends from it by its living parents: not its session, which may be a shell's. */
 int snap_tree_below(pid_t main, struct snap_tree *ret);
+bool snap_tree_has(const struct snap_tree *t, pid_t pid);
 void snap_tree_done(struct snap_tree *t);
 
 /* Sums over the members that still live. */

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -356,14 +357,41 @@ static void test_session_and_cookie(void **state)
     reap_all();
 }
 
+/* A tree that lacks a member is worse than none. */
+static void test_tree_whole_or_none(void **state)
+{
+    struct snap_tree tree;
+    struct rlimit was, low;
+    int fd = open("/dev/null", O_RDONLY);
+
+    assert_true(fd >= 0);
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
+    low = (struct rlimit){(rlim_t)fd + 1, was.rlim_max};
+    close(fd);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0); /* enough for /proc, and nothing in it */
+    assert_int_equal(snap_tree_below(getpid(), &tree), -EMFILE);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &was), 0);
+    assert_int_equal(snap_tree_below(getpid(), &tree), 0);
+    assert_true(snap_tree_has(&tree, getpid()));
+    assert_false(snap_tree_has(&tree, 1));
+    snap_tree_done(&tree);
+}
+
 int main(void)
 {
 #define WITH_LEAF(f) cmocka_unit_test_setup_teardown(f, open_leaf, close_leaf)
 #define CLEAN_ITSELF(f) cmocka_unit_test_setup(f, open_leaf)
     const struct CMUnitTest tests[] = {
-        WITH_LEAF(test_leaf),      WITH_LEAF(test_populated),       CLEAN_ITSELF(test_pids),
-        WITH_LEAF(test_many_pids), WITH_LEAF(test_kill_fork_happy), WITH_LEAF(test_kill_frozen),
-        WITH_LEAF(test_list),      cmocka_unit_test(test_no_root),  cmocka_unit_test(test_session_and_cookie),
+        WITH_LEAF(test_leaf),
+        WITH_LEAF(test_populated),
+        CLEAN_ITSELF(test_pids),
+        WITH_LEAF(test_many_pids),
+        WITH_LEAF(test_kill_fork_happy),
+        WITH_LEAF(test_kill_frozen),
+        WITH_LEAF(test_list),
+        cmocka_unit_test(test_no_root),
+        cmocka_unit_test(test_session_and_cookie),
+        cmocka_unit_test(test_tree_whole_or_none),
     };
 
     return cmocka_run_group_tests_name("cgroup", tests, open_root, close_root);
