@@ -647,7 +647,7 @@ static void resume(struct wk *w, struct op *o)
                "agentd died before its end was written; a later operation has ended since");
         return;
     }
-    if (w->holds && o->verb != WIRE_VERB_STOP) {
+    if (w->held.pid && o->verb != WIRE_VERB_STOP) {
         finish(o, OP_FAILED, WIRE_E_LOST,
                "agentd died meanwhile, and the process on record can't be proven to be the worker's: nothing "
                "is started beside it");

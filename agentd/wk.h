@@ -99,8 +99,7 @@ struct wk {
     uint8_t looks;      /* for the exit status of one that is not our child */
     bool unobserved;    /* it ended while no agentd watched: what then is its policy's */
     struct pidref
-        held;   /* a process on record that can't be proven to be ours to end: nothing starts beside it */
-    bool holds; /* it, or one that could not even be opened */
+        held; /* a process on record that can't be proven to be ours to end: nothing starts beside it */
     struct loop_watch *held_watch;
     bool rested;       /* it ended before, and its policy left it down */
     bool never_ran;    /* the child told why it can't become the program, and goes */

@@ -153,7 +153,6 @@ void wk_adopt_let_go(struct wk *w)
     loop_free(&w->held_watch);
     pidref_done(&w->held);
     w->held.pid = 0;
-    w->holds = false;
 }
 
 void wk_adopt_hold(struct wk *w)
@@ -163,20 +162,19 @@ void wk_adopt_hold(struct wk *w)
 }
 
 /* It may well be the worker: a second one beside it would be worse than none. It is never signalled. */
-static void hold(struct wk *w, struct pidref ref, int pid)
+static void hold(struct wk *w, struct pidref ref)
 {
     log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
               "process %d of an earlier agentd is not taken over: it can't be proven to be the worker's",
-              pid);
+              (int)ref.pid);
     wk_set_message(
         w,
         "process %d can't be proven to be this worker's: it was not taken over, and nothing is started "
         "beside it until it ends or a start is asked for",
-        pid);
-    w->rested = w->holds = true;
+        (int)ref.pid);
+    w->rested = true;
     w->held = ref;
-    if (ref.pid)
-        wk_adopt_hold(w);
+    wk_adopt_hold(w);
 }
 
 /* The guardian of an upgrade held its pidfd open: its status may still be told. */
@@ -226,7 +224,7 @@ bool wk_adopt(struct wk *w, const struct facts *f)
     else if (r == -ESRCH || r == -ENOENT)
         note_ended(w, f);
     else
-        hold(w, ref, f->pid);
+        hold(w, ref.pid ? ref : (struct pidref){f->pid, -1, f->start});
     return r == 0;
 }
 

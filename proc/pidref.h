@@ -12,7 +12,7 @@
 
 struct pidref {
     pid_t pid;      /* 0: nobody */
-    int fd;         /* pidfd, or -1: the kernel has none */
+    int fd;         /* pidfd, or -1: none could be had */
     uint64_t start; /* clock ticks after boot, field 22 of /proc/PID/stat */
 };
 

@@ -232,6 +232,11 @@ class Elsewhere(Case):
             self.assertTrue(is_alive(pid), "it is not signalled")
             self.assertEqual(list(h.processes("a")), [pid], "and nothing is started beside it")
             self.assertIn("a: process %d may be" % pid, h.ctl("doctor").stdout)
+            h.drain()
+            h.proc.send_signal(signal.SIGUSR2)  # the next image of agentd knows it as well
+            h.wait_notify("READY=1")
+            self.assertIn("a: process %d may be" % pid, h.ctl("doctor").stdout)
+            self.assertEqual((h.record("a")["state"], list(h.processes("a"))), ("DOWN", [pid]))
             os.kill(pid, signal.SIGKILL)
             w = h.until("a", "UP")
             self.assertEqual(w["generation"], 2)
