@@ -3,13 +3,15 @@
 
 Nothing here sleeps: waiting is for a pidfd, a datagram, a reply, or for a condition that is looked at again and again
 until a deadline. Environment: AGENTD_BIN is the folder of agentd, agentd-rpc and agentctl; AGENTD_BUILD the build's;
-AGENTD_TEST_ALL, if not empty, runs the long campaigns whole.
+AGENTD_TEST_ALL, if not empty, runs the long campaigns whole. AGENTD_TEST_SEED says which share of them is run, or how a
+random one goes: the same one each time, so that what a commit has passed it passes again; with ALL a new one.
 """
 import atexit
 import contextlib
 import http.client
 import json
 import os
+import random
 import re
 import select
 import shutil
@@ -24,6 +26,7 @@ import unittest
 BIN = os.path.abspath(os.environ.get("AGENTD_BIN", "build/bin"))
 BUILD = os.path.abspath(os.environ.get("AGENTD_BUILD", "build"))
 ALL = bool(os.environ.get("AGENTD_TEST_ALL"))
+SEED = int(os.environ.get("AGENTD_TEST_SEED", "0")) or (random.SystemRandom().randrange(1, 1 << 30) if ALL else 2)
 ROOT = os.geteuid() == 0
 DEADLINE = 30
 HOST_ID = 20

@@ -84,7 +84,7 @@ class OfAgentd(Case):
         return threads
 
     def test_at_any_moment(self):
-        seed = int(os.environ.get("AGENTD_TEST_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 30)
+        seed = harness.SEED
         rng = random.Random(seed)
         h = self.host(cgroup=self.cgroup)
         port = harness.free_port()

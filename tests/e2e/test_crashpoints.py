@@ -6,8 +6,8 @@ agentd is brought to the same state again, and killed right before or right afte
 traces is started in its place, and must find or make the world that was asked for: see World.check. Failures: the
 call is not made but returns an error, once; agentd lives on.
 
-Without AGENTD_TEST_ALL a share is run, for BUDGET seconds in all (or AGENTD_TEST_BUDGET); AGENTD_TEST_SEED, or the
-day, says which. A failure names its point; AGENTD_TEST_POINT=SCENARIO:CALL:WHAT:MODE runs that one only. Calls are
+Without AGENTD_TEST_ALL a share is run, for BUDGET seconds in all (or AGENTD_TEST_BUDGET); AGENTD_TEST_SEED says
+which. A failure names its point; AGENTD_TEST_POINT=SCENARIO:CALL:WHAT:MODE runs that one only. Calls are
 counted in the order in which agentd makes them, which differs a little from run to run: a point that is not reached is
 counted as such.
 """
@@ -32,7 +32,6 @@ from harness import Case, both, eventually
 
 LONG = True
 CRASHAT = os.path.join(harness.BUILD, "tests/lib/crashat")
-SEED = int(os.environ.get("AGENTD_TEST_SEED", "0")) or int(time.strftime("%Y%j"))
 POINT = os.environ.get("AGENTD_TEST_POINT", "")
 BUDGET = {"kill": 45, "fail": 30}  # seconds, all scenarios and modes together
 if os.environ.get("AGENTD_TEST_BUDGET"):  # of each kind
@@ -68,7 +67,7 @@ totals = collections.Counter()
 def say_totals():
     if totals["points"]:
         print("# crash points: %d, ran %d, seed %d, not reached %d, violations %d"
-              % (totals["points"], totals["ran"], SEED, totals["missed"], totals["bad"]))
+              % (totals["points"], totals["ran"], harness.SEED, totals["missed"], totals["bad"]))
 
 
 atexit.register(say_totals)
@@ -725,11 +724,12 @@ class Campaign(Case):
 
     def chosen(self, scenario, points):
         """In which order; with POINT only that."""
-        rng = random.Random("%d %s" % (SEED, scenario.name))
-        rng.shuffle(points)
+        # Each point has its place by its name: a run with a few calls more takes the same ones first.
+        def place(p):
+            return p[2], random.Random("%d %s %s" % (harness.SEED, scenario.name, p[0])).random()
         if POINT:
             return [p for p in points if POINT == "%s:%s:%s" % (scenario.name, p[0], self.mode())]
-        return sorted(points, key=lambda p: p[2])
+        return sorted(points, key=place)
 
     def campaign(self, make):
         scenario = make()
@@ -748,7 +748,7 @@ class Campaign(Case):
                 signal.alarm(POINT_SEC)  # the runner's limit is meant for a test: here each point has its own
             ran += 1
             good = False
-            with self.subTest(AGENTD_TEST_POINT="%s:%s:%s" % (scenario.name, text, self.mode()), seed=SEED):
+            with self.subTest(AGENTD_TEST_POINT="%s:%s:%s" % (scenario.name, text, self.mode()), seed=harness.SEED):
                 reached = self.point(w, scenario, plan)
                 missed += reached is False
                 good = reached is not None
@@ -760,7 +760,7 @@ class Campaign(Case):
         for k, n in (("points", len(points)), ("ran", ran), ("missed", missed), ("bad", bad)):
             totals[k] += n
         print("# %s %s %s: points %d, ran %d, seed %d, not reached %d, violations %d, %.0f a second"
-              % (self.kind, scenario.name, self.mode(), len(points), ran, SEED, missed, bad, ran / took if took else 0))
+              % (self.kind, scenario.name, self.mode(), len(points), ran, harness.SEED, missed, bad, ran / took if took else 0))
 
     def world(self):
         w = World(self)
