@@ -16,6 +16,7 @@
 #include "proc/pidref.h"
 
 #define SLOT_SIZE 512
+#define OPEN_TRIES 3 /* what fails once need not fail again */
 static const char magic[16] = "agentd facts 2\n";
 
 struct header {
@@ -64,18 +65,20 @@ static int start_anew(void)
     return 0;
 }
 
-/* True if the file was written in this boot, in this format. */
-static int is_of_this_boot(void)
+/* Written in this boot, in this format. */
+static bool is_of_this_boot(const char *bytes, size_t n)
 {
     struct header h;
-    bool is = false;
 
     memset(found_listeners, 0, sizeof(found_listeners));
-    is = pread(fd, &h, sizeof(h), 0) == sizeof(h) && memcmp(h.magic, magic, sizeof(magic)) == 0 &&
-         pidref_boot_id()[0] && strncmp(h.boot_id, pidref_boot_id(), sizeof(h.boot_id)) == 0;
-    if (is)
-        memcpy(found_listeners, h.listeners, sizeof(found_listeners));
-    return is;
+    if (n < sizeof(h))
+        return false;
+    memcpy(&h, bytes, sizeof(h));
+    if (memcmp(h.magic, magic, sizeof(magic)) != 0 || !pidref_boot_id()[0] ||
+        strncmp(h.boot_id, pidref_boot_id(), sizeof(h.boot_id)) != 0)
+        return false;
+    memcpy(found_listeners, h.listeners, sizeof(found_listeners));
+    return true;
 }
 
 unsigned facts_listeners(struct facts_process ret[FACTS_LISTENERS])
@@ -97,24 +100,49 @@ void facts_set_listeners(const struct facts_process *list, unsigned n)
         log_warn("facts", "the runtime directory can't be written: %s", strerror(errno));
 }
 
-int facts_open(const char *dir, void (*found)(const struct facts *f, void *arg), void *arg)
+static int read_slots(const char *bytes, size_t n, facts_found_fn found, void *arg)
 {
-    _cleanup_close_ int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int slots = n > SLOT_SIZE ? (int)(n / SLOT_SIZE) - 1 : 0;
     struct facts f;
 
-    if (dirfd < 0 || (fd = openat(dirfd, "facts", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
-        return -errno;
-    if (!is_of_this_boot())
-        return start_anew();
-    for (int i = 0; pread(fd, &f, sizeof(f), slot_at(i)) == sizeof(f) && i < LIMIT_WORKERS; i++) {
-        if (grow_slots(i + 1) < 0)
-            return -ENOMEM;
+    if (grow_slots(slots) < 0)
+        return -ENOMEM;
+    for (int i = 0; i < slots; i++) {
+        memcpy(&f, bytes + slot_at(i), sizeof(f));
         f.alias[LIMIT_ALIAS] = 0;
         str_copy(aliases[i], sizeof(aliases[i]), f.alias);
         if (f.alias[0])
             found(&f, arg);
     }
     return 0;
+}
+
+/* All of it at once: with a part, what is not known would be written over. */
+static int open_file(const char *dir, char **ret)
+{
+    _cleanup_close_ int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    ssize_t n;
+
+    if (dirfd < 0 || (fd = openat(dirfd, "facts", O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)) < 0)
+        return -errno;
+    if ((n = fd_read_all(fd, (size_t)slot_at(LIMIT_WORKERS), ret)) < 0)
+        fd = fd_close(fd);
+    return (int)n;
+}
+
+int facts_open(const char *dir, facts_found_fn found, void *arg)
+{
+    _cleanup_free_ char *bytes = NULL;
+    int n = -1, r;
+
+    for (int i = 0; i < OPEN_TRIES && n < 0; i++)
+        n = open_file(dir, &bytes);
+    if (n < 0)
+        return n;
+    r = is_of_this_boot(bytes, (size_t)n) ? read_slots(bytes, (size_t)n, found, arg) : start_anew();
+    if (r < 0)
+        facts_close();
+    return r;
 }
 
 void facts_close(void)

@@ -39,8 +39,9 @@ struct facts {
 };
 
 /* Opens or makes dir/facts and reads what an earlier agentd of this boot left; a file of another boot or
- * format is emptied. found is called for each slot of a worker. 0 or -errno. */
-int facts_open(const char *dir, void (*found)(const struct facts *f, void *arg), void *arg);
+ * format is emptied. found is called for each slot of a worker. 0 or -errno: then nothing is written. */
+typedef void (*facts_found_fn)(const struct facts *f, void *arg);
+int facts_open(const char *dir, facts_found_fn found, void *arg);
 void facts_close(void);
 
 /* The slot of an alias: found again, or a free one. -ENOSPC beyond LIMIT_WORKERS. */

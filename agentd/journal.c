@@ -125,10 +125,10 @@ static int open_in(const char *dir, const char *name, int flags)
 static int read_header(const struct journal *j, int fd)
 {
     struct header h;
-    ssize_t n = pread(fd, &h, sizeof(h), 0);
+    ssize_t n = fd_read_at(fd, &h, sizeof(h), 0);
 
     if (n < 0)
-        return errno == EBADMSG ? -EIO : -errno; /* it may be whole: it is not written over */
+        return n == -EBADMSG ? -EIO : (int)n; /* it may be whole: it is not written over */
     if (n != sizeof(h) || memcmp(h.magic, magic, sizeof(magic)) != 0 || h.size != j->size)
         return -EBADMSG;
     return pidref_boot_id()[0] && strncmp(h.boot_id, pidref_boot_id(), sizeof(h.boot_id)) == 0;
@@ -151,10 +151,11 @@ static int read_slots(struct journal *j, int fd, bool this_boot, journal_fn foun
     size_t n = slot_size(j);
     _cleanup_free_ struct head *h = malloc(n);
     unsigned torn = 0;
+    ssize_t r = 0;
 
     if (!h)
         return -ENOMEM;
-    for (unsigned i = 0; i < j->max && pread(fd, h, n, slot_at(j, (int)i)) == (ssize_t)n; i++) {
+    for (unsigned i = 0; i < j->max && (r = fd_read_at(fd, h, n, slot_at(j, (int)i))) == (ssize_t)n; i++) {
         if (grow_used(j, i + 1) < 0)
             return -ENOMEM;
         if (h->sum != sum_of(j, h)) {
@@ -169,7 +170,7 @@ static int read_slots(struct journal *j, int fd, bool this_boot, journal_fn foun
     if (torn)
         log_warn("journal", "%u records were not written whole by an earlier agentd: they are left out",
                  torn);
-    return 0;
+    return r < 0 ? (int)r : 0;
 }
 
 int journal_open(struct journal *j, const char *dir, const char *copy_dir, const char *name, size_t size,
@@ -181,8 +182,9 @@ int journal_open(struct journal *j, const char *dir, const char *copy_dir, const
     *j = (struct journal){.fd = open_in(dir, name, O_RDWR | O_CREAT), .max = max, .size = size};
     if (j->fd < 0)
         return j->fd;
-    if ((r = read_header(j, j->fd)) == 1)
-        return read_slots(j, j->fd, true, found, arg);
+    if ((r = read_header(j, j->fd)) == 1 && (r = read_slots(j, j->fd, true, found, arg)) == 0)
+        return 0;
+    /* Of one that can't be read nothing is written over. */
     if ((r < 0 && r != -EBADMSG) || (r = start_anew(j)) < 0) {
         j->fd = fd_close(j->fd);
         return r;

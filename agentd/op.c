@@ -20,7 +20,6 @@
 #include "base/str.h"
 
 #define SLOW_US 100000
-
 #define HOUR_US 3600000000ll
 
 static const char *const result_names[] = {"running", "done", "failed", "superseded"};
@@ -59,8 +58,9 @@ static bool is_old(const struct op *o, int64_t now)
 }
 
 /* Those past their time go; then the oldest that has ended and has no key that may come again makes room, or
- * the oldest that has ended. Mostly one look at the oldest is enough: this is on the way of every restart. */
-static bool make_room(void)
+ * the oldest that has ended. Mostly one look at the oldest is enough: this is on the way of every restart.
+ * *slot: its place in the journal, which the next one is written over; or -1. */
+static bool make_room(int *slot)
 {
     struct op *o, *first = NULL;
     int64_t now = clock_wall_us();
@@ -76,18 +76,23 @@ static bool make_room(void)
         if (!op_has_young_key(o))
             break;
     }
-    if (!o && !first)
+    o = o ? o : first;
+    if (!o)
         return false;
-    forget_op(o ? o : first);
+    *slot = o->slot;
+    o->slot = -1;
+    forget_op(o);
     return true;
 }
 
 static struct op *new_op(const char *alias, const struct wire_call *c)
 {
-    struct op *o = make_room() ? op_new() : NULL;
+    int slot = -1;
+    struct op *o = make_room(&slot) ? op_new() : NULL;
 
     if (!o)
         return NULL;
+    o->slot = slot;
     make_id(o->id);
     o->verb = c->verb;
     o->alias = strdup(alias);
@@ -108,6 +113,18 @@ static bool add_waiter(struct op *o, uint64_t call)
     p[o->n_waiters++] = call;
     o->waiters = p;
     return true;
+}
+
+/* A new one, with its caller and key. NULL: too many, or no memory. */
+static struct op *make(const char *alias, const struct wire_call *c)
+{
+    struct op *o = new_op(alias, c);
+
+    if (o && ((c->call && !add_waiter(o, c->call)) || op_add_key(o, c) < 0)) {
+        forget_op(o);
+        o = NULL;
+    }
+    return o;
 }
 
 const struct op *op_find(const char *id)
@@ -241,8 +258,10 @@ static void finish(struct op *o, enum op_result result, enum wire_error error, c
     o->error = error;
     o->ended_us = clock_wall_us();
     loop_free(&o->slow);
-    if (message)
+    if (message) {
+        free(o->message);
         o->message = strdup(message);
+    }
     op_save(o); /* before anybody hears of it */
     o->durable = o->durable && !o->forgetful;
     event_operation(o);
@@ -282,12 +301,27 @@ static void finish_reached(struct wk *w)
                           : NULL);
 }
 
+/* The goal is wanted by the operation. Its end waits for the disk if that changes anything: else the next
+ * agentd would undo by the old goal what was answered to be done. */
+static void want(struct wk *w, struct op *o, enum wk_goal goal)
+{
+    if (w->goal == goal) {
+        o->durable = !store_is_busy() && !store_is_failing();
+        return;
+    }
+    free(w->goal_by);
+    w->goal_by = strdup(o->actor);
+    w->goal_us = w->update_us = clock_wall_us();
+    w->goal = goal;
+    o->wants_disk = true;
+    store_changed();
+}
+
 /* Begins with the worker as it is now. */
 static void begin(struct wk *w, struct op *o)
 {
     static const enum wk_event events[] = {
         [WIRE_VERB_START] = WK_EV_START, [WIRE_VERB_STOP] = WK_EV_STOP, [WIRE_VERB_RESTART] = WK_EV_RESTART};
-    enum wk_goal goal = o->verb == WIRE_VERB_STOP ? WK_GOAL_DOWN : WK_GOAL_UP;
 
     w->op = o;
     o->queued = false;
@@ -295,17 +329,7 @@ static void begin(struct wk *w, struct op *o)
         o->before = identity_of(w);
         o->began_mono = clock_mono_us();
     }
-    if (w->goal != goal) {
-        free(w->goal_by);
-        w->goal_by = strdup(o->actor);
-        w->goal_us = w->update_us = clock_wall_us();
-        w->goal = goal;
-        o->wants_disk =
-            true; /* a restart too: else the next agentd stops by the old goal what was answered to run */
-        store_changed();
-    } else {
-        o->durable = !store_is_busy() && !store_is_failing();
-    }
+    want(w, o, o->verb == WIRE_VERB_STOP ? WK_GOAL_DOWN : WK_GOAL_UP);
     op_save(o); /* before it acts */
     event_operation(o);
     wk_event(w, events[o->verb]);
@@ -402,6 +426,28 @@ static struct op **joinable(struct wk *w, enum wire_verb verb)
     return NULL;
 }
 
+/* The caller hears its end, now or later. */
+static void attach(struct op *o, const struct wire_call *c)
+{
+    if (o->result != OP_RUNNING)
+        reply(o, c->call, o->error);
+    else if (!add_waiter(o, c->call))
+        refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
+    else
+        tell_if_slow(o, c->call);
+}
+
+static void join(struct op *o, const struct wire_call *c)
+{
+    if (op_add_key(o, c) < 0) {
+        refuse(c, WIRE_E_TOO_MANY, "no memory");
+        return;
+    }
+    if (c->key && c->key[0])
+        op_save(o);
+    attach(o, c);
+}
+
 static void queue(struct wk *w, struct op *o)
 {
     w->queued = o;
@@ -418,14 +464,17 @@ static void admit(struct wk *w, const struct wire_call *c)
         supersede(&w->op, op_verb_name(c->verb));
         supersede(&w->queued, op_verb_name(c->verb));
     }
-    o = shared ? *shared : new_op(w->def->alias, c);
-    if (!o || !add_waiter(o, c->call) || (c->key && c->key[0] && op_add_key(o, c) < 0)) {
+    if (shared) {
+        join(*shared, c);
+        return;
+    }
+    if (!(o = make(w->def->alias, c))) {
         refuse(c, WIRE_E_TOO_MANY, "too many operations are under way");
         return;
     }
-    if (!shared && w->op)
+    if (w->op)
         queue(w, o);
-    else if (!shared)
+    else
         begin(w, o);
     if (o->result == OP_RUNNING)
         tell_if_slow(o, c->call);
@@ -440,12 +489,8 @@ bool op_repeats(const struct wire_call *c)
         return false;
     if (!str_eq(k->actor, c->actor) || !str_eq(k->request, c->request))
         refuse(c, WIRE_E_KEY_REUSED, "this Idempotency-Key was used for another request");
-    else if (o->result != OP_RUNNING)
-        reply(o, c->call, o->error);
-    else if (!add_waiter(o, c->call))
-        refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
     else
-        tell_if_slow(o, c->call);
+        attach(o, c);
     return true;
 }
 
@@ -479,15 +524,11 @@ void op_worker_gone(struct wk *w)
 
 struct op *op_begin_own(const struct wire_call *c)
 {
-    struct op *o = new_op("", c);
+    struct op *o = make("", c);
 
     if (!o)
         return NULL;
     o->began_mono = clock_mono_us();
-    if ((c->call && !add_waiter(o, c->call)) || (c->key && c->key[0] && op_add_key(o, c) < 0)) {
-        finish(o, OP_FAILED, WIRE_E_TOO_MANY, "no memory");
-        return NULL;
-    }
     op_save(o);
     return o;
 }
@@ -500,9 +541,9 @@ void op_end(struct op *o, bool done, enum wire_error error, const char *message)
 
 struct op *op_begin_of(struct wk *w, const struct wire_call *c)
 {
-    struct op *o = new_op(w->def->alias, c);
+    struct op *o = make(w->def->alias, c);
 
-    if (!o || !add_waiter(o, c->call) || (c->key && c->key[0] && op_add_key(o, c) < 0)) {
+    if (!o) {
         refuse(c, WIRE_E_TOO_MANY, "too many operations are under way");
         return NULL;
     }
@@ -513,31 +554,20 @@ struct op *op_begin_of(struct wk *w, const struct wire_call *c)
     return o;
 }
 
-static void want_up(struct wk *w, const struct op *o)
-{
-    if (w->goal == WK_GOAL_UP)
-        return;
-    free(w->goal_by);
-    w->goal_by = strdup(o->actor);
-    w->goal_us = w->update_us = clock_wall_us();
-    w->goal = WK_GOAL_UP;
-    store_changed();
-}
-
 void op_aim(struct wk *w, struct op *o, const struct pidref *target)
 {
     o->after = (struct op_identity){(uint32_t)target->pid, w->generation + 1, target->start};
     op_save(o);
 }
 
-void op_taken(struct wk *w, const struct op *o)
+void op_taken(struct wk *w, struct op *o)
 {
-    want_up(w, o);
+    want(w, o, WK_GOAL_UP);
 }
 
-const struct op *op_aimed(const struct wk *w, const struct pidref *target)
+struct op *op_aimed(const struct wk *w, const struct pidref *target)
 {
-    const struct op *o;
+    struct op *o;
 
     TAILQ_FOREACH (o, &op_all, link)
         if (o->verb == WIRE_VERB_ADOPT && o->result == OP_RUNNING && str_eq(o->alias, w->def->alias) &&
@@ -546,13 +576,21 @@ const struct op *op_aimed(const struct wk *w, const struct pidref *target)
     return NULL;
 }
 
-void op_end_of(struct wk *w, struct op *o, bool done, enum wire_error error, const char *message)
+void op_refused(struct wk *w, struct op *o, enum wire_error error, const char *message)
 {
-    o->after = done ? identity_of(w) : (struct op_identity){0};
-    o->durable = op_is_durable();
+    o->after = (struct op_identity){0};
     if (w->op == o)
         w->op = NULL;
-    finish(o, done ? OP_DONE : OP_FAILED, error, message);
+    finish(o, OP_FAILED, error, message);
+    next_queued(w);
+}
+
+void op_reached(struct wk *w, const char *message)
+{
+    if (message[0])
+        w->op->message = strdup(message);
+    w->op->reached = true;
+    finish_reached(w);
     next_queued(w);
 }
 
@@ -562,12 +600,7 @@ bool op_join(const char *id, const struct wire_call *c)
 
     if (!o)
         return false;
-    if (o->result != OP_RUNNING)
-        reply(o, c->call, o->error);
-    else if (!add_waiter(o, c->call) || (c->key && c->key[0] && op_add_key(o, c) < 0))
-        refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
-    else
-        tell_if_slow(o, c->call);
+    join(o, c);
     return true;
 }
 
@@ -617,14 +650,15 @@ static void resume_adopt(struct wk *w, struct op *o)
 {
     bool ours = w->main.pid && (uint32_t)w->main.pid == o->after.pid && w->main.start == o->after.start;
 
-    if (ours && wk_take_rest(w) == 0)
-        op_end_of(w, o, true, WIRE_OK, "");
-    else
-        op_end_of(w, o, false, WIRE_E_ADOPT_REFUSED,
-                  "agentd died before it was taken over: nothing was done to it");
+    if (ours && !w->op && wk_take_rest(w) == 0) {
+        w->op = o;
+        op_reached(w, "");
+    } else {
+        op_refused(w, o, WIRE_E_ADOPT_REFUSED,
+                   "agentd died before it was taken over: nothing was done to it");
+    }
 }
 
-/* What it was to do is done if the worker has come to be another one, ready; else it is done now. */
 /* It can't have gone on beside a later one that has ended: its own end could not be written. */
 static bool is_overtaken(const struct op *o)
 {
@@ -634,6 +668,7 @@ static bool is_overtaken(const struct op *o)
     return false;
 }
 
+/* What it was to do is done if the worker has come to be another one, ready; else it is done now. */
 static void resume(struct wk *w, struct op *o)
 {
     bool restarted = w->main.pid && w->generation != o->before.generation;
@@ -662,9 +697,7 @@ static void resume(struct wk *w, struct op *o)
         op_told(w, false);
         return;
     }
-    if (o->reached) { /* it was, but nobody was told */
-        o->reached = false;
-    }
+    o->reached = false; /* if it was, nobody was told */
     begin(w, o);
 }
 

@@ -82,14 +82,16 @@ struct op *op_begin_own(const struct wire_call *call);
 void op_end(struct op *o, bool done, enum wire_error error, const char *message);
 /* adopt: an operation of a worker that is not for the table of states. NULL: refused, and answered. aim: what
  * it is to be (pid, start ticks) is on record. taken: so are the facts, and only now the worker is wanted up:
- * else an agentd that dies in between leaves one that starts another process beside it. aimed: the operation
- * that an earlier agentd died over, or NULL. */
+ * else an agentd that dies in between leaves one that starts another process beside it. reached: the worker's
+ * operation ends, once its goal is on disk. aimed: the operation that an earlier agentd died over, or NULL.
+ */
 struct pidref;
 struct op *op_begin_of(struct wk *w, const struct wire_call *call);
 void op_aim(struct wk *w, struct op *o, const struct pidref *target);
-void op_taken(struct wk *w, const struct op *o);
-const struct op *op_aimed(const struct wk *w, const struct pidref *target);
-void op_end_of(struct wk *w, struct op *o, bool done, enum wire_error error, const char *message);
+void op_taken(struct wk *w, struct op *o);
+struct op *op_aimed(const struct wk *w, const struct pidref *target);
+void op_reached(struct wk *w, const char *message);
+void op_refused(struct wk *w, struct op *o, enum wire_error error, const char *message);
 /* True if the call's key is known: then it is answered. */
 bool op_repeats(const struct wire_call *call);
 /* Tries again what the journal did not take: true if there is nothing left. */
@@ -119,9 +121,10 @@ void op_restore_waiters(const struct state *s);
 /* op_record.c, for op.c */
 const char *op_verb_name(enum wire_verb v);
 const char *op_result_name(enum op_result r);
-void op_save(struct op *o);                              /* into the journal, now */
-void op_unsave(struct op *o);                            /* it is forgotten */
-int op_add_key(struct op *o, const struct wire_call *c); /* 0 or -errno */
+void op_save(struct op *o);   /* into the journal, now */
+void op_unsave(struct op *o); /* it is forgotten */
+/* If the call has one; it is written with its operation. 0 or -errno. */
+int op_add_key(struct op *o, const struct wire_call *c);
 struct op *op_of_key(const char *key, const struct op_key **ret);
 bool op_has_young_key(const struct op *o);
 struct op *op_new(void); /* at the end of op_all; NULL: no memory */

@@ -17,6 +17,7 @@
 #define OPERATIONS "operations"
 #define KEYS "keys"
 #define HOUR_US 3600000000ll
+#define AGAIN_US 1000000
 
 struct op_list op_all = TAILQ_HEAD_INITIALIZER(op_all);
 
@@ -50,8 +51,6 @@ static struct journal operations = JOURNAL_NULL, keys = JOURNAL_NULL;
 static bool failing;
 static unsigned n_all;
 static struct loop_watch *again; /* while some could not be written */
-
-#define AGAIN_US 1000000
 
 static const char *const verb_names[WIRE_VERB_MAX] = {
     [WIRE_VERB_START] = "start",   [WIRE_VERB_STOP] = "stop",   [WIRE_VERB_RESTART] = "restart",
@@ -96,6 +95,31 @@ static void on_again(int fd, short what, void *arg)
         loop_rearm(again, AGAIN_US);
 }
 
+static int save_key(const struct op *o, struct op_key *k)
+{
+    union key_block b = {{.created_us = k->created_us}};
+    int r;
+
+    PUT(b.s.id, o->id);
+    PUT(b.s.key, k->key);
+    PUT(b.s.actor, k->actor);
+    PUT(b.s.request, k->request);
+    if ((r = journal_put(&keys, k->slot, &b)) >= 0)
+        k->slot = r;
+    return r;
+}
+
+static int save_keys(const struct op *o)
+{
+    struct op_key *k;
+    int r = 0;
+
+    SLIST_FOREACH(k, &o->keys, link)
+    if (k->slot < 0 && r >= 0)
+        r = save_key(o, k);
+    return r;
+}
+
 void op_save(struct op *o)
 {
     union op_block b = {{.verb = 0}};
@@ -125,10 +149,9 @@ void op_save(struct op *o)
     PUT(s.killed, o->killed);
     PUT(s.leftovers, o->leftovers);
     b.s = s;
-    r = journal_put(&operations, o->slot, &b);
-    note_failure(r);
-    if (r >= 0)
+    if ((r = save_keys(o)) >= 0 && (r = journal_put(&operations, o->slot, &b)) >= 0)
         o->slot = r;
+    note_failure(r);
     o->forgetful = r < 0;
     if (r < 0 && !again)
         again = loop_timer(AGAIN_US, on_again, NULL);
@@ -155,19 +178,20 @@ static void free_key(struct op_key *k)
     free(k);
 }
 
-static void drop_keys(struct op *o)
+static void free_keys(struct op *o, bool on_disk)
 {
     while (!SLIST_EMPTY(&o->keys)) {
         struct op_key *k = SLIST_FIRST(&o->keys);
         SLIST_REMOVE_HEAD(&o->keys, link);
-        journal_drop(&keys, k->slot);
+        if (on_disk)
+            journal_drop(&keys, k->slot);
         free_key(k);
     }
 }
 
 void op_unsave(struct op *o)
 {
-    drop_keys(o);
+    free_keys(o, true);
     journal_drop(&operations, o->slot);
 }
 
@@ -211,7 +235,7 @@ static void make_room_for_key(void)
             oldest = o;
     }
     if (n >= LIMIT_KEYS && oldest)
-        drop_keys(oldest);
+        free_keys(oldest, true);
 }
 
 static struct op_key *new_key(struct op *o, const char *key, const char *actor, const char *request)
@@ -234,20 +258,14 @@ static struct op_key *new_key(struct op *o, const char *key, const char *actor, 
 
 int op_add_key(struct op *o, const struct wire_call *c)
 {
-    union key_block b = {{.created_us = clock_wall_us()}};
     struct op_key *k;
 
+    if (!c->key || !c->key[0])
+        return 0;
     make_room_for_key();
     if (!(k = new_key(o, c->key, c->actor, c->request)))
         return -ENOMEM;
-    k->created_us = b.s.created_us;
-    PUT(b.s.id, o->id);
-    PUT(b.s.key, c->key);
-    PUT(b.s.actor, c->actor);
-    PUT(b.s.request, c->request);
-    k->slot = journal_put(&keys, -1, &b);
-    note_failure(k->slot);
-    o->forgetful = o->forgetful || k->slot < 0;
+    k->created_us = clock_wall_us();
     return 0;
 }
 
@@ -273,11 +291,7 @@ void op_free(struct op *o)
 {
     TAILQ_REMOVE(&op_all, o, link);
     n_all--;
-    while (!SLIST_EMPTY(&o->keys)) {
-        struct op_key *k = SLIST_FIRST(&o->keys);
-        SLIST_REMOVE_HEAD(&o->keys, link);
-        free_key(k);
-    }
+    free_keys(o, false);
     free(o->alias);
     free(o->actor);
     free(o->source);

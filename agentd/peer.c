@@ -2,6 +2,7 @@
 #include "agentd/peer.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -29,6 +30,14 @@ static void end_with(struct peer *p, const char *broken)
 {
     if (!p->gone)
         p->on_end(p, broken);
+}
+
+static void end_failed(struct peer *p, const char *what, int error)
+{
+    char text[128];
+
+    snprintf(text, sizeof(text), "%s: %s", what, strerror(error));
+    end_with(p, text);
 }
 
 /* --- sending --------------------------------------------------------------------------------------- */
@@ -80,7 +89,7 @@ static void on_writable(int fd, short what, void *arg)
         if (may_pass(r))
             return;
         if (r < 0 && r != -EPIPE && r != -ECONNRESET) {
-            end_with(p, "nothing can be sent to it");
+            end_failed(p, "nothing can be sent to it", -r);
             return;
         }
         free_first(p);
@@ -122,7 +131,7 @@ void peer_send_fd(struct peer *p, int fd)
         fd_close(fd);
     buf_reset(&p->out);
     if (r < 0 && !may_pass(r) && r != -EPIPE && r != -ECONNRESET) /* else its end says so */
-        end_with(p, "nothing can be sent to it");
+        end_failed(p, "nothing can be sent to it", -r);
 }
 
 void peer_send(struct peer *p)

@@ -146,7 +146,6 @@ int state_parse(const char *bytes, size_t n, struct state *ret, struct err *err)
 static ssize_t read_whole(int fd, char **ret)
 {
     struct stat st;
-    ssize_t n = 0, r = 1;
 
     if (fstat(fd, &st) < 0)
         return -errno;
@@ -154,13 +153,7 @@ static ssize_t read_whole(int fd, char **ret)
         return -EBADMSG;
     if (!(*ret = malloc((size_t)st.st_size)))
         return -ENOMEM;
-    while (n < st.st_size && r != 0) {
-        r = pread(fd, *ret + n, (size_t)(st.st_size - n), n);
-        if (r < 0 && errno != EINTR)
-            return -errno;
-        n += r > 0 ? r : 0;
-    }
-    return n;
+    return fd_read_at(fd, *ret, (size_t)st.st_size, 0);
 }
 
 int state_read(int fd, struct state *ret, struct err *err)

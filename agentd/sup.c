@@ -222,7 +222,7 @@ static void adopt_if_it_runs(struct wk *w, bool changed)
 {
     const struct facts *f = sup_left_of(w->def->alias);
     const char *line = image_line(w->def->alias);
-    const struct op *o;
+    struct op *o;
 
     if (line) {
         wk_image_load(w, image, line);

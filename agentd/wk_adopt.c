@@ -26,7 +26,7 @@
 #define WITHOUT_PIDFD_US 1000000
 #define LOOK_US 1000 /* for the status, until its new parent has reaped it */
 #define LOOKS 20
-#define LEAF_LOOKS 3 /* at who is in it: what fails once need not fail again */
+#define MAIN_LOOKS 3 /* what fails once need not fail again */
 
 static void on_adopted_end(int fd, short what, void *arg)
 {
@@ -64,13 +64,11 @@ static int is_in_leaf(const struct wk *w, pid_t pid)
 {
     struct snap_tree tree;
     bool found;
-    int r = 0;
+    int r;
 
     if (w->leaf.fd < 0)
         return 1;
-    for (int i = 0; i < LEAF_LOOKS && (i == 0 || r < 0); i++)
-        r = snap_tree_of_leaf(&w->leaf, &tree);
-    if (r < 0)
+    if ((r = snap_tree_of_leaf(&w->leaf, &tree)) < 0)
         return r;
     found = snap_tree_has(&tree, pid);
     snap_tree_done(&tree);
@@ -119,40 +117,71 @@ static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
     wk_adopt_watch(w);
 }
 
-static int open_main(struct wk *w, const struct facts *f, struct pidref *ref)
+static int open_leaf(struct wk *w)
 {
     char name[LIMIT_ALIAS + 8];
-    int r;
 
     wk_leaf_name(w, w->leaf_no, name);
-    if (wk_host.cgroups.fd >= 0 && (r = cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf)) < 0)
-        return r;
     w->leaf_spoiled = true; /* who knows what was done to it */
+    return wk_host.cgroups.fd < 0 ? 0 : cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
+}
+
+/* With a negative errno ref is set if there is such a process. */
+static int open_main(struct wk *w, const struct facts *f, struct pidref *ref)
+{
+    int r;
+
+    if (open_leaf(w) < 0)
+        return -EIO; /* what can't be told is no end */
     if ((r = pidref_reopen(ref, f->pid, f->start)) < 0)
         return r;
     if ((r = is_in_leaf(w, f->pid)) != 0)
-        return r < 0 ? -EIO : 0;                                          /* what can't be told is no end */
+        return r < 0 ? -EIO : 0;
     return op_aimed(w, ref) ? cgroup_leaf_add(&w->leaf, f->pid) : -EXDEV; /* it was on its way there */
+}
+
+static bool is_no_answer(int r)
+{
+    return r < 0 && r != -ESRCH && r != -EXDEV;
+}
+
+/* What is left of its tree is ended before anything is started; then its policy says what follows. */
+static void take_end(struct wk *w)
+{
+    w->main = w->held;
+    w->session = w->held.pid;
+    w->held = (struct pidref)PIDREF_NULL;
+    wk_adopt_let_go(w);
+    w->adopted = true;
+    w->exec_mono_us = clock_mono_us() - (clock_boot_us() - pidref_start_us(w->main.start));
+    wk_event(w, WK_EV_ADOPT);
+    wk_main_exited(w, WK_END_UNKNOWN, 0);
 }
 
 static void on_held_end(int fd, short what, void *arg)
 {
     struct wk *w = arg;
+    enum caps_scope scope;
+    int r;
 
-    if (w->held.fd < 0 && pidref_check(&w->held) != PIDREF_GONE) {
-        loop_rearm(w->held_watch, WITHOUT_PIDFD_US);
-        return;
+    if (w->held.fd >= 0 || pidref_check(&w->held) == PIDREF_GONE) {
+        scope = caps_enter(CAPS_FILES);
+        r = open_leaf(w);
+        caps_enter(scope);
+        if (r >= 0 || r == -ENOENT) { /* without a cgroup there is nobody left */
+            take_end(w);
+            return;
+        }
     }
-    wk_adopt_let_go(w);
-    if (w->goal == WK_GOAL_UP && w->state == WK_DOWN)
-        wk_event(w, WK_EV_START);
+    loop_free(&w->held_watch);
+    w->held_watch = loop_timer(WITHOUT_PIDFD_US, on_held_end, w);
 }
 
 void wk_adopt_let_go(struct wk *w)
 {
     loop_free(&w->held_watch);
     pidref_done(&w->held);
-    w->held.pid = 0;
+    w->rested = false;
 }
 
 void wk_adopt_hold(struct wk *w)
@@ -205,7 +234,7 @@ static void note_ended(struct wk *w, const struct facts *f)
 bool wk_adopt(struct wk *w, const struct facts *f)
 {
     struct pidref ref = PIDREF_NULL;
-    int r;
+    int r = -EAGAIN;
 
     w->generation = f->generation;
     w->leaf_no = f->leaf == FACTS_NO_LEAF ? 0 : f->leaf;
@@ -216,12 +245,14 @@ bool wk_adopt(struct wk *w, const struct facts *f)
         return false; /* a half-made one is cleared, not taken over */
     if (f->leaf == FACTS_NO_LEAF && wk_host.cgroups.fd >= 0)
         return false; /* of an agentd that could not use cgroups: its end could not be told by a leaf */
-    r = open_main(w, f, &ref);
-    if (r < 0)
-        cgroup_leaf_done(&w->leaf); /* it is cleared by its name, and the next start makes it anew */
+    for (int i = 0; i < MAIN_LOOKS && is_no_answer(r); i++) {
+        pidref_done(&ref);
+        if ((r = open_main(w, f, &ref)) < 0)
+            cgroup_leaf_done(&w->leaf); /* it is cleared by its name, and the next start makes it anew */
+    }
     if (r == 0)
         take_over(w, f, ref);
-    else if (r == -ESRCH || r == -ENOENT)
+    else if (r == -ESRCH)
         note_ended(w, f);
     else
         hold(w, ref.pid ? ref : (struct pidref){f->pid, -1, f->start});

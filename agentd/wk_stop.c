@@ -148,14 +148,16 @@ static int signal_of_rest(const struct wk *w)
     return w->state == WK_KILLING || w->def->kill_mode == CFG_KILL_MIXED ? SIGKILL : w->def->kill_signal;
 }
 
-/* Watches every member that is not watched yet (the main process has its own watch), and signals each. */
-static void watch_tree(struct wk *w, int sig)
+/* Watches every member that is not watched yet (the main process has its own watch), and signals each. 0, or
+ * -errno: they can't be told now. */
+static int watch_tree(struct wk *w, int sig)
 {
     struct snap_tree tree;
     enum caps_scope scope;
+    int r = get_stop(w) ? tree_of(w, &tree) : -ENOMEM;
 
-    if (!get_stop(w) || tree_of(w, &tree) < 0)
-        return;
+    if (r < 0)
+        return r;
     scope = caps_enter(CAPS_SIGNAL);
     for (size_t i = 0; i < tree.n; i++) {
         struct wk_member *m;
@@ -166,6 +168,7 @@ static void watch_tree(struct wk *w, int sig)
     }
     caps_enter(scope);
     snap_tree_done(&tree);
+    return 0;
 }
 
 static void signal_members(struct wk *w, int sig)
@@ -379,8 +382,10 @@ static bool is_gone_without_cgroup(struct wk *w)
 
     if (!s || !LIST_EMPTY(&s->members) || s->sweep)
         return false;
-    watch_tree(w, signal_of_rest(w)); /* who dropped the cookie may have stayed in the session */
-    if (!LIST_EMPTY(&s->members))
+    /* Who dropped the cookie may have stayed in the session. */
+    if (watch_tree(w, signal_of_rest(w)) < 0)
+        look_again(w);
+    if (!LIST_EMPTY(&s->members) || s->again)
         return false;
     if (s->swept_clean)
         return true;

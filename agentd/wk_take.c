@@ -50,7 +50,7 @@ static void refuse(struct wk *w, struct op *o, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    op_end_of(w, o, false, WIRE_E_ADOPT_REFUSED, text);
+    op_refused(w, o, WIRE_E_ADOPT_REFUSED, text);
 }
 
 /* --- the proof ------------------------------------------------------------------------------------------ */
@@ -170,15 +170,8 @@ static void hand_over(struct wk *w, struct pidref ref)
         w->uid = w->def->ids.set ? w->def->ids.uid : geteuid();
 }
 
-struct wish {
-    enum wk_goal goal;
-    char *by;
-    int64_t us;
-};
-
-/* Not taken after all: it is left where it is, and nobody's; and what was wanted of the worker is wanted
- * still. */
-static void give_back(struct wk *w, struct wish *before)
+/* Not taken after all: it is left where it is, and nobody's. */
+static void give_back(struct wk *w)
 {
     pidref_done(&w->main);
     w->main = (struct pidref)PIDREF_NULL;
@@ -186,11 +179,6 @@ static void give_back(struct wk *w, struct wish *before)
     w->adopted = false;
     w->exec_mono_us = 0;
     wk_put_facts(w, FACTS_NONE);
-    w->goal = before->goal;
-    w->goal_us = before->us;
-    free(w->goal_by);
-    w->goal_by = TAKE_PTR(before->by);
-    store_changed();
     wk_changed(w);
 }
 
@@ -216,8 +204,6 @@ static int move(struct wk *w, char *left, size_t size)
 
 static void take(struct wk *w, struct op *o, struct take *t)
 {
-    _cleanup_free_ char *by = w->goal_by ? strdup(w->goal_by) : NULL;
-    struct wish before = {w->goal, by, w->goal_us};
     char left[200] = "";
     int r;
 
@@ -230,22 +216,21 @@ static void take(struct wk *w, struct op *o, struct take *t)
     t->ref = (struct pidref)PIDREF_NULL;
     /* Before it is moved: an agentd that dies here finds it, in the leaf or not. */
     wk_put_facts(w, FACTS_READY);
-    op_taken(w, o);
     r = move(w, left, sizeof(left));
     if (r < 0 || pidref_check(&w->main) != PIDREF_SAME) {
-        give_back(w, &before);
-        by = before.by;
+        give_back(w);
         if (r < 0)
             refuse(w, o, "it can't be moved into the worker's cgroup: %s", strerror(-r));
         else
             refuse(w, o, "it ended meanwhile");
         return;
     }
+    op_taken(w, o);
     wk_adopt_watch(w);
     wk_event(w, WK_EV_ADOPT);
     log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias}, "process %d was taken over%s%s",
               (int)w->main.pid, left[0] ? ": " : "", left);
-    op_end_of(w, o, true, WIRE_OK, left);
+    op_reached(w, left);
 }
 
 static bool is_free(const struct wk *w)

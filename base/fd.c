@@ -6,6 +6,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define READ_ERRORS 3
+
 int fd_close(int fd)
 {
     if (fd >= 0) {
@@ -53,6 +55,22 @@ ssize_t fd_read_all(int fd, size_t max, char **ret)
         }
     }
     return -ENOMEM;
+}
+
+ssize_t fd_read_at(int fd, void *buf, size_t size, off_t at)
+{
+    size_t len = 0;
+    int errors = 0;
+
+    while (len < size) {
+        ssize_t n = pread(fd, (char *)buf + len, size - len, at + (off_t)len);
+        if (n == 0)
+            break;
+        if (n < 0 && errno != EINTR && ++errors == READ_ERRORS)
+            return -errno;
+        len += n > 0 ? (size_t)n : 0;
+    }
+    return (ssize_t)len;
 }
 
 ssize_t fd_read_file(int dirfd, const char *path, char *buf, size_t size)

@@ -19,6 +19,10 @@ int fd_nonblock(int fd, int on);
  */
 ssize_t fd_read_all(int fd, size_t max, char **ret);
 
+/* size bytes from at, fewer only at the end of the file, by pread(2): the position stays. An error that
+ * passes is outlived. How many, or -errno. */
+ssize_t fd_read_at(int fd, void *buf, size_t size, off_t at);
+
 /* Opens path relative to dirfd and reads it into buf as a C string (cut at size - 1).
  * Returns the length or -errno. For /proc and cgroup files. */
 ssize_t fd_read_file(int dirfd, const char *path, char *buf, size_t size);

@@ -217,11 +217,12 @@ class AfterDeath(Case):
 class Elsewhere(Case):
     def test_someone_elses_cgroup(self):
         h = self.host()
-        h.worker("a")
+        h.worker("a", "--ignore-term --children 2", "TimeoutStopSec=100ms")
         h.start()
-        before = h.all_up()
+        pid = h.all_up()["a"]["pid"]
+        eventually(lambda: len(h.processes("a")) == 3)
+        tree = set(h.processes("a"))
         h.kill()
-        pid = before["a"]["pid"]
         elsewhere = tempfile.mkdtemp(prefix="elsewhere.", dir=harness.cgroup2())
         try:
             with open(elsewhere + "/cgroup.procs", "w", encoding="ascii") as f:
@@ -230,16 +231,17 @@ class Elsewhere(Case):
             w = h.until("a", "DOWN")
             self.assertIn("process %d can't be proven" % pid, w["message"])
             self.assertTrue(is_alive(pid), "it is not signalled")
-            self.assertEqual(list(h.processes("a")), [pid], "and nothing is started beside it")
+            self.assertEqual(set(h.processes("a")), tree, "and nothing is started beside it, or ended")
             self.assertIn("a: process %d may be" % pid, h.ctl("doctor").stdout)
             h.drain()
             h.proc.send_signal(signal.SIGUSR2)  # the next image of agentd knows it as well
             h.wait_notify("READY=1")
             self.assertIn("a: process %d may be" % pid, h.ctl("doctor").stdout)
-            self.assertEqual((h.record("a")["state"], list(h.processes("a"))), ("DOWN", [pid]))
+            self.assertEqual((h.record("a")["state"], set(h.processes("a"))), ("DOWN", tree))
             os.kill(pid, signal.SIGKILL)
             w = h.until("a", "UP")
             self.assertEqual(w["generation"], 2)
+            self.assertFalse([p for p in tree if is_alive(p)], "what it left is gone before")
             h.stop()
         finally:
             def removed():
