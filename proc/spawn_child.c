@@ -119,9 +119,8 @@ IN_CHILD static void wait_at_gate(const struct spawn_run *run)
     do
         r = CALL(read, run->gate_fd, &c, 1, 0);
     while (r == -EINTR);
-    if (r != 1) /* agentd died before we were on record */
-        for (;;)
-            CALL(exit_group, 126, 0, 0, 0);
+    if (r != 1) /* agentd died before we were on record; or it lives, and could not open the gate */
+        fail(run, SPAWN_CLONE, r < 0 ? r : -EPIPE);
 }
 
 IN_CHILD static long write_at(int dirfd, const char *path, const char *text, size_t len)

@@ -294,8 +294,11 @@ static void test_gate(void **state)
     }
     for (size_t i = 0; i < ARRAY_LEN(jobs); i++)
         jobs[i].gate_fd = fd_close(jobs[i].gate_fd); /* as our death would */
-    for (size_t i = 0; i < ARRAY_LEN(jobs); i++)
-        assert_exits(&jobs[i], 126);
+    for (size_t i = 0; i < ARRAY_LEN(jobs); i++) {
+        assert_int_equal(await_exec(&jobs[i]), -EPIPE); /* it tells that it did not run, to whom it may */
+        assert_int_equal(failure.stage, SPAWN_CLONE);
+        assert_exits(&jobs[i], 127);
+    }
 }
 
 static void test_release(void **state)
