@@ -42,7 +42,9 @@
 #define RESPAWN_SLOW_US 500000
 #define STOP_WAIT_US 2000000 /* it says goodbye to whom it still holds */
 #define PUSH_US 1000
-#define LOOK_US 1000 /* at a new listener, until it has read what it serves by */
+#define LOOK_US 1000      /* at a new listener, until it has read what it serves by */
+#define READ_US 5000000   /* until then it has done so, or is ended */
+#define CLOSED_US 2000000 /* one that has closed its wire ends, or is ended */
 
 static struct {
     char *path;
@@ -398,11 +400,20 @@ static void drop_listener(struct peer *p, const char *why)
     peer_deafen(p); /* its end is met by reap */
 }
 
+static void on_closed_late(int fd, short what, void *arg)
+{
+    drop_listener(arg, "it has closed its wire and goes on");
+}
+
 /* End of file: it is going, its exit follows. */
 static void on_wire_end(struct peer *p, const char *broken)
 {
-    if (broken)
+    if (broken) {
         drop_listener(p, broken);
+        return;
+    }
+    loop_free(&p->timer);
+    p->timer = loop_timer(CLOSED_US, on_closed_late, p);
 }
 
 /* For what is asked last to be answered, and for an idle connection to end. */
@@ -475,8 +486,14 @@ static void on_look(int fd, short what, void *arg)
         return;
     }
     loop_free(&self.status);
+    loop_free(&self.current->timer);
     drain_others();
     upgrade_confirm();
+}
+
+static void on_read_late(int fd, short what, void *arg)
+{
+    drop_listener(arg, "it does not read what it is to serve by");
 }
 
 /* Its program runs. */
@@ -491,8 +508,11 @@ static void on_status(int fd, short what, void *arg)
         report_failure(&f);
     loop_free(&self.status);
     spawn_done(&self.job);
-    if (r > 0)
-        self.status = loop_timer(LOOK_US, on_look, NULL);
+    if (r < 0)
+        return;
+    self.status = loop_timer(LOOK_US, on_look, NULL);
+    if (!self.current->timer)
+        self.current->timer = loop_timer(READ_US, on_read_late, self.current);
 }
 
 static struct peer *make_wire(int *ret_theirs)

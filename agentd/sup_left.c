@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "agentd/helper.h"
+#include "agentd/loop.h"
 #include "agentd/sup.h"
 #include "agentd/sup_plan.h"
 #include "agentd/wk.h"
@@ -20,6 +21,8 @@
 #include "proc/snap.h"
 
 #define SWEEP_TIMEOUT_US 20000000
+#define SWEEP_AGAIN_US 100000
+#define SWEEP_TRIES 3
 #define KILL_AGAIN_MS 100
 #define KILL_WAIT_MS 5000
 #define CLEAR_TRIES 3
@@ -231,6 +234,8 @@ static bool is_kept(const char *alias, unsigned generation)
 }
 
 static int waited_ms;
+static struct loop_watch *sweep_again;
+static unsigned sweep_failures;
 
 static void end_process(const struct pidref *ref)
 {
@@ -327,17 +332,40 @@ void sup_left_clear_one(const struct wk *w)
     caps_enter(scope);
 }
 
-static void on_sweep(int status, const char *p, size_t n, void *arg)
+static void sweep_without_cgroups(void);
+
+static void on_sweep_again(int fd, short what, void *arg)
 {
-    if (status != 0)
-        log_error("sup", "the look for leftovers of an earlier agentd failed");
-    cleared();
+    loop_free(&sweep_again);
+    sweep_without_cgroups();
 }
 
+static void on_sweep(int status, const char *p, size_t n, void *arg)
+{
+    if (status == 0) {
+        cleared();
+    } else if (++sweep_failures < SWEEP_TRIES) {
+        sweep_again = loop_timer(SWEEP_AGAIN_US, on_sweep_again, NULL);
+    } else {
+        log_error("sup", "the look for leftovers of an earlier agentd failed");
+        cleared();
+    }
+}
+
+/* Nothing is started before: beside a leftover it would run twice. Who can't make a helper can't make a
+ * worker either. */
 static void sweep_without_cgroups(void)
 {
-    if (!helper_start(run_sweep, NULL, on_sweep, NULL, SWEEP_TIMEOUT_US, 16))
-        cleared();
+    static bool said;
+
+    if (helper_start(run_sweep, NULL, on_sweep, NULL, SWEEP_TIMEOUT_US, 16))
+        return;
+    if (!said)
+        log_error("sup",
+                  "no helper can be started to look for leftovers of an earlier agentd: until one can, "
+                  "nothing is started");
+    said = true;
+    sweep_again = loop_timer(SWEEP_AGAIN_US, on_sweep_again, NULL);
 }
 
 /* An earlier agentd could not use cgroups: what it made is in no leaf. */

@@ -158,7 +158,7 @@ static int watch_tree(struct wk *w, int sig)
 
     if (r < 0)
         return r;
-    scope = caps_enter(CAPS_SIGNAL);
+    scope = caps_enter(sig ? CAPS_SIGNAL : CAPS_NONE);
     for (size_t i = 0; i < tree.n; i++) {
         struct wk_member *m;
         if (tree.pids[i] == w->main.pid || is_watched(w->stop, tree.pids[i]))
@@ -207,6 +207,8 @@ static void everybody(struct wk *w, int sig)
     pidref_signal(&w->main, sig);
     if (w->def->kill_mode == CFG_KILL_CGROUP)
         signal_members(w, sig);
+    if (sig != SIGKILL && sig != SIGCONT)
+        everybody(w, SIGCONT); /* as systemd does: a stopped process can follow the signal now */
 }
 
 /* Kept open while the tree ends: one pread instead of four calls at the moment that counts. */
@@ -269,8 +271,6 @@ void wk_stop_signal(struct wk *w)
     open_events(w);
     if (!main_gone && w->requested)
         wk_start_prepare(w); /* while the old one dies */
-    if (sig != SIGKILL)
-        with_caps(w, SIGCONT, everybody); /* as systemd does: a stopped process can follow the signal now */
     if (main_gone)
         wk_stop_check(w);
 }

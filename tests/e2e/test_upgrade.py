@@ -133,6 +133,33 @@ class Installed(Host):
         super().close()
 
 
+class Listeners(Case):
+    """An agentd-rpc that runs and does nothing is not waited for for ever."""
+
+    def replaced(self, script, says):
+        h = Installed()
+        self.addCleanup(self.finish, h)
+        h.worker("a")
+        h.start()
+        h.all_up()
+        path = h.dir + "/script"
+        with open(path, "w", encoding="ascii") as f:
+            f.write(script)
+        h.install(path, "agentd-rpc")
+        os.kill(h.rpc_pid(), signal.SIGKILL)
+        eventually(lambda: any(name_of(p) == "sleep" for p in children(h.pid)))
+        h.install(STAGED + "/agentd-rpc", "agentd-rpc")
+        eventually(lambda: says in h.log())
+        h.all_up()
+        h.stop()
+
+    def test_deaf(self):
+        self.replaced("#!/bin/sh\nexec sleep 1000\n", "does not read what it is to serve by")
+
+    def test_closed(self):
+        self.replaced("#!/bin/sh\nexec sleep 1000 3<&-\n", "has closed its wire")
+
+
 class Load:
     """Clients that ask without pause over connections that they keep. A connection that ends without having said so, one that
     is refused and an answer that is not 200 are failures."""
