@@ -168,7 +168,9 @@ static bool is_ours(const struct listen_socket *s)
 {
     struct stat st;
 
-    return lstat(s->path, &st) == 0 && st.st_ino == s->ino && st.st_dev == s->dev;
+    if (lstat(s->path, &st) < 0)
+        return errno != ENOENT && errno != ENOTDIR; /* what can't be told is not repaired */
+    return st.st_ino == s->ino && st.st_dev == s->dev;
 }
 
 static int open_again(struct listen_socket *s)

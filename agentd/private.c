@@ -163,7 +163,7 @@ void private_repair(void)
     struct stat st;
     int s;
 
-    if (fd < 0 || (lstat(path, &st) == 0 && st.st_dev == dev && st.st_ino == ino))
+    if (!path[0] || (fd >= 0 && lstat(path, &st) == 0 && st.st_dev == dev && st.st_ino == ino))
         return;
     if ((s = listen_on(path)) < 0) {
         log_error("private", "%s: %s", path, strerror(-s));
@@ -174,7 +174,7 @@ void private_repair(void)
     fd = s;
     remember_place();
     watch = loop_io(fd, LOOP_READ, on_connection, NULL);
-    log_info("private", "%s was removed: it is there again", path);
+    log_info("private", "%s was missing: it is there again", path);
 }
 
 void private_close(void)

@@ -175,7 +175,11 @@ void upgrade_image_unmark(const char *rdir)
     char name[700];
 
     snprintf(name, sizeof(name), "%s/" MARKER, rdir);
-    unlink(name);
+    /* One that stays would have the earlier program run after the next crash: an empty one says nothing. */
+    if (unlink(name) == 0 || errno == ENOENT || truncate(name, 0) < 0)
+        return;
+    if (unlink(name) < 0)
+        log_error("upgrade", "%s can't be removed: %s", name, strerror(errno));
 }
 
 /* --- the guardian ------------------------------------------------------------------------------------- */
@@ -196,6 +200,7 @@ struct guard {
     int pidfd, confirm, state, old, new;
     bool managed;
     char operation[32];
+    struct state named; /* what is in the memfd: which descriptors count */
 };
 
 static int by_number(const void *a, const void *b)
@@ -211,7 +216,6 @@ static void keep_only(const struct guard *g)
     static const char *const kinds[] = {"listener", "private", "worker"};
     static int keep[LIMIT_WORKERS + 64];
     size_t n = 0;
-    struct state s = {0};
     int from = 3;
 
     keep[n++] = g->confirm;
@@ -219,12 +223,10 @@ static void keep_only(const struct guard *g)
     keep[n++] = g->state;
     keep[n++] = g->old;
     keep[n++] = g->new;
-    if (state_read(g->state, &s, NULL) == 0)
-        for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
-            for (const char *l = state_next(&s, kinds[k], NULL); l && n < ARRAY_LEN(keep);
-                 l = state_next(&s, kinds[k], l))
-                keep[n++] = state_get_fd(&s, l, k == 2 ? "main_fd" : "fd");
-    state_done(&s);
+    for (size_t k = 0; k < ARRAY_LEN(kinds); k++)
+        for (const char *l = state_next(&g->named, kinds[k], NULL); l && n < ARRAY_LEN(keep);
+             l = state_next(&g->named, kinds[k], l))
+            keep[n++] = state_get_fd(&g->named, l, k == 2 ? "main_fd" : "fd");
     qsort(keep, n, sizeof(keep[0]), by_number);
     for (size_t i = 0; i <= n; i++) {
         int next = i < n ? keep[i] : INT_MAX;
@@ -342,22 +344,11 @@ int upgrade_image_run(int fd, char mode, int state, int old, int confirm, const 
     return r;
 }
 
-/* Every descriptor that the state names goes over the exec. */
-static void pass_named(int fd, bool on)
-{
-    struct err err;
-    struct state s;
-
-    if (state_read(fd, &s, &err) < 0)
-        return;
-    state_each_fd(&s, on);
-    state_done(&s);
-}
-
 int upgrade_image_exec(int fd, int state, const char *operation)
 {
     int confirm[2], old = open("/proc/self/exe", O_RDONLY | O_CLOEXEC), r;
     struct guard g = {.state = state, .old = old, .new = fd};
+    struct err err;
     pid_t pid;
 
     str_copy(g.operation, sizeof(g.operation), operation);
@@ -367,10 +358,12 @@ int upgrade_image_exec(int fd, int state, const char *operation)
         return r;
     }
     g.confirm = confirm[0];
+    if ((r = state_read(state, &g.named, &err)) < 0)
+        goto failed;
     if ((r = write_marker(operation, fd,
                           "the new program ended before it confirmed that it had taken over")) < 0)
         goto failed;
-    pass_named(state, true);
+    state_each_fd(&g.named, true); /* they go over the exec */
     if ((pid = fork_guard(&g)) < 0) {
         r = pid;
         goto failed;
@@ -379,7 +372,8 @@ int upgrade_image_exec(int fd, int state, const char *operation)
     if (write(confirm[1], "X", 1) == 1)
         waitpid(pid, NULL, 0);
 failed:
-    pass_named(state, false);
+    state_each_fd(&g.named, false);
+    state_done(&g.named);
     upgrade_image_unmark(runtime_dir);
     fd_close(confirm[0]);
     fd_close(confirm[1]);

@@ -27,10 +27,10 @@
     ROW(ready)                                                                                              \
     ROW(stale)                                                                                              \
     ROW(stale_program)                                                                                      \
-    ROW(requested) ROW(start_failed) ROW(never_ran) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) \
-        ROW(create_us) ROW(update_us) ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us)               \
-            ROW(started_us) ROW(exec_mono_us) ROW(error_size) ROW(timer_us) ROW(entered_mono_us)            \
-                ROW(ran_hash)
+    ROW(requested)                                                                                          \
+    ROW(start_failed) ROW(never_ran) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) \
+        ROW(update_us) ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us)              \
+            ROW(exec_mono_us) ROW(error_size) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
 
 static void put_pidref(struct buf *b, const char *pid, const char *start, const char *fd,
                        const struct pidref *p)
