@@ -21,13 +21,13 @@ struct header {
     uint64_t size;
 };
 
-/* Before each slot's content. */
+/* Before each slot's content, of which the zeros at the end are not written: each operation writes two. */
 struct head {
-    uint64_t sum; /* over in_use and the content */
-    uint64_t in_use;
+    uint64_t sum; /* over the length and the content */
+    uint64_t len; /* 0: free */
 };
 
-static const char magic[16] = "agentd journal1";
+static const char magic[16] = "agentd journal2";
 
 static size_t slot_size(const struct journal *j)
 {
@@ -39,13 +39,13 @@ static off_t slot_at(const struct journal *j, int slot)
     return (off_t)sizeof(struct header) + (off_t)slot_size(j) * slot;
 }
 
-/* FNV-1a by words, not bytes: a slot is thousands of bytes, and each operation writes two. */
-static uint64_t sum_of(const struct journal *j, const struct head *h)
+/* FNV-1a by words; behind the content there are zeros. */
+static uint64_t sum_of(const struct head *h)
 {
-    const char *p = (const char *)&h->in_use;
+    const char *p = (const char *)&h->len;
     uint64_t sum = STR_HASH_INIT, word;
 
-    for (size_t at = 0; at < sizeof(h->in_use) + j->size; at += sizeof(word)) {
+    for (size_t at = 0; at < sizeof(h->len) + h->len; at += sizeof(word)) {
         memcpy(&word, p + at, sizeof(word));
         sum = (sum ^ word) * 0x100000001b3ull;
         sum ^= sum >> 32;
@@ -67,18 +67,26 @@ static int grow_used(struct journal *j, unsigned n)
     return 0;
 }
 
+/* Without the zeros at its end; at least one byte. */
+static size_t length_of(const char *content, size_t size)
+{
+    while (size > 1 && !content[size - 1])
+        size--;
+    return size;
+}
+
 static int write_slot(struct journal *j, int slot, const void *content)
 {
-    size_t n = slot_size(j);
-    _cleanup_free_ struct head *h = calloc(1, n);
+    size_t len = content ? length_of(content, j->size) : 0, n = sizeof(struct head) + len;
+    _cleanup_free_ struct head *h = calloc(1, n + sizeof(uint64_t));
     ssize_t r;
 
     if (!h)
         return -ENOMEM;
-    h->in_use = content != NULL;
+    h->len = len;
     if (content)
-        memcpy(h + 1, content, j->size);
-    h->sum = sum_of(j, h);
+        memcpy(h + 1, content, len);
+    h->sum = sum_of(h);
     r = pwrite(j->fd, h, n, slot_at(j, slot));
     return r == (ssize_t)n ? 0 : r < 0 ? -errno : -ENOSPC;
 }
@@ -145,24 +153,40 @@ static int start_anew(struct journal *j)
     return 0;
 }
 
+/* 1: in use and whole, 0: neither, -EBADMSG: not whole, -ENODATA: behind the last one, or -errno. */
+static int read_slot(const struct journal *j, int fd, unsigned slot, struct head *h)
+{
+    size_t n = slot_size(j);
+    ssize_t r = fd_read_at(fd, h, n, slot_at(j, (int)slot));
+
+    if (r <= 0)
+        return r < 0 ? (int)r : -ENODATA;
+    memset((char *)h + r, 0, n - (size_t)r); /* the last one ends where its content does */
+    if (h->len > j->size)
+        return -EBADMSG;
+    memset((char *)(h + 1) + h->len, 0, j->size - h->len); /* of a longer one that was there before */
+    if (h->sum != sum_of(h))
+        return h->sum ? -EBADMSG : 0; /* a hole was never written */
+    return h->len != 0;
+}
+
 /* Those from another file are written into ours at the same place. */
 static int read_slots(struct journal *j, int fd, bool this_boot, journal_fn found, void *arg)
 {
-    size_t n = slot_size(j);
-    _cleanup_free_ struct head *h = malloc(n);
+    _cleanup_free_ struct head *h = malloc(slot_size(j) + sizeof(uint64_t));
     unsigned torn = 0;
-    ssize_t r = 0;
+    int r = 0;
 
     if (!h)
         return -ENOMEM;
-    for (unsigned i = 0; i < j->max && (r = fd_read_at(fd, h, n, slot_at(j, (int)i))) == (ssize_t)n; i++) {
+    for (unsigned i = 0; i < j->max; i++) {
+        r = read_slot(j, fd, i, h);
+        if (r < 0 && r != -EBADMSG)
+            break;
+        torn += r < 0;
         if (grow_used(j, i + 1) < 0)
             return -ENOMEM;
-        if (h->sum != sum_of(j, h)) {
-            torn += h->sum != 0; /* a hole was never written */
-            continue;
-        }
-        if (!h->in_use || (fd != j->fd && write_slot(j, (int)i, h + 1) < 0))
+        if (r <= 0 || (fd != j->fd && write_slot(j, (int)i, h + 1) < 0))
             continue;
         j->used[i] = 1;
         found((int)i, h + 1, this_boot, arg);
@@ -170,7 +194,7 @@ static int read_slots(struct journal *j, int fd, bool this_boot, journal_fn foun
     if (torn)
         log_warn("journal", "%u records were not written whole by an earlier agentd: they are left out",
                  torn);
-    return r < 0 ? (int)r : 0;
+    return r < 0 && r != -ENODATA && r != -EBADMSG ? r : 0;
 }
 
 int journal_open(struct journal *j, const char *dir, const char *copy_dir, const char *name, size_t size,

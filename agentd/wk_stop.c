@@ -202,13 +202,15 @@ static void with_caps(struct wk *w, int sig, void (*whom)(struct wk *w, int sig)
     caps_enter(scope);
 }
 
+/* A stopped process has to go on to follow the signal. systemd sends SIGCONT behind it; but who ends at once
+ * is met in its exit then, and both wait for the same locks. */
 static void everybody(struct wk *w, int sig)
 {
+    if (sig != SIGKILL && sig != SIGCONT)
+        everybody(w, SIGCONT);
     pidref_signal(&w->main, sig);
     if (w->def->kill_mode == CFG_KILL_CGROUP)
         signal_members(w, sig);
-    if (sig != SIGKILL && sig != SIGCONT)
-        everybody(w, SIGCONT); /* as systemd does: a stopped process can follow the signal now */
 }
 
 /* Kept open while the tree ends: one pread instead of four calls at the moment that counts. */

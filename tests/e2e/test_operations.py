@@ -254,7 +254,7 @@ class Journal(Case):
         path = h.run + "/operations"
         with open(path, "rb") as f:
             whole = f.read()
-        slot = (len(whole) - 64) // 3
+        slot = 4096  # the last one ends where its words do
         for cut, known in ((len(whole) - 1, 2), (64 + slot + 9, 1), (70, 0), (30, 0), (0, 0)):
             with self.subTest(cut=cut):
                 with open(path, "wb") as f:
