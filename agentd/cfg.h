@@ -37,6 +37,7 @@ enum cfg_restart {
     CFG_RESTART_ON_ABORT,
     CFG_RESTART_ON_WATCHDOG,
 };
+enum cfg_notify { CFG_NOTIFY_NONE, CFG_NOTIFY_MAIN, CFG_NOTIFY_EXEC, CFG_NOTIFY_ALL };
 enum cfg_kill { CFG_KILL_CGROUP, CFG_KILL_MIXED, CFG_KILL_PROCESS };
 enum cfg_output { CFG_OUT_APPEND, CFG_OUT_JOURNAL, CFG_OUT_NULL };
 enum cfg_ready { CFG_READY_NONE, CFG_READY_TCP, CFG_READY_UNIX, CFG_READY_STABLE };
@@ -113,6 +114,8 @@ struct wk_def {
     int kill_signal;
     enum cfg_kill kill_mode;
     bool send_sigkill;
+    uint64_t watchdog_us; /* WatchdogSec=; 0, STR_USEC_INFINITY: none */
+    enum cfg_notify notify_access;
 
     enum cfg_ready ready;
     unsigned ready_port;

@@ -200,6 +200,8 @@ static void service(struct buf *b, const struct wk_def *d)
     span(b, "TimeoutStopSec", d->stop_timeout_us);
     buf_printf(b, "KillSignal=%s\n", cfg_signal_name(d->kill_signal, name));
     buf_printf(b, "KillMode=%s\nSendSIGKILL=%s\n", cfg_kill_names[d->kill_mode], yes(d->send_sigkill));
+    span(b, "WatchdogSec", d->watchdog_us);
+    buf_printf(b, "NotifyAccess=%s\n", cfg_notify_names[d->notify_access]);
     status_set(b, "SuccessExitStatus", &d->success);
     limits(b, d);
     capabilities(b, "AmbientCapabilities", d->has_ambient, d->ambient);

@@ -16,6 +16,7 @@ const char *const cfg_stop_names[] = {"auto", "yes", "no", NULL};
 const char *const cfg_type_names[] = {"simple", "exec", "notify", NULL};
 const char *const cfg_restart_names[] = {"no",          "always",   "on-success",  "on-failure",
                                          "on-abnormal", "on-abort", "on-watchdog", NULL};
+const char *const cfg_notify_names[] = {"none", "main", "exec", "all", NULL};
 const char *const cfg_kill_names[] = {"control-group", "mixed", "process", NULL};
 
 bool cfg_alias_ok(const char *s)
@@ -362,6 +363,14 @@ CFG_PARSER(cfg_value_restart)
 
     if (i >= 0)
         *(enum cfg_restart *)target = (enum cfg_restart)i;
+}
+
+CFG_PARSER(cfg_value_notify_access)
+{
+    int i = choose(c, k, l, value, cfg_notify_names);
+
+    if (i >= 0)
+        *(enum cfg_notify *)target = (enum cfg_notify)i;
 }
 
 CFG_PARSER(cfg_value_kill_mode)

@@ -22,6 +22,7 @@
 #include "agentd/link.h"
 #include "agentd/listen.h"
 #include "agentd/loop.h"
+#include "agentd/notify.h"
 #include "agentd/op.h"
 #include "agentd/paths.h"
 #include "agentd/peer.h"
@@ -415,15 +416,16 @@ static void end_dead_listeners(void)
     caps_enter(scope);
 }
 
-static int recall_facts(const struct cfg *cfg)
+static void recall_facts(const struct cfg *cfg)
 {
     sup_init(cfg);
     if (image())
         event_restore(image());
     event_init();
-    if (!image())
-        end_dead_listeners();
-    return 0;
+    if (image())
+        return;
+    end_dead_listeners();
+    notify_clear();
 }
 
 static int open_rooms(struct cfg *cfg)
@@ -433,6 +435,7 @@ static int open_rooms(struct cfg *cfg)
     struct err err;
     int r;
 
+    recall_facts(cfg);
     if ((r = loop_init()) < 0 || (r = catch_signals()) < 0 || (r = reap_init()) < 0) {
         log_error("main", "the event loop can't be made: %s", strerror(-r));
         return r;
@@ -525,7 +528,7 @@ int daemon_run(const char *file)
     reload_init(cfg);
     upgrade_look_back(cfg->agent.runtime_dir);
     if (make_dirs(&cfg->agent) < 0 || take_lock(cfg->agent.runtime_dir) < 0 || caps_init() < 0 ||
-        recall_facts(cfg) < 0 || open_rooms(cfg) < 0) {
+        open_rooms(cfg) < 0) {
         upgrade_give_up("the new program can't take over");
         return 1;
     }

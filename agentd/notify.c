@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentd/notify.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -11,18 +13,225 @@
 
 #include "agentd/loop.h"
 #include "agentd/wk.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
-#include "proc/caps.h"
+#include "proc/snap.h"
 
-#define MESSAGES_A_ROUND 16 /* a flood does not keep the loop */
+#define MESSAGES_A_ROUND 16      /* a flood does not keep the loop */
+#define MESSAGES_A_SECOND 1000   /* and has to wait for the next second then */
+#define LOOKS_A_SECOND 32        /* at who a sender is, that is not the main process */
+#define WATCHDOG_MIN_US 1000     /* WATCHDOG_USEC= below makes a timer that never rests */
+#define EXTEND_MAX_US 3600000000 /* EXTEND_TIMEOUT_USEC= moves a deadline by at most an hour in all */
+
+struct notify {
+    int fd;
+    struct loop_watch *io, *watchdog, *pause;
+    char *status;
+    bool reloading, stopping, watched, bounded;
+    uint64_t watchdog_us; /* of this incarnation; 0: none */
+    uint64_t heard_us;    /* monotonic: its last WATCHDOG=1 */
+    uint64_t second;      /* monotonic, of the next two */
+    unsigned looks, messages;
+};
+
+bool notify_is_wanted(const struct wk_def *d)
+{
+    return d->type == CFG_NOTIFY || d->watchdog_us || d->notify_access != CFG_NOTIFY_NONE;
+}
 
 /* By number, since an alias may be longer than a socket's path. */
 void notify_path(const struct wk *w, char *path, size_t size)
 {
     snprintf(path, size, "%s/notify/%d", wk_host.runtime_dir, w->slot);
 }
+
+const char *notify_status(const struct wk *w)
+{
+    return w->notify && w->notify->status ? w->notify->status : "";
+}
+
+const char *notify_phase(const struct wk *w)
+{
+    const struct notify *n = w->notify;
+
+    return !n ? "" : n->stopping ? "stopping" : n->reloading ? "reloading" : "";
+}
+
+int notify_fd(const struct wk *w)
+{
+    return w->notify ? w->notify->fd : -1;
+}
+
+/* --- the watchdog --------------------------------------------------------------------------------------- */
+
+static void bark(struct wk *w, const char *why)
+{
+    if (w->state != WK_UP)
+        return;
+    w->barked = true;
+    log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias}, "%s", why);
+    wk_set_message(w, "%s", why);
+    wk_event(w, WK_EV_WATCHDOG);
+}
+
+static void on_watchdog(int fd, short what, void *arg)
+{
+    struct wk *w = arg;
+    struct notify *n = w->notify;
+    uint64_t due = n->heard_us + n->watchdog_us, now = clock_mono_us();
+    char text[96];
+
+    if (now < due) {
+        loop_rearm(n->watchdog, due - now);
+        return;
+    }
+    loop_free(&n->watchdog);
+    snprintf(text, sizeof(text), "the watchdog was not heard for %llu ms",
+             (unsigned long long)(n->watchdog_us / 1000));
+    bark(w, text);
+}
+
+static void arm(struct wk *w)
+{
+    struct notify *n = w->notify;
+
+    loop_free(&n->watchdog);
+    n->heard_us = clock_mono_us();
+    if (n->watched && n->watchdog_us)
+        n->watchdog = loop_timer(n->watchdog_us, on_watchdog, w);
+}
+
+void notify_watch(struct wk *w, bool on)
+{
+    if (!w->notify || w->notify->watched == on)
+        return;
+    w->notify->watched = on;
+    arm(w);
+}
+
+/* --- words ---------------------------------------------------------------------------------------------- */
+
+static bool number(const char *text, uint64_t *ret)
+{
+    char *end;
+
+    if (text[0] < '0' || text[0] > '9')
+        return false;
+    errno = 0;
+    *ret = strtoull(text, &end, 10);
+    return !*end && !errno;
+}
+
+/* Before the deadline of a start or stop; it moves it, if that is later, and not for ever. */
+static void extend(struct wk *w, uint64_t us)
+{
+    uint64_t now = clock_mono_us(), most, until;
+
+    if (!w->timer_us || (w->state != WK_STARTING && w->state != WK_STOPPING))
+        return;
+    most = w->entered_mono_us + EXTEND_MAX_US +
+           (w->state == WK_STARTING ? w->def->start_timeout_us : w->def->stop_timeout_us);
+    until = us < EXTEND_MAX_US ? now + us : now + EXTEND_MAX_US;
+    if (until > most) {
+        if (!w->notify->bounded)
+            log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
+                      "EXTEND_TIMEOUT_USEC= has moved the deadline by an hour: it is moved no more");
+        w->notify->bounded = true;
+        until = most;
+    }
+    if (until > w->timer_us)
+        wk_arm(w, until - now);
+}
+
+static void set_status(struct wk *w, const char *text)
+{
+    char said[LIMIT_NOTIFY_STATUS + 1];
+
+    str_copy(said, sizeof(said), text);
+    if (str_eq(notify_status(w), said))
+        return;
+    free(w->notify->status);
+    w->notify->status = strdup(said);
+    if (w->state == WK_STARTING)
+        wk_set_message(w, "%s", said);
+    wk_changed(w);
+}
+
+/* What a program that fails says of it, for its record. */
+static void take_errno(struct wk *w, const char *value)
+{
+    uint64_t n;
+    char text[LIMIT_NOTIFY_STATUS + 1];
+
+    if (!number(value, &n) || n > 4095)
+        return;
+    snprintf(text, sizeof(text), "%.*s%s%s", LIMIT_NOTIFY_STATUS - 64, notify_status(w),
+             notify_status(w)[0] ? ": " : "", strerror((int)n));
+    set_status(w, text);
+}
+
+static void set_phase(struct wk *w, bool reloading, bool stopping)
+{
+    struct notify *n = w->notify;
+
+    if (n->reloading == reloading && n->stopping == stopping)
+        return;
+    n->reloading = reloading;
+    n->stopping = stopping;
+    wk_changed(w);
+}
+
+static void take_watchdog(struct wk *w, const char *value)
+{
+    if (str_eq(value, "1"))
+        w->notify->heard_us = clock_mono_us();
+    else if (str_eq(value, "trigger"))
+        bark(w, "the worker itself has triggered its watchdog");
+}
+
+static void take_watchdog_usec(struct wk *w, const char *value)
+{
+    uint64_t us;
+
+    if (!number(value, &us))
+        return;
+    w->notify->watchdog_us = us && us < WATCHDOG_MIN_US ? WATCHDOG_MIN_US : us;
+    arm(w);
+}
+
+/* sd_notify(3). MAINPID=, FDSTORE= and what else it knows are not heard. */
+static void on_word(struct wk *w, char *word)
+{
+    char *value = strchr(word, '=');
+    uint64_t us;
+
+    if (!value)
+        return;
+    *value++ = 0;
+    if (str_eq(word, "READY") && str_eq(value, "1")) {
+        set_phase(w, false, w->notify->stopping);
+        if (w->def->type == CFG_NOTIFY)
+            wk_event(w, WK_EV_READY);
+    } else if (str_eq(word, "STATUS")) {
+        set_status(w, value);
+    } else if (str_eq(word, "ERRNO")) {
+        take_errno(w, value);
+    } else if (str_eq(word, "RELOADING") && str_eq(value, "1")) {
+        set_phase(w, true, false);
+    } else if (str_eq(word, "STOPPING") && str_eq(value, "1")) {
+        set_phase(w, false, true);
+    } else if (str_eq(word, "WATCHDOG")) {
+        take_watchdog(w, value);
+    } else if (str_eq(word, "WATCHDOG_USEC")) {
+        take_watchdog_usec(w, value);
+    } else if (str_eq(word, "EXTEND_TIMEOUT_USEC") && number(value, &us)) {
+        extend(w, us);
+    }
+}
+
+/* --- who speaks ----------------------------------------------------------------------------------------- */
 
 static pid_t sender(struct msghdr *m)
 {
@@ -35,12 +244,57 @@ static pid_t sender(struct msghdr *m)
     return 0;
 }
 
-static void on_word(struct wk *w, char *word)
+/* One that is alive: the kernel's word on a dead sender names nobody. */
+static bool is_of_tree(const struct wk *w, pid_t pid)
 {
-    if (str_eq(word, "READY=1"))
-        wk_event(w, WK_EV_READY);
-    else if (str_starts(word, "STATUS=") && w->state == WK_STARTING)
-        wk_set_message(w, "%.200s", word + 7);
+    struct pidref_stat st;
+    struct snap_tree tree;
+    bool is;
+
+    if (w->leaf.fd < 0)
+        return w->session && pidref_read_stat(pid, &st) == 0 && st.session == w->session;
+    if (snap_tree_of_leaf(&w->leaf, &tree) < 0)
+        return false;
+    is = snap_tree_has(&tree, pid);
+    snap_tree_done(&tree);
+    return is;
+}
+
+static bool may_speak(const struct wk *w, pid_t pid)
+{
+    if (!w->main.pid || !pid)
+        return false;
+    if (pid == w->main.pid)
+        return true;
+    return w->def->notify_access == CFG_NOTIFY_ALL && ++w->notify->looks <= LOOKS_A_SECOND &&
+           is_of_tree(w, pid);
+}
+
+static void on_message(int fd, short what, void *arg);
+
+static void on_pause_over(int fd, short what, void *arg)
+{
+    struct wk *w = arg;
+
+    loop_free(&w->notify->pause);
+    w->notify->io = loop_io(w->notify->fd, LOOP_READ, on_message, w);
+}
+
+/* False: it is not listened to until the second is over. Its senders wait, or are refused, by the kernel. */
+static bool count_message(struct wk *w)
+{
+    struct notify *n = w->notify;
+    uint64_t now = clock_mono_us();
+
+    if (now / 1000000 != n->second) {
+        n->second = now / 1000000;
+        n->looks = n->messages = 0;
+    }
+    if (++n->messages <= MESSAGES_A_SECOND)
+        return true;
+    loop_free(&n->io);
+    n->pause = loop_timer(1000000 - now % 1000000, on_pause_over, w);
+    return false;
 }
 
 static void on_message(int fd, short what, void *arg)
@@ -48,7 +302,7 @@ static void on_message(int fd, short what, void *arg)
     struct wk *w = arg;
     char text[4097], control[CMSG_SPACE(sizeof(struct ucred))], *save = NULL;
 
-    for (int i = 0; i < MESSAGES_A_ROUND && w->start; i++) {
+    for (int i = 0; i < MESSAGES_A_ROUND && w->notify && count_message(w); i++) {
         struct iovec iov = {text, sizeof(text) - 1};
         struct msghdr m = {
             .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
@@ -56,54 +310,105 @@ static void on_message(int fd, short what, void *arg)
         if (n < 0)
             return;
         /* Descriptors that came along were closed by the kernel: there is room for credentials only. */
-        if (m.msg_flags & MSG_TRUNC || sender(&m) != w->main.pid || !w->main.pid)
+        if (m.msg_flags & MSG_TRUNC || !may_speak(w, sender(&m)))
             continue;
         text[n] = 0;
         wk_start_look(w); /* else it would be ready with no pid on its record */
-        for (char *word = strtok_r(text, "\n", &save); word && w->start; word = strtok_r(NULL, "\n", &save))
+        for (char *word = strtok_r(text, "\n", &save); word && w->notify; word = strtok_r(NULL, "\n", &save))
             on_word(w, word);
     }
 }
 
-int notify_open(struct wk *w, struct wk_start *s)
+/* --- the socket ----------------------------------------------------------------------------------------- */
+
+static int make_socket(const struct wk *w)
 {
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     struct sockaddr_un sa = {.sun_family = AF_UNIX};
     char dir[600], path[700];
-    int on = 1, r;
+    int on = 1;
 
+    if (fd < 0)
+        return -errno;
     snprintf(dir, sizeof(dir), "%s/notify", wk_host.runtime_dir);
     mkdir(dir, 0711);
     notify_path(w, path, sizeof(path));
     if (strlen(path) >= sizeof(sa.sun_path))
         return -ENAMETOOLONG;
     str_copy(sa.sun_path, sizeof(sa.sun_path), path);
-    if ((s->notify_fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)) < 0)
-        return -errno;
     unlink(path);
-    if (bind(s->notify_fd, (struct sockaddr *)&sa, sizeof(sa)) < 0)
-        return -errno;
     /* Any user may send, as to systemd's socket; the credentials decide. */
-    if (chmod(path, 0666) < 0 || setsockopt(s->notify_fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0)
-        r = -errno;
-    else
-        r = (s->notify = loop_io(s->notify_fd, LOOP_READ, on_message, w)) ? 0 : -ENOMEM;
-    return r;
+    if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ||
+        bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, 0666) < 0)
+        return -errno;
+    return TAKE_FD(fd);
 }
 
-void notify_close(struct wk *w, struct wk_start *s)
+static int attach(struct wk *w, int fd)
 {
+    struct notify *n = calloc(1, sizeof(*n));
+
+    if (!n || !(n->io = loop_io(fd, LOOP_READ, on_message, w))) {
+        free(n);
+        fd_close(fd);
+        return -ENOMEM;
+    }
+    n->fd = fd;
+    w->notify = n;
+    return 0;
+}
+
+int notify_open(struct wk *w)
+{
+    int fd, r = 0;
+
+    if (!w->notify && ((fd = make_socket(w)) < 0 || (r = attach(w, fd)) < 0))
+        return fd < 0 ? fd : r;
+    free(TAKE_PTR(w->notify->status));
+    w->notify->reloading = w->notify->stopping = w->notify->bounded = false;
+    w->notify->watchdog_us = w->def->watchdog_us == STR_USEC_INFINITY ? 0 : w->def->watchdog_us;
+    return 0;
+}
+
+void notify_clear(void)
+{
+    char dir[600];
+    struct dirent *e;
+    DIR *d;
+
+    snprintf(dir, sizeof(dir), "%s/notify", wk_host.runtime_dir);
+    if (!(d = opendir(dir)))
+        return;
+    while ((e = readdir(d)))
+        if (e->d_name[0] != '.')
+            unlinkat(dirfd(d), e->d_name, 0);
+    closedir(d);
+}
+
+void notify_close(struct wk *w)
+{
+    struct notify *n = TAKE_PTR(w->notify);
     char path[700];
 
-    loop_free(&s->notify);
-    if (s->notify_fd < 0)
+    if (!n)
         return;
-    s->notify_fd = fd_close(s->notify_fd);
+    loop_free(&n->io);
+    loop_free(&n->watchdog);
+    loop_free(&n->pause);
+    fd_close(n->fd);
     notify_path(w, path, sizeof(path));
     unlink(path);
+    free(n->status);
+    free(n);
 }
 
-void notify_resume(struct wk *w, struct wk_start *s, int fd)
+void notify_resume(struct wk *w, int fd, char *status)
 {
-    s->notify_fd = fd;
-    s->notify = loop_io(fd, LOOP_READ, on_message, w);
+    if (attach(w, fd) < 0) {
+        free(status);
+        return;
+    }
+    w->notify->status = status;
+    w->notify->watchdog_us = w->def->watchdog_us == STR_USEC_INFINITY ? 0 : w->def->watchdog_us;
+    notify_watch(w, w->state == WK_UP);
 }

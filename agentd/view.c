@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agentd/notify.h"
 #include "agentd/sup.h"
 #include "agentd/wk.h"
 #include "base/clock.h"
@@ -242,6 +243,8 @@ void view_put_record(struct wk *w, struct buf *b)
         .goal_by = w->goal_by ? w->goal_by : "config",
         .goal_us = w->goal_us,
         .stale = stale_of(w),
+        .status_text = notify_status(w),
+        .phase = notify_phase(w),
     };
 
     fill_process(w, &r);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentd/wk.h"
 
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +11,7 @@
 
 #include "agentd/helper.h"
 #include "agentd/loop.h"
+#include "agentd/notify.h"
 #include "agentd/reap.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -45,6 +47,7 @@ void wk_free(struct wk *w)
     wk_start_done(w);
     wk_stop_done(w);
     wk_start_forget(w);
+    notify_close(w);
     loop_free(&w->main_watch);
     loop_free(&w->timer);
     if (w->main.pid)
@@ -177,6 +180,9 @@ static void enter(struct wk *w, enum wk_state next)
     }
     if (next != WK_STARTING)
         wk_start_done(w);
+    if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
+        notify_close(w);
+    notify_watch(w, next == WK_UP);
     if (next != WK_STOPPING && next != WK_KILLING)
         wk_stop_done(w);
     if (next != WK_BACKOFF && next != WK_COOLDOWN)
@@ -227,7 +233,9 @@ static void do_actions(struct wk *w, unsigned actions)
     if (actions & WK_DO_RETRY_TIMER)
         wk_arm(w, w->retry_us > clock_wall_us() ? (uint64_t)(w->retry_us - clock_wall_us()) : 1);
     if (actions & WK_DO_SIGNAL)
-        wk_stop_signal(w);
+        wk_stop_signal(w, w->def->kill_signal);
+    if (actions & WK_DO_ABORT)
+        wk_stop_signal(w, SIGABRT);
     if (actions & WK_DO_KILL)
         wk_stop_kill(w);
 }
@@ -380,6 +388,7 @@ void wk_gone(struct wk *w)
     struct wk_death d = {
         .goal = w->goal,
         .requested = w->requested,
+        .watchdog = w->barked,
         .end = w->reason == WK_WHY_START_TIMEOUT ? WK_END_TIMEOUT : w->last.end,
         .status = w->last.status,
         .lived_us = wk_lived_us(w),

@@ -51,9 +51,8 @@ struct wk_start {
     struct spawn_spec spec;
     char **envp;
     char *env_block;
-    struct loop_watch *status, *probe_timer, *notify;
+    struct loop_watch *status, *probe_timer;
     struct helper *probe;
-    int notify_fd;
     unsigned probe_ms;
     /* ReadyCheck= as it was when this start began: a later one is for the next start. */
     enum cfg_ready ready;
@@ -110,6 +109,8 @@ struct wk {
     uint8_t leaf_no;
     struct cgroup_leaf leaf;
     int slot;                       /* of facts */
+    struct notify *notify;          /* what is said by sd_notify(3); NULL: nobody may */
+    bool barked;                    /* its watchdog has ended this incarnation */
     struct wk_start *start, *ahead; /* ahead: environment for the next one, made while the old one dies */
     struct wk_stop *stop;
     struct loop_watch *main_watch, *timer;
@@ -162,12 +163,11 @@ void wk_start_done(struct wk *w);  /* releases all that only a start owns */
 void wk_gone(struct wk *w);        /* nothing of the tree is left: what now? */
 int wk_start_leaf(struct wk *w);   /* an empty leaf for the next incarnation; 0 or -errno */
 void wk_start_watch(struct wk *w); /* waits for the end of main, which is our child */
-/* After an exec of agentd: status_fd of a start under way, notify_fd of one that was to say READY=1; or -1.
- */
-void wk_start_resume(struct wk *w, int status_fd, int notify_fd);
+/* After an exec of agentd: status_fd of a start under way, or -1. */
+void wk_start_resume(struct wk *w, int status_fd);
 /* wk_stop.c */
 void wk_stop_resume(struct wk *w); /* after an exec of agentd */
-void wk_stop_signal(struct wk *w);
+void wk_stop_signal(struct wk *w, int sig);
 void wk_stop_kill(struct wk *w);
 void wk_stop_check(struct wk *w); /* is the tree gone? */
 /* Pids that were killed and are still there, comma list. */

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "agentd/loop.h"
+#include "agentd/notify.h"
 #include "agentd/op.h"
 #include "agentd/reap.h"
 #include "agentd/wk.h"
@@ -114,6 +115,8 @@ static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
     w->exec_mono_us = clock_mono_us() - (clock_boot_us() - pidref_start_us(ref.start));
     if (snap_uid(ref.pid, &w->uid) < 0)
         w->uid = w->def->ids.set ? w->def->ids.uid : 0;
+    if (notify_is_wanted(w->def) && notify_open(w) < 0)
+        log_error("wk", "%s: what it says by NOTIFY_SOCKET can't be heard", w->def->alias);
     wk_adopt_watch(w);
 }
 

@@ -16,6 +16,7 @@
 #define STOP_TIMER WK_DO_STOP_TIMER
 #define RETRY_TIMER WK_DO_RETRY_TIMER
 #define TELL WK_DO_TELL
+#define ABORT WK_DO_ABORT
 
 #define ROW(s, g, e, n, r, a) \
     [WK_##s][WK_GOAL_##g][WK_EV_##e] = {.next = WK_##n, .reason = WK_WHY_##r, .actions = (a), .filled = true},
@@ -73,7 +74,8 @@ static bool policy_restarts(const struct wk_def *def, const struct wk_death *d)
     /* Signals that systemd counts as clean ends of a service; never with a core dump. */
     bool soft = status == SIGHUP || status == SIGINT || status == SIGTERM || status == SIGPIPE;
     bool listed = cfg_status_has(&def->success, code, status);
-    bool clean = (exited && (status == 0 || listed)) || (d->end == WK_END_SIGNALLED && (soft || listed));
+    bool clean = !d->watchdog &&
+                 ((exited && (status == 0 || listed)) || (d->end == WK_END_SIGNALLED && (soft || listed)));
 
     if ((exited || signalled) && cfg_status_has(&def->prevent, code, status))
         return false;
@@ -85,9 +87,11 @@ static bool policy_restarts(const struct wk_def *def, const struct wk_death *d)
     case CFG_RESTART_ON_FAILURE:
         return !clean; /* an end that nobody saw counts as a failure */
     case CFG_RESTART_ON_ABNORMAL:
-        return !clean && !exited;
+        return !clean && (!exited || d->watchdog);
     case CFG_RESTART_ON_ABORT:
-        return !clean && signalled;
+        return !clean && signalled && !d->watchdog;
+    case CFG_RESTART_ON_WATCHDOG:
+        return d->watchdog;
     default:
         return false;
     }

@@ -39,6 +39,7 @@ enum wk_action {
     WK_DO_STOP_TIMER = 1 << 5,  /* arm the timer of STOPPING or KILLING */
     WK_DO_RETRY_TIMER = 1 << 6, /* arm the timer of BACKOFF or COOLDOWN */
     WK_DO_TELL = 1 << 7,        /* an operation may have come to its end */
+    WK_DO_ABORT = 1 << 8,       /* as SIGNAL, with SIGABRT */
 };
 
 struct wk_step {
@@ -70,12 +71,13 @@ enum wk_end {
     WK_END_DUMPED,
     WK_END_UNKNOWN,
     WK_END_SPAWN_FAILED,
-    WK_END_TIMEOUT
+    WK_END_TIMEOUT,
 };
 
 struct wk_death {
     enum wk_goal goal;
     bool requested; /* a restart was asked for: at once, and all is forgotten */
+    bool watchdog;  /* it was ended since it was not heard, however it went then */
     enum wk_end end;
     int status; /* exit code or signal */
     uint64_t lived_us;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "agentd/loop.h"
+#include "agentd/notify.h"
 #include "agentd/op.h"
 #include "agentd/reap.h"
 #include "agentd/state.h"
@@ -18,19 +19,14 @@
 #include "proc/caps.h"
 
 /* Fields of struct wk that are plain numbers: one row for both directions. */
-#define NUMBERS(ROW)                                                                                        \
-    ROW(generation)                                                                                         \
-    ROW(restarts)                                                                                           \
-    ROW(session)                                                                                            \
-    ROW(uid)                                                                                                \
-    ROW(adopted)                                                                                            \
-    ROW(ready)                                                                                              \
-    ROW(stale)                                                                                              \
-    ROW(stale_program)                                                                                      \
-    ROW(requested)                                                                                          \
-    ROW(start_failed) ROW(never_ran) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) \
-        ROW(update_us) ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us)              \
-            ROW(exec_mono_us) ROW(error_size) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
+/* clang-format off */
+#define NUMBERS(ROW) \
+    ROW(generation) ROW(restarts) ROW(session) ROW(uid) ROW(adopted) ROW(ready) ROW(stale) \
+    ROW(stale_program) ROW(requested) ROW(start_failed) ROW(never_ran) ROW(barked) \
+    ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) ROW(update_us) \
+    ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us) ROW(exec_mono_us) \
+    ROW(error_size) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
+/* clang-format on */
 
 static void put_pidref(struct buf *b, const char *pid, const char *start, const char *fd,
                        const struct pidref *p)
@@ -71,8 +67,10 @@ void wk_image_save(const struct wk *w, struct buf *b)
     state_put_text(b, "killed", w->killed);
     if (w->start && w->start->spawning)
         state_put(b, "status_fd", w->start->job.status_fd);
-    if (w->start && w->start->notify)
-        state_put(b, "notify_fd", w->start->notify_fd);
+    if (w->notify) {
+        state_put(b, "notify_fd", notify_fd(w));
+        state_put_text(b, "notify_status", notify_status(w));
+    }
     if (w->op)
         state_put_text(b, "op", w->op->id);
     if (w->queued)
@@ -182,8 +180,12 @@ void wk_image_resume(struct wk *w, const struct state *s, const char *line)
         wk_adopt_watch(w);
     else if (w->main.pid)
         wk_start_watch(w);
+    if (state_get_fd(s, line, "notify_fd") >= 0)
+        notify_resume(w, state_get_fd(s, line, "notify_fd"), state_get_text(s, line, "notify_status"));
+    else if (w->main.pid && notify_is_wanted(w->def))
+        notify_open(w); /* an earlier version kept none for one that was ready */
     if (w->state == WK_STARTING || state_get_fd(s, line, "status_fd") >= 0)
-        wk_start_resume(w, state_get_fd(s, line, "status_fd"), state_get_fd(s, line, "notify_fd"));
+        wk_start_resume(w, state_get_fd(s, line, "status_fd"));
     if (at)
         wk_arm(w, at > now ? at - now : 1);
     if (w->state == WK_STOPPING || w->state == WK_KILLING)

@@ -39,7 +39,6 @@ void wk_start_done(struct wk *w)
     loop_free(&s->status);
     loop_free(&s->probe_timer);
     helper_cancel(&s->probe);
-    notify_close(w, s);
     spawn_done(&s->job);
     free(s->ready_path);
     free(s->envp);
@@ -91,9 +90,13 @@ static void put_environment(struct buf *b, const struct wk *w, uint32_t generati
     wk_cookie_prefix(w, prefix, sizeof(prefix));
     snprintf(text, sizeof(text), "%s%u", prefix, generation);
     put_var(b, w, "AGENTD_COOKIE", text);
-    if (d->type == CFG_NOTIFY) {
+    if (notify_is_wanted(d)) {
         notify_path(w, path, sizeof(path));
         put_var(b, w, "NOTIFY_SOCKET", path);
+    }
+    if (d->watchdog_us && d->watchdog_us != STR_USEC_INFINITY) {
+        snprintf(text, sizeof(text), "%llu", (unsigned long long)d->watchdog_us);
+        put_var(b, w, "WATCHDOG_USEC", text);
     }
 }
 
@@ -368,7 +371,7 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
     }
     f->stage = SPAWN_CLONE;
     if ((!s->envp && (r = make_environment(w, s, w->generation)) < 0) ||
-        (w->def->type == CFG_NOTIFY && (r = notify_open(w, s)) < 0)) {
+        (notify_is_wanted(w->def) && (r = notify_open(w)) < 0)) {
         f->error = -r;
         return r;
     }
@@ -410,10 +413,8 @@ static struct wk_start *new_start(void)
 {
     struct wk_start *s = calloc(1, sizeof(*s));
 
-    if (s) {
-        s->notify_fd = -1;
+    if (s)
         s->job = (struct spawn_job)SPAWN_JOB_NULL;
-    }
     return s;
 }
 
@@ -444,7 +445,7 @@ void wk_start_spawn(struct wk *w)
         w->restarts++;
     w->ran_hash = w->def->hash;
     w->exec_mono_us = 0;
-    w->never_ran = false;
+    w->never_ran = w->barked = false;
     w->error_size = -1;
     w->sampled_us = 0;
     w->start = s;
@@ -457,14 +458,12 @@ void wk_start_spawn(struct wk *w)
     record(w, s);
 }
 
-void wk_start_resume(struct wk *w, int status_fd, int notify_fd)
+void wk_start_resume(struct wk *w, int status_fd)
 {
     struct wk_start *s = w->start = new_start();
 
     if (!s || take_ready(w->def, s) < 0)
         return;
-    if (notify_fd >= 0)
-        notify_resume(w, s, notify_fd);
     if (status_fd >= 0) {
         s->job.status_fd = status_fd;
         s->spawning = true;

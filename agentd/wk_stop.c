@@ -258,13 +258,14 @@ void wk_stop_survivors(const struct wk *w, char *text, size_t size)
             at += (size_t)snprintf(text + at, size - at, "%s%d", at ? "," : "", (int)m->ref.pid);
 }
 
-void wk_stop_signal(struct wk *w)
+void wk_stop_signal(struct wk *w, int sig)
 {
     bool main_gone = w->main.pid == 0;
+
     /* On the way to exec all signals are blocked: a child that hangs there (a dead file system) hears this
      * one only. */
-    int sig = w->start && w->start->spawning ? SIGKILL : w->def->kill_signal;
-
+    if (w->start && w->start->spawning)
+        sig = SIGKILL;
     if (w->def->kill_mode == CFG_KILL_CGROUP)
         watch_tree(
             w,

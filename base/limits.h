@@ -51,6 +51,7 @@
     (256 << 10)                     /* bytes unsent to a slow reader of events before it is dropped \
                                      */
 #define LIMIT_HTTP_HEARTBEAT_SEC 15 /* between comments on a quiet event stream */
+#define LIMIT_NOTIFY_STATUS 200     /* bytes of STATUS= that are kept */
 #define LIMIT_HTTP_REASON 256       /* bytes of Agentd-Reason */
 #define LIMIT_HTTP_PASSWORD 256     /* bytes of user and password */
 #define LIMIT_HTTP_SAMPLE_MS 2000   /* a reader waits at most so long for a fresh sample */

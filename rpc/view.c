@@ -146,6 +146,8 @@ void view_worker(struct buf *b, const struct wire_record *r)
     json_time(b, "nextRetryAt", r->retry_us, true);
     put_last_exit(b, r);
     json_words(b, "stale", r->stale);
+    json_str(b, "statusText", r->status_text);
+    json_str(b, "phase", r->phase);
     json_time(b, "lastActiveTime", last_active(r), true);
     json_time(b, "createTime", r->create_us, false);
     json_time(b, "updateTime", r->update_us, false);

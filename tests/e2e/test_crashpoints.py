@@ -319,6 +319,7 @@ class World(Life):
             if w["state"] == "UP":
                 want["anon_inode:[pidfd]"] += 1
                 want[self.leaf_path(alias)] += self.h.cgroup
+                want["socket"] += alias == "told"
         return want
 
     def leaf_path(self, alias):
@@ -394,12 +395,14 @@ class World(Life):
             have = last["have"]
             raise AssertionError("descriptors: too many %r, missing %r" % (dict(have - want), dict(want - have))) from None
 
-    def check_folders(self):
+    def check_folders(self, records):
+        speak = sum(a == "told" and w["state"] == "UP" for a, w in records.items())
+
         def clean():
             run = set(os.listdir(self.h.run))
             notify = os.listdir(self.h.run + "/notify") if "notify" in run else []
             kept = set(os.listdir(self.h.run + "/definitions")) if "definitions" in run else set()
-            return (not notify or self.injected) and run <= RUN_FILES and set(os.listdir(self.h.state)) <= STATE_FILES and \
+            return (len(notify) == speak or self.injected) and run <= RUN_FILES and set(os.listdir(self.h.state)) <= STATE_FILES and \
                 (kept <= {a + ".conf" for a in self.defined} | {".new"} or self.injected)
         try:
             eventually(clean, SETTLE)
@@ -442,7 +445,7 @@ class World(Life):
                 raise AssertionError("%s has a broken file and does not run on: %r, %r" % (alias, before[alias], found[alias]))
         self.check_leaves(now, found, scenario.left_alone)
         self.check_descriptors(now, exactly)
-        self.check_folders()
+        self.check_folders(now)
         self.check_control(now)
 
 

@@ -10,6 +10,10 @@
  *   --hop MS             a process that forks a new self every MS and leaves the old one
  *   --orphans N          N grandchildren that end at once, without a parent
  *   --fds                prints its open descriptors to stdout      --env NAME        prints NAME=VALUE
+ *   --at-term TEXT       what --slow-stop sends to $NOTIFY_SOCKET first
+ *   --ping MS N          WATCHDOG=1 to $NOTIFY_SOCKET every MS, N times
+ *   --relay PATH         a datagram socket: what comes there goes to $NOTIFY_SOCKET; for ever
+ *   --child-relay PATH   the same in a child                 --flood           a child sends STATUS= for ever
  *   --count MS           prints 1, 2, 3 ... to stdout, one every MS, for ever
  */
 #include <arpa/inet.h>
@@ -42,8 +46,14 @@ static void sleep_ms(long ms)
         ;
 }
 
+static const char *says_at_term;
+
+static void notify(const char *text);
+
 static void on_term(int sig)
 {
+    if (says_at_term)
+        notify(says_at_term);
     sleep_ms(slow_stop_ms);
     _exit(0);
 }
@@ -130,6 +140,46 @@ static void notify(const char *text)
     close(fd);
 }
 
+static void ping(long ms, int n)
+{
+    for (; n > 0; n--) {
+        notify("WATCHDOG=1");
+        sleep_ms(ms);
+    }
+}
+
+static void relay(const char *path)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    char text[4096], fresh[108];
+    ssize_t n;
+
+    snprintf(sa.sun_path, sizeof(sa.sun_path), "%s.new", path);
+    snprintf(fresh, sizeof(fresh), "%s.new", path);
+    unlink(fresh);
+    if (bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || rename(fresh, path) < 0)
+        die(path);
+    while ((n = recv(fd, text, sizeof(text) - 1, 0)) >= 0) {
+        text[n] = 0;
+        notify(text);
+    }
+    die("recv");
+}
+
+static void child_relay(const char *path)
+{
+    if (fork() == 0)
+        relay(path);
+}
+
+static void flood(void)
+{
+    if (fork() == 0)
+        for (;;)
+            notify("STATUS=of a stranger\nREADY=1\nWATCHDOG=trigger");
+}
+
 static void append(const char *path, const char *text)
 {
     int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -183,6 +233,29 @@ static const char *next(char **argv, int *i)
     return argv[*i];
 }
 
+/* Over $NOTIFY_SOCKET. */
+static int speak(char **argv, int *i)
+{
+    const char *a = argv[*i];
+
+    if (!strcmp(a, "--notify"))
+        notify(next(argv, i));
+    else if (!strcmp(a, "--at-term"))
+        says_at_term = next(argv, i);
+    else if (!strcmp(a, "--ping")) {
+        long ms = atol(next(argv, i));
+        ping(ms, atoi(next(argv, i)));
+    } else if (!strcmp(a, "--relay"))
+        relay(next(argv, i));
+    else if (!strcmp(a, "--child-relay"))
+        child_relay(next(argv, i));
+    else if (!strcmp(a, "--flood"))
+        flood();
+    else
+        return -1;
+    return 0;
+}
+
 static int act(char **argv, int *i)
 {
     const char *a = argv[*i];
@@ -204,8 +277,6 @@ static int act(char **argv, int *i)
         signal(SIGTERM, SIG_IGN);
     else if (!strcmp(a, "--delay"))
         sleep_ms(atol(next(argv, i)));
-    else if (!strcmp(a, "--notify"))
-        notify(next(argv, i));
     else if (!strcmp(a, "--exit"))
         exit(atoi(next(argv, i)));
     else if (!strcmp(a, "--kill"))
@@ -233,7 +304,7 @@ static int act(char **argv, int *i)
         slow_stop_ms = atoi(next(argv, i));
         signal(SIGTERM, on_term);
     } else
-        return -1;
+        return speak(argv, i);
     return 0;
 }
 

@@ -35,20 +35,26 @@ static enum wk_event after(const struct wk_def *def, struct wk_backoff *b, struc
 
 static struct wk_death death(uint64_t now)
 {
-    return (struct wk_death){WK_GOAL_UP, false, WK_END_EXITED, 1, SEC, now, 1u << 31};
+    return (struct wk_death){WK_GOAL_UP, false, false, WK_END_EXITED, 1, SEC, now, 1u << 31};
 }
 
-static bool restarts(const struct wk_def *def, enum wk_end end, int status)
+static bool restarts_after(const struct wk_def *def, enum wk_end end, int status, bool watchdog)
 {
     struct wk_backoff b = {0};
     struct wk_death d = death(SEC);
     enum wk_event e;
 
+    d.watchdog = watchdog;
     d.end = end;
     d.status = status;
     e = after(def, &b, d, NULL);
     assert_true(e == WK_EV_AGAIN || e == WK_EV_REST);
     return e == WK_EV_AGAIN;
+}
+
+static bool restarts(const struct wk_def *def, enum wk_end end, int status)
+{
+    return restarts_after(def, end, status, false);
 }
 
 static void set_code(struct cfg_status_set *s, int code)
@@ -95,6 +101,13 @@ static void test_restart_policy(void **state)
                 fail_msg("end %d, status %d, policy %d: not as in the manual", rows[i].end, rows[i].status,
                          p);
         }
+    /* One whose watchdog was not heard, however it went. */
+    for (int p = CFG_RESTART_NO; p <= CFG_RESTART_ON_WATCHDOG; p++) {
+        def.restart = (enum cfg_restart)p;
+        assert_int_equal(restarts_after(&def, WK_END_SIGNALLED, SIGABRT, true), "nynyyny"[p] == 'y');
+        assert_int_equal(restarts_after(&def, WK_END_EXITED, 0, true), "nynyyny"[p] == 'y');
+        assert_false(restarts_after(&def, WK_END_EXITED, 77, true));
+    }
     /* A program that can't be started is a failure in any case. */
     def.restart = CFG_RESTART_ON_FAILURE;
     assert_true(restarts(&def, WK_END_SPAWN_FAILED, 0));

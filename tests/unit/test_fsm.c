@@ -54,7 +54,7 @@ static void test_filled(void **state)
         const struct wk_step *c = cell(s, g, e);
         check(c->filled, "not in the table", s, g, e);
         check(c->next < WK_STATE_MAX && c->reason < WK_WHY_MAX, "leads nowhere", s, g, e);
-        check(!(c->actions & ~((WK_DO_TELL << 1) - 1u)), "unknown action", s, g, e);
+        check(!(c->actions & ~((WK_DO_ABORT << 1) - 1u)), "unknown action", s, g, e);
     }
     for (int i = 0; i < WK_STATE_MAX; i++)
         assert_non_null(wk_fsm_state_name((enum wk_state)i));
@@ -76,7 +76,8 @@ static void test_actions_allowed(void **state)
         check(!(a & WK_DO_RETRY_TIMER) || is_waiting(c->next), "RETRY_TIMER", s, g, e);
         check(!(a & WK_DO_STOP_TIMER) || is_ending(c->next), "STOP_TIMER", s, g, e);
         check(!(a & WK_DO_KILL) || c->next == WK_KILLING, "KILL", s, g, e);
-        check(!(a & WK_DO_SIGNAL) || c->next == WK_STOPPING, "SIGNAL", s, g, e);
+        check(!(a & (WK_DO_SIGNAL | WK_DO_ABORT)) || c->next == WK_STOPPING, "SIGNAL", s, g, e);
+        check(!(a & WK_DO_ABORT) || (s == WK_UP && e == WK_EV_WATCHDOG), "ABORT", s, g, e);
         check(!(a & WK_DO_WATCH) || e == WK_EV_ADOPT, "WATCH", s, g, e);
     }
 }
@@ -95,7 +96,8 @@ static void test_actions_needed(void **state)
         if ((int)c->next == s)
             continue;
         check(c->next != WK_STARTING || a & WK_DO_SPAWN, "no SPAWN", s, g, e);
-        check(c->next != WK_STOPPING || (a & WK_DO_SIGNAL && a & WK_DO_STOP_TIMER), "no SIGNAL", s, g, e);
+        check(c->next != WK_STOPPING || ((a & (WK_DO_SIGNAL | WK_DO_ABORT)) && a & WK_DO_STOP_TIMER),
+              "no SIGNAL", s, g, e);
         check(c->next != WK_KILLING || (a & WK_DO_KILL && a & WK_DO_STOP_TIMER), "no KILL", s, g, e);
         check(!is_waiting(c->next) || a & WK_DO_RETRY_TIMER, "no RETRY_TIMER", s, g, e);
         check(c->next != WK_DOWN || a & WK_DO_TELL, "nobody is told that it is down", s, g, e);
@@ -185,8 +187,8 @@ static void feed(struct life *l, enum wk_event e);
 /* Nothing is left of the tree: wk_stop_check and wk_gone. */
 static void look(struct life *l)
 {
-    struct wk_death d = {l->goal,          l->requested, WK_END_EXITED,      1,
-                         l->now - l->born, l->now,       roll(l, UINT32_MAX)};
+    struct wk_death d = {l->goal, l->requested,     false,  WK_END_EXITED,
+                         1,       l->now - l->born, l->now, roll(l, UINT32_MAX)};
     uint64_t delay;
 
     if (is_ending(l->state) && !l->spawning && !l->alive)
@@ -224,7 +226,7 @@ static void feed(struct life *l, enum wk_event e)
         l->probing = true;
     if (c->actions & (WK_DO_STOP_TIMER | WK_DO_RETRY_TIMER))
         l->timer = true;
-    if (c->actions & WK_DO_SIGNAL)
+    if (c->actions & (WK_DO_SIGNAL | WK_DO_ABORT))
         l->asked = true;
     if (c->actions & WK_DO_KILL)
         l->asked = l->killed = true;

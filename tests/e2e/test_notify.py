@@ -1,0 +1,251 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a worker says by sd_notify(3): who is heard, what becomes of it, and the watchdog that waits for a word."""
+import os
+import signal
+import socket
+import unittest
+
+from harness import Case, both, eventually
+
+
+class Speaking(Case):
+    """A worker that says what the test tells it to say."""
+    cgroup = True
+
+    def say(self, h, *words, name="relay"):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto("\n".join(words).encode(), h.dir + "/log/" + name)
+
+    def speaker(self, args="", service="", relay="--relay", **how):
+        h = self.host(cgroup=self.cgroup, **how)
+        os.makedirs(h.dir + "/log", exist_ok=True)
+        h.worker("a", "%s --notify READY=1 %s %s/log/relay" % (args, relay, h.dir), "Type=notify\n" + service)
+        h.start()
+        h.all_up()
+        eventually(lambda: os.path.exists(h.dir + "/log/relay"))
+        return h
+
+    def upgrade(self, h):
+        """Until it is confirmed: an agentd that is killed before is followed by the program of before."""
+        h.proc.send_signal(signal.SIGUSR2)
+        eventually(lambda: [o["result"] for o in h.ok("GET", "/agentd/v1/operations")["contents"] if o["verb"] == "upgrade"] == ["done"])
+
+    def until(self, h, **want):
+        def same():
+            w = h.record("a")
+            return w if all(w[k] == v for k, v in want.items()) else None
+        return eventually(same, what=repr(want))
+
+
+@both
+class Words(Speaking):
+    def test_status(self):
+        h = self.speaker()
+        self.assertEqual((h.record("a")["statusText"], h.record("a")["phase"]), ("", ""))
+        self.say(h, "STATUS=serving 7 clients")
+        self.until(h, statusText="serving 7 clients")
+        self.say(h, "X=1", "STATUS=" + "long" * 100, "no word at all")
+        self.until(h, statusText="long" * 50)
+        self.assertEqual(h.record("a")["state"], "UP")
+        h.operation("a", "restart")
+        self.assertEqual(h.record("a")["statusText"], "", "the next incarnation has said nothing yet")
+        h.stop()
+
+    def test_phases(self):
+        h = self.speaker()
+        self.say(h, "RELOADING=1", "MONOTONIC_USEC=1")
+        self.until(h, phase="reloading")
+        self.say(h, "READY=1", "STATUS=reloaded")
+        self.until(h, phase="", statusText="reloaded", state="UP")
+        self.say(h, "STOPPING=1")
+        self.until(h, phase="stopping", state="UP")
+        h.stop()
+
+    def test_errno(self):
+        h = self.host(cgroup=self.cgroup)
+        h.worker("a", '--notify "STATUS=reading its file" --notify ERRNO=2 --exit 1', "Type=notify\nRestart=no")
+        h.worker("b", "--notify ERRNO=nonsense --notify ERRNO=99999999999999999999 --exit 1", "Type=notify\nRestart=no")
+        h.start()
+        h.until("a", "DOWN")
+        self.assertIn("exited with status 1", h.record("a")["message"])
+        h.until("b", "DOWN")
+        h.stop()
+
+    def test_outlives_agentd(self):
+        """The socket is there again, under its name, after a death and after an upgrade of agentd."""
+        h = self.speaker()
+        pid = h.record("a")["pid"]
+        self.say(h, "STATUS=one")
+        self.until(h, statusText="one")
+        self.upgrade(h)
+        self.until(h, statusText="one", pid=pid)
+        self.say(h, "STATUS=two")
+        self.until(h, statusText="two", pid=pid)
+        h.kill()
+        h.start()
+        self.until(h, statusText="", pid=pid, state="UP")
+        self.say(h, "STATUS=three")
+        self.until(h, statusText="three", pid=pid)
+        h.operation("a", "stop")
+        self.assertEqual(os.listdir(h.run + "/notify"), [], "none of one that is down")
+        h.stop()
+
+
+@both
+class Deadlines(Speaking):
+    def test_extended(self):
+        h = self.host(cgroup=self.cgroup)
+        late = "--delay 500 --notify READY=1"
+        h.worker("more", "--notify EXTEND_TIMEOUT_USEC=20000000 " + late, "Type=notify\nTimeoutStartSec=200ms\nRestart=no")
+        h.worker("ever", "--notify EXTEND_TIMEOUT_USEC=18446744073709551615 " + late,
+                 "Type=notify\nTimeoutStartSec=200ms\nRestart=no")
+        h.worker("less", "--notify EXTEND_TIMEOUT_USEC=1 " + late, "Type=notify\nTimeoutStartSec=10s\nRestart=no")
+        h.worker("none", "--notify EXTEND_TIMEOUT_USEC=-5 " + late, "Type=notify\nTimeoutStartSec=200ms\nRestart=no")
+        h.start()
+        for alias in ("more", "ever", "less"):
+            h.until(alias, "UP")
+        self.assertEqual(h.until("none", "DOWN")["reason"], "start-timeout")
+        h.stop()
+
+    def test_extended_stop(self):
+        h = self.host(cgroup=self.cgroup)
+        for alias, text in (("more", "EXTEND_TIMEOUT_USEC=20000000"), ("less", "STATUS=bye")):
+            h.worker(alias, "--notify READY=1 --at-term %s --slow-stop 500" % text, "Type=notify\nTimeoutStopSec=200ms")
+        h.start()
+        h.all_up()
+        ends = {}
+        for alias in ("more", "less"):
+            h.operation(alias, "stop")
+            ends[alias] = h.record(alias)["lastExit"]
+        self.assertEqual((ends["more"]["kind"], ends["more"]["status"]), ("exited", 0))
+        self.assertEqual((ends["less"]["kind"], ends["less"]["signal"]), ("killed", signal.SIGKILL))
+        h.stop()
+
+
+@both
+class Access(Speaking):
+    def heard(self, service):
+        """Is a child of the main process heard?"""
+        h = self.speaker(relay="--child-relay", service=service)
+        self.say(h, "STATUS=of the child")
+        # the main process is heard after it, whoever it is that is heard before
+        if "all" in service:
+            self.until(h, statusText="of the child")
+        else:
+            h.operation("a", "restart")
+            self.assertEqual(h.record("a")["statusText"], "")
+        h.stop()
+
+    def test_main(self):
+        self.heard("NotifyAccess=main")
+
+    def test_exec(self):
+        self.heard("NotifyAccess=exec")
+
+    def test_default(self):
+        self.heard("")
+
+    def test_all(self):
+        self.heard("NotifyAccess=all")
+
+    def test_strangers(self):
+        """Somebody else's word, although the socket is open to all."""
+        h = self.speaker(service="NotifyAccess=all")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            path = h.run + "/notify/" + os.listdir(h.run + "/notify")[0]
+            s.sendto(b"STATUS=of a stranger", path)
+            s.sendto(b"WATCHDOG=trigger", path)
+            s.sendto(b"\n" * 4096 + b"STATUS=too long", path)
+        self.say(h, "STATUS=its own")
+        w = self.until(h, statusText="its own")
+        self.assertEqual((w["state"], w["generation"]), ("UP", 1))
+        h.stop()
+
+    def test_flood(self):
+        """A child that may not speak and does so without end: the others are served, and the worker is heard."""
+        h = self.speaker(args="--flood")
+        w = h.record("a")
+        for n in range(3):
+            def heard(text="word %d" % n):
+                self.say(h, "STATUS=" + text)
+                return h.record("a")["statusText"] == text
+            eventually(heard)
+        self.assertEqual((h.record("a")["pid"], h.record("a")["generation"]), (w["pid"], 1))
+        h.stop()
+
+
+@both
+class Watchdog(Speaking):
+    def test_silent(self):
+        h = self.host(cgroup=self.cgroup)
+        h.worker("a", "--env WATCHDOG_USEC --children 1 --notify READY=1 --ping 50 12", "Type=notify\nWatchdogSec=250ms\nRestart=on-watchdog")
+        h.start()
+        first = h.all_up()["a"]
+        w = eventually(lambda: (lambda r: r if r["generation"] == 2 and r["state"] == "UP" else None)(h.record("a")))
+        self.assertEqual((w["lastExit"]["kind"] in ("killed", "dumped"), w["lastExit"]["signal"]), (True, signal.SIGABRT))
+        self.assertIn("WATCHDOG: UP -> STOPPING", h.log())
+        self.assertIn("the watchdog was not heard for 250 ms", h.log())
+        self.assertEqual(w["lastExit"]["pid"], first["pid"])
+        with open(h.dir + "/log/a.log", encoding="ascii") as f:
+            self.assertIn("WATCHDOG_USEC=250000", f.read())
+        h.stop()
+
+    def test_not_its_policy(self):
+        h = self.host(cgroup=self.cgroup)
+        h.worker("a", "--notify READY=1", "Type=notify\nWatchdogSec=50ms\nRestart=on-success")
+        h.start()
+        w = h.until("a", "DOWN")
+        self.assertEqual((w["reason"], w["goal"], w["generation"]), ("watchdog", "UP", 1))
+        self.assertIn("watchdog was not heard", w["message"])
+        h.stop()
+
+    def test_trigger(self):
+        h = self.speaker()
+        self.say(h, "WATCHDOG=trigger")
+        w = self.until(h, generation=2, state="UP")
+        self.assertEqual(w["lastExit"]["signal"], signal.SIGABRT)
+        h.stop()
+
+    def test_ignores_abort(self):
+        """SIGABRT is not enough: it is killed after TimeoutStopSec."""
+        h = self.host(cgroup=self.cgroup)
+        script = h.dir + "/deaf"
+        with open(script, "w", encoding="ascii") as f:
+            f.write("#!/bin/sh\ntrap '' ABRT TERM\nwhile :; do sleep 0.05; done\n")
+        os.chmod(script, 0o755)
+        h.worker("a", command=script, service="WatchdogSec=100ms\nTimeoutStopSec=100ms\nRestart=on-abnormal")
+        h.start()
+        w = eventually(lambda: (lambda r: r if r["generation"] == 2 else None)(h.record("a")))
+        self.assertEqual(w["lastExit"]["signal"], signal.SIGKILL)
+        h.stop()
+
+    def test_set_by_worker(self):
+        """WATCHDOG_USEC= ends a wait, and begins one."""
+        h = self.speaker(service="WatchdogSec=10min\nRestart=on-watchdog")
+        self.say(h, "WATCHDOG_USEC=1")
+        self.until(h, generation=2, state="UP")
+        h.stop()
+
+    def test_outlives_agentd(self):
+        """The next agentd waits for its word anew."""
+        h = self.speaker(service="WatchdogSec=400ms\nRestart=on-watchdog")
+        self.say(h, "WATCHDOG_USEC=600000000")
+        pid = h.record("a")["pid"]
+        self.say(h, "STATUS=x")
+        self.until(h, statusText="x", pid=pid)
+        h.kill()
+        h.start()
+        w = self.until(h, generation=2, state="UP")
+        self.assertEqual(w["lastExit"]["pid"], pid)
+        self.assertIn("WATCHDOG: UP -> STOPPING", h.log())
+        h.stop()
+
+    def test_upgrade(self):
+        h = self.speaker(service="WatchdogSec=300ms\nRestart=on-watchdog", args="--ping 20 1")
+        self.upgrade(h)
+        self.until(h, generation=2, state="UP")
+        h.stop()
+
+
+if __name__ == "__main__":
+    unittest.main()
