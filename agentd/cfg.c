@@ -50,12 +50,14 @@ void cfg_def_free(struct wk_def *d)
         return;
     char *strings[] = {d->alias,         d->file,           d->description, d->log_pattern, d->exec_path,
                        d->start_command, d->workdir,        d->user_name,   d->group_name,  d->user_at.file,
-                       d->group_at.file, d->groups_at.file, d->out.path,    d->err.path,    d->ready_path};
+                       d->group_at.file, d->groups_at.file, d->out.path,    d->err.path};
     for (size_t i = 0; i < ARRAY_LEN(strings); i++)
         if (strings[i] != cfg_nothing)
             free(strings[i]);
     for (size_t i = d->n_env_plain; d->env && d->env[i]; i++)
         explicit_bzero(d->env[i], strlen(d->env[i]));
+    cfg_check_free(d->ready);
+    cfg_check_free(d->health);
     free(d->argv);
     free(d->argv_late);
     free(d->env);

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "base/buf.h"
+#include "agentd/cfg_check.h"
 #include "base/limits.h"
 
 #define CFG_ID_MAX (INT64_C(1) << 53) /* the largest whole number that every JSON reader keeps */
@@ -40,7 +41,7 @@ enum cfg_restart {
 enum cfg_notify { CFG_NOTIFY_NONE, CFG_NOTIFY_MAIN, CFG_NOTIFY_EXEC, CFG_NOTIFY_ALL };
 enum cfg_kill { CFG_KILL_CGROUP, CFG_KILL_MIXED, CFG_KILL_PROCESS };
 enum cfg_output { CFG_OUT_APPEND, CFG_OUT_JOURNAL, CFG_OUT_NULL };
-enum cfg_ready { CFG_READY_NONE, CFG_READY_TCP, CFG_READY_UNIX, CFG_READY_STABLE };
+enum cfg_health_action { CFG_HEALTH_RESTART, CFG_HEALTH_REPORT };
 
 /* Exit statuses and signals of SuccessExitStatus= and RestartPreventExitStatus=. */
 struct cfg_status_set {
@@ -117,10 +118,10 @@ struct wk_def {
     uint64_t watchdog_us; /* WatchdogSec=; 0, STR_USEC_INFINITY: none */
     enum cfg_notify notify_access;
 
-    enum cfg_ready ready;
-    unsigned ready_port;
-    char *ready_path;
-    uint64_t ready_stable_us;
+    struct cfg_check *ready, *health; /* NULL: none */
+    uint64_t health_interval_us, health_timeout_us;
+    unsigned health_retries; /* failures in a row, or successes, until it is believed */
+    enum cfg_health_action health_action;
 
     char *source;      /* its lines, until they are stored */
     bool stored;       /* read from there: its own file is wrong or gone */

@@ -212,16 +212,34 @@ static void service(struct buf *b, const struct wk_def *d)
     output(b, "StandardError", &d->err);
 }
 
-static void ready(struct buf *b, const struct wk_def *d)
+static void http(struct buf *b, const char *key, const struct cfg_check *c)
 {
-    if (d->ready == CFG_READY_TCP)
-        buf_printf(b, "ReadyCheck=tcp:%u\n", d->ready_port);
-    else if (d->ready == CFG_READY_UNIX)
-        text(b, "ReadyCheck", "unix:", d->ready_path);
-    else
-        buf_printf(b, "ReadyCheck=%s", d->ready == CFG_READY_STABLE ? "stable:" : "\n");
-    if (d->ready == CFG_READY_STABLE)
-        put_span(b, d->ready_stable_us);
+    bool six = strchr(c->host, ':');
+    struct buf t = BUF_INIT(1 << 16);
+
+    buf_printf(&t, "%s%s%s:%u%s", six ? "[" : "", c->host, six ? "]" : "", c->port, c->path);
+    if (c->status)
+        buf_printf(&t, " %u", c->status);
+    if (c->body)
+        buf_printf(&t, " %s", c->body);
+    text(b, key, "http://", t.error ? "" : t.p);
+    buf_free(&t);
+}
+
+static void check(struct buf *b, const char *key, const struct cfg_check *c)
+{
+    if (!c) {
+        buf_printf(b, "%s=\n", key);
+    } else if (c->kind == CFG_CHECK_TCP) {
+        buf_printf(b, "%s=tcp:%u\n", key, c->port);
+    } else if (c->kind == CFG_CHECK_UNIX) {
+        text(b, key, "unix:", c->path);
+    } else if (c->kind == CFG_CHECK_HTTP) {
+        http(b, key, c);
+    } else {
+        buf_printf(b, "%s=stable:", key);
+        put_span(b, c->stable_us);
+    }
 }
 
 static void worker(struct buf *b, const struct wk_def *d)
@@ -235,7 +253,12 @@ static void worker(struct buf *b, const struct wk_def *d)
     buf_printf(b, "Alias=%s\n", d->alias);
     text(b, "LogFilePattern", "", d->log_pattern);
     buf_printf(b, "Operable=%s\n", yes(d->operable));
-    ready(b, d);
+    check(b, "ReadyCheck", d->ready);
+    check(b, "HealthCheck", d->health);
+    span(b, "HealthInterval", d->health_interval_us);
+    span(b, "HealthTimeout", d->health_timeout_us);
+    number(b, "HealthRetries", d->health_retries);
+    buf_printf(b, "HealthAction=%s\n", cfg_health_names[d->health_action]);
 }
 
 static void agent(struct buf *b, const struct cfg_agent *a)

@@ -127,11 +127,14 @@ CFG_MIXER(cfg_mix_error)
     return same ? mix(h, 0) : mix_to(mix(h, 1), &d->err);
 }
 
-CFG_MIXER(cfg_mix_ready)
+CFG_MIXER(cfg_mix_check)
 {
-    const struct wk_def *d = object;
+    const struct cfg_check *c = *(struct cfg_check *const *)((const char *)object + k->offset);
 
-    return mix(mix_text(mix(mix(h, d->ready), d->ready_port), d->ready_path), d->ready_stable_us);
+    if (!c)
+        return mix(h, CFG_CHECK_NONE);
+    h = mix_text(mix_text(mix_text(h, c->path), c->host), c->body);
+    return mix(mix(mix(mix(h, c->kind), c->port), c->status), c->stable_us);
 }
 
 CFG_MIXER(cfg_mix_listeners)

@@ -50,6 +50,9 @@ static const struct wk_def default_def = {
     .kill_signal = SIGTERM,
     .kill_mode = CFG_KILL_CGROUP,
     .send_sigkill = true,
+    .health_interval_us = 10000000,
+    .health_timeout_us = 5000000,
+    .health_retries = 3,
 };
 static const struct cfg default_cfg = {
     .agent = {.stop_workers = CFG_STOP_AUTO, .sample_max_age_ms = 1000, .upgrade_timeout_ms = 20000},

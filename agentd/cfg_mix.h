@@ -20,7 +20,7 @@ CFG_MIXER(cfg_mix_ambient);
 CFG_MIXER(cfg_mix_bounding);
 CFG_MIXER(cfg_mix_output);
 CFG_MIXER(cfg_mix_error);
-CFG_MIXER(cfg_mix_ready);
+CFG_MIXER(cfg_mix_check); /* a struct cfg_check * */
 CFG_MIXER(cfg_mix_listeners);
 
 #endif

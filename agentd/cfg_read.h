@@ -135,6 +135,8 @@ CFG_PARSER(cfg_value_notify_access);
 CFG_PARSER(cfg_value_signal);
 CFG_PARSER(cfg_value_output);
 CFG_PARSER(cfg_value_ready);
+CFG_PARSER(cfg_value_health);
+CFG_PARSER(cfg_value_health_action);
 CFG_PARSER(cfg_value_log_pattern);
 CFG_PARSER(cfg_value_alias);
 CFG_PARSER(cfg_value_nice);
@@ -152,8 +154,10 @@ int cfg_signal_from_name(const char *name);
 const char *cfg_signal_name(int signal, char buf[16]);
 const char *cfg_exit_name(unsigned code); /* of SuccessExitStatus=; NULL */
 /* Names in the order of the enums of cfg.h, for reading and dumping. */
-extern const char *const cfg_stop_names[],
-    *const cfg_type_names[], *const cfg_restart_names[], *const cfg_kill_names[], *const cfg_notify_names[];
+extern const char *const cfg_stop_names[], *const cfg_type_names[], *const cfg_restart_names[],
+                                                                        *const cfg_kill_names[],
+                                                                            *const cfg_notify_names[],
+                                                                                *const cfg_health_names[];
 struct cfg_limit_name {
     const char *name;
     int resource;

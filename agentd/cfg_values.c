@@ -17,6 +17,7 @@ const char *const cfg_type_names[] = {"simple", "exec", "notify", NULL};
 const char *const cfg_restart_names[] = {"no",          "always",   "on-success",  "on-failure",
                                          "on-abnormal", "on-abort", "on-watchdog", NULL};
 const char *const cfg_notify_names[] = {"none", "main", "exec", "all", NULL};
+const char *const cfg_health_names[] = {"restart", "report", NULL};
 const char *const cfg_kill_names[] = {"control-group", "mixed", "process", NULL};
 
 bool cfg_alias_ok(const char *s)
@@ -373,6 +374,14 @@ CFG_PARSER(cfg_value_notify_access)
         *(enum cfg_notify *)target = (enum cfg_notify)i;
 }
 
+CFG_PARSER(cfg_value_health_action)
+{
+    int i = choose(c, k, l, value, cfg_health_names);
+
+    if (i >= 0)
+        *(enum cfg_health_action *)target = (enum cfg_health_action)i;
+}
+
 CFG_PARSER(cfg_value_kill_mode)
 {
     int i;
@@ -426,69 +435,6 @@ CFG_PARSER(cfg_value_output)
     else
         cfg_error(c, l, 0, "%s= is append:PATH, journal%s or null, not \"%s\"", k->name,
                   err ? ", inherit" : "", value);
-}
-
-static void ready_port(struct cfg_ctx *c, const struct cfg_line *l, const char *port)
-{
-    uint64_t v;
-
-    if (str_to_u64(port, 65535, &v) < 0 || v == 0) {
-        cfg_error(c, l, 0, "ReadyCheck=tcp: wants a port from 1 to 65535, not \"%s\"", port);
-        return;
-    }
-    c->def->ready = CFG_READY_TCP;
-    c->def->ready_port = (unsigned)v;
-}
-
-static void ready_unix(struct cfg_ctx *c, const struct cfg_line *l, const char *path)
-{
-    const char *why = cfg_path_wrong(path);
-
-    if (!why && strlen(path) > 107) /* sun_path, unix(7) */
-        why = "is too long for a socket";
-    if (why) {
-        cfg_error(c, l, 0, "ReadyCheck=unix:%s %s", path, why);
-        return;
-    }
-    c->def->ready = CFG_READY_UNIX;
-    c->def->ready_path = cfg_dup(c, path);
-}
-
-static void ready_stable(struct cfg_ctx *c, const struct cfg_line *l, const char *span)
-{
-    uint64_t us;
-
-    if (str_to_usec(span, 1000000, &us) < 0 || us == 0 || us == STR_USEC_INFINITY) {
-        cfg_error(c, l, 0, "ReadyCheck=stable: wants a time span such as 5s, not \"%s\"", span);
-        return;
-    }
-    c->def->ready = CFG_READY_STABLE;
-    c->def->ready_stable_us = us;
-}
-
-CFG_PARSER(cfg_value_ready)
-{
-    struct wk_def *d = c->def;
-
-    free(d->ready_path);
-    d->ready_path = NULL;
-    d->ready = CFG_READY_NONE;
-    d->ready_port = 0;
-    d->ready_stable_us = 0;
-    if (!*value)
-        return;
-    if (str_starts(value, "tcp:"))
-        ready_port(c, l, value + 4);
-    else if (str_starts(value, "unix:"))
-        ready_unix(c, l, value + 5);
-    else if (str_starts(value, "stable:"))
-        ready_stable(c, l, value + 7);
-    else if (str_starts(value, "http:") || str_starts(value, "exec:"))
-        cfg_error(c, l, 0,
-                  "ReadyCheck=%.4s: is not supported by this version; use tcp:PORT, unix:PATH or stable:SPAN",
-                  value);
-    else
-        cfg_error(c, l, 0, "ReadyCheck= is tcp:PORT, unix:PATH or stable:SPAN, not \"%s\"", value);
 }
 
 CFG_PARSER(cfg_value_log_pattern)

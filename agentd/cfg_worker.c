@@ -54,7 +54,10 @@ static void finish_limits(struct cfg_ctx *c)
     }
     if (d->restart_max_us < d->restart_us) /* a longer first delay is meant so */
         d->restart_max_us = d->restart_us;
-    if (d->ready == CFG_READY_STABLE && d->ready_stable_us >= d->start_timeout_us)
+    if (d->health_interval_us == 0 || d->health_interval_us == STR_USEC_INFINITY ||
+        d->health_timeout_us == 0 || d->health_timeout_us == STR_USEC_INFINITY)
+        cfg_error_in(c, c->file, 1, 1, "HealthInterval= and HealthTimeout= want a time span such as 10s");
+    if (d->ready && d->ready->stable_us >= d->start_timeout_us)
         cfg_error_in(c, c->file, 1, 1,
                      "ReadyCheck=stable: wants at least as long as TimeoutStartSec= allows");
 }

@@ -101,8 +101,7 @@ void view_sample_all(void)
  * has no port, and nobody has to be asked while the new program wants the processor. */
 void view_sample_new(struct wk *w)
 {
-    if (w->leaf.fd < 0 || w->def->type == CFG_NOTIFY || w->def->ready != CFG_READY_NONE ||
-        wk_lived_us(w) > JUST_STARTED_US) {
+    if (w->leaf.fd < 0 || w->def->type == CFG_NOTIFY || w->def->ready || wk_lived_us(w) > JUST_STARTED_US) {
         view_sample(w);
         return;
     }
@@ -245,6 +244,8 @@ void view_put_record(struct wk *w, struct buf *b)
         .stale = stale_of(w),
         .status_text = notify_status(w),
         .phase = notify_phase(w),
+        .health = wk_health_name(w),
+        .health_why = wk_health_why(w),
     };
 
     fill_process(w, &r);

@@ -48,6 +48,7 @@ void wk_free(struct wk *w)
     wk_stop_done(w);
     wk_start_forget(w);
     notify_close(w);
+    wk_health_watch(w, false);
     loop_free(&w->main_watch);
     loop_free(&w->timer);
     if (w->main.pid)
@@ -183,6 +184,7 @@ static void enter(struct wk *w, enum wk_state next)
     if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
         notify_close(w);
     notify_watch(w, next == WK_UP);
+    wk_health_watch(w, next == WK_UP);
     if (next != WK_STOPPING && next != WK_KILLING)
         wk_stop_done(w);
     if (next != WK_BACKOFF && next != WK_COOLDOWN)
@@ -320,6 +322,8 @@ static void use_def(struct wk *w, struct wk_def *def)
     w->def = def;
     rearm(w, old);
     wk_live_apply(w, old);
+    wk_health_watch(w, false);
+    wk_health_watch(w, w->state == WK_UP);
     cfg_def_free(old);
 }
 

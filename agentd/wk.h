@@ -55,10 +55,7 @@ struct wk_start {
     struct helper *probe;
     unsigned probe_ms;
     /* ReadyCheck= as it was when this start began: a later one is for the next start. */
-    enum cfg_ready ready;
-    unsigned ready_port;
-    uint64_t ready_stable_us;
-    char *ready_path;
+    struct cfg_check *ready;
     bool spawning; /* until exec or failure */
 };
 
@@ -110,7 +107,8 @@ struct wk {
     struct cgroup_leaf leaf;
     int slot;                       /* of facts */
     struct notify *notify;          /* what is said by sd_notify(3); NULL: nobody may */
-    bool barked;                    /* its watchdog has ended this incarnation */
+    struct wk_health *health;       /* while it is up, with HealthCheck= */
+    bool barked;                    /* its watchdog or HealthCheck= has ended this incarnation */
     struct wk_start *start, *ahead; /* ahead: environment for the next one, made while the old one dies */
     struct wk_stop *stop;
     struct loop_watch *main_watch, *timer;
@@ -176,6 +174,10 @@ void wk_stop_done(struct wk *w);
 /* Removes a leaf, with the cgroups below it, if nobody is in them. True if it is not there now. */
 bool wk_leaf_remove_empty(const char *name);
 void wk_main_exited(struct wk *w, enum wk_end end, int status);
+/* wk_health.c */
+void wk_health_watch(struct wk *w, bool on);
+const char *wk_health_name(const struct wk *w); /* "unknown", "healthy", "unhealthy"; "" if it is not asked */
+const char *wk_health_why(const struct wk *w);  /* it is unhealthy, or "" */
 /* wk_live.c: gives the running tree what differs between old and w->def and a process can be given. old NULL:
  * it is not known; then all that is set. */
 void wk_live_apply(struct wk *w, const struct wk_def *old);

@@ -186,6 +186,7 @@ void wk_image_resume(struct wk *w, const struct state *s, const char *line)
         notify_open(w); /* an earlier version kept none for one that was ready */
     if (w->state == WK_STARTING || state_get_fd(s, line, "status_fd") >= 0)
         wk_start_resume(w, state_get_fd(s, line, "status_fd"));
+    wk_health_watch(w, w->state == WK_UP);
     if (at)
         wk_arm(w, at > now ? at - now : 1);
     if (w->state == WK_STOPPING || w->state == WK_KILLING)

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "agentd/check.h"
 #include "agentd/helper.h"
 #include "agentd/loop.h"
 #include "agentd/notify.h"
@@ -40,7 +41,7 @@ void wk_start_done(struct wk *w)
     loop_free(&s->probe_timer);
     helper_cancel(&s->probe);
     spawn_done(&s->job);
-    free(s->ready_path);
+    cfg_check_free(s->ready);
     free(s->envp);
     free(s->env_block);
     free(s);
@@ -343,11 +344,8 @@ static void on_status(int fd, short what, void *arg)
 
 static int take_ready(const struct wk_def *d, struct wk_start *s)
 {
-    s->ready = d->ready;
-    s->ready_port = d->ready_port;
-    s->ready_stable_us = d->ready_stable_us;
-    s->ready_path = d->ready_path ? strdup(d->ready_path) : NULL;
-    return d->ready_path && !s->ready_path ? -ENOMEM : 0;
+    s->ready = d->ready ? cfg_check_dup(d->ready) : NULL;
+    return d->ready && !s->ready ? -ENOMEM : 0;
 }
 
 void wk_start_look(struct wk *w)
@@ -478,39 +476,20 @@ void wk_start_resume(struct wk *w, int status_fd)
 static void on_probe_timer(int fd, short what, void *arg)
 {
     struct wk *w = arg;
+    const struct cfg_check *c = w->start->ready;
 
-    if (w->start->ready == CFG_READY_UNIX) {
+    if (c->kind == CFG_CHECK_UNIX || c->kind == CFG_CHECK_HTTP) {
         loop_free(&w->start->probe_timer);
         wk_start_probe(w);
         return;
     }
-    if (w->start->ready == CFG_READY_STABLE || view_listens(w, w->start->ready_port)) {
+    if (c->kind == CFG_CHECK_STABLE || view_listens(w, c->port)) {
         wk_event(w, WK_EV_READY);
         return;
     }
     if (w->start->probe_ms < PROBE_MAX_MS)
         w->start->probe_ms *= 2;
     loop_rearm(w->start->probe_timer, w->start->probe_ms * 1000u);
-}
-
-/* In a helper, as the worker's user: the path may lie on a file system that hangs. */
-static int probe_unix(int out, void *arg)
-{
-    const struct wk *w = arg;
-    struct sockaddr_un sa = {.sun_family = AF_UNIX};
-    struct pollfd gone = {.fd = out}; /* POLLERR: agentd does not read any more */
-
-    if (helper_become(&w->def->ids) < 0)
-        return 1;
-    str_copy(sa.sun_path, sizeof(sa.sun_path), w->start->ready_path);
-    for (int ms = PROBE_FIRST_MS; poll(&gone, 1, 0) == 0; ms = ms < PROBE_MAX_MS ? ms * 2 : ms) {
-        _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        if (connect(fd, (struct sockaddr *)&sa, sizeof(sa)) == 0 || errno == EAGAIN)
-            return 0;
-        if (poll(&gone, 1, ms) != 0)
-            break;
-    }
-    return 1;
 }
 
 static void on_probe_answer(int status, const char *p, size_t n, void *arg)
@@ -529,21 +508,16 @@ void wk_start_probe(struct wk *w)
 
     if (w->def->type == CFG_NOTIFY)
         return; /* its own READY=1 says it */
-    switch (s->ready) {
-    case CFG_READY_NONE:
+    if (!s->ready) {
         wk_event(w, WK_EV_READY);
-        break;
-    case CFG_READY_TCP:
+    } else if (s->ready->kind == CFG_CHECK_TCP) {
         s->probe_ms = PROBE_FIRST_MS;
         s->probe_timer = loop_timer(PROBE_FIRST_MS * 1000, on_probe_timer, w);
-        break;
-    case CFG_READY_STABLE:
-        s->probe_timer = loop_timer(s->ready_stable_us, on_probe_timer, w);
-        break;
-    case CFG_READY_UNIX:
-        s->probe = helper_start(probe_unix, w, on_probe_answer, w, 0, 16);
+    } else if (s->ready->kind == CFG_CHECK_STABLE) {
+        s->probe_timer = loop_timer(s->ready->stable_us, on_probe_timer, w);
+    } else {
+        s->probe = check_until_well(s->ready, &w->def->ids, on_probe_answer, w);
         if (!s->probe) /* many start at once: all helpers are at work */
             s->probe_timer = loop_timer(PROBE_MAX_MS * 1000, on_probe_timer, w);
-        break;
     }
 }

@@ -454,6 +454,13 @@ class Host:
     def operation(self, alias, verb):
         return self.http("POST", "/agentd/v1/workers/%s/%s" % (alias, verb))
 
+    def meets(self, alias, **want):
+        """Its record, once all these fields are so."""
+        def same():
+            w = self.record(alias)
+            return w if all(w[k] == v for k, v in want.items()) else None
+        return eventually(same, what="%s: %r" % (alias, want))
+
     def until(self, alias, state, deadline=DEADLINE):
         """Until the worker is in that state; its record."""
         last = {}

@@ -30,12 +30,6 @@ class Speaking(Case):
         h.proc.send_signal(signal.SIGUSR2)
         eventually(lambda: [o["result"] for o in h.ok("GET", "/agentd/v1/operations")["contents"] if o["verb"] == "upgrade"] == ["done"])
 
-    def until(self, h, **want):
-        def same():
-            w = h.record("a")
-            return w if all(w[k] == v for k, v in want.items()) else None
-        return eventually(same, what=repr(want))
-
 
 @both
 class Words(Speaking):
@@ -43,9 +37,9 @@ class Words(Speaking):
         h = self.speaker()
         self.assertEqual((h.record("a")["statusText"], h.record("a")["phase"]), ("", ""))
         self.say(h, "STATUS=serving 7 clients")
-        self.until(h, statusText="serving 7 clients")
+        h.meets("a", statusText="serving 7 clients")
         self.say(h, "X=1", "STATUS=" + "long" * 100, "no word at all")
-        self.until(h, statusText="long" * 50)
+        h.meets("a", statusText="long" * 50)
         self.assertEqual(h.record("a")["state"], "UP")
         h.operation("a", "restart")
         self.assertEqual(h.record("a")["statusText"], "", "the next incarnation has said nothing yet")
@@ -54,11 +48,11 @@ class Words(Speaking):
     def test_phases(self):
         h = self.speaker()
         self.say(h, "RELOADING=1", "MONOTONIC_USEC=1")
-        self.until(h, phase="reloading")
+        h.meets("a", phase="reloading")
         self.say(h, "READY=1", "STATUS=reloaded")
-        self.until(h, phase="", statusText="reloaded", state="UP")
+        h.meets("a", phase="", statusText="reloaded", state="UP")
         self.say(h, "STOPPING=1")
-        self.until(h, phase="stopping", state="UP")
+        h.meets("a", phase="stopping", state="UP")
         h.stop()
 
     def test_errno(self):
@@ -76,16 +70,16 @@ class Words(Speaking):
         h = self.speaker()
         pid = h.record("a")["pid"]
         self.say(h, "STATUS=one")
-        self.until(h, statusText="one")
+        h.meets("a", statusText="one")
         self.upgrade(h)
-        self.until(h, statusText="one", pid=pid)
+        h.meets("a", statusText="one", pid=pid)
         self.say(h, "STATUS=two")
-        self.until(h, statusText="two", pid=pid)
+        h.meets("a", statusText="two", pid=pid)
         h.kill()
         h.start()
-        self.until(h, statusText="", pid=pid, state="UP")
+        h.meets("a", statusText="", pid=pid, state="UP")
         self.say(h, "STATUS=three")
-        self.until(h, statusText="three", pid=pid)
+        h.meets("a", statusText="three", pid=pid)
         h.operation("a", "stop")
         self.assertEqual(os.listdir(h.run + "/notify"), [], "none of one that is down")
         h.stop()
@@ -130,7 +124,7 @@ class Access(Speaking):
         self.say(h, "STATUS=of the child")
         # the main process is heard after it, whoever it is that is heard before
         if "all" in service:
-            self.until(h, statusText="of the child")
+            h.meets("a", statusText="of the child")
         else:
             h.operation("a", "restart")
             self.assertEqual(h.record("a")["statusText"], "")
@@ -157,7 +151,7 @@ class Access(Speaking):
             s.sendto(b"WATCHDOG=trigger", path)
             s.sendto(b"\n" * 4096 + b"STATUS=too long", path)
         self.say(h, "STATUS=its own")
-        w = self.until(h, statusText="its own")
+        w = h.meets("a", statusText="its own")
         self.assertEqual((w["state"], w["generation"]), ("UP", 1))
         h.stop()
 
@@ -202,7 +196,7 @@ class Watchdog(Speaking):
     def test_trigger(self):
         h = self.speaker()
         self.say(h, "WATCHDOG=trigger")
-        w = self.until(h, generation=2, state="UP")
+        w = h.meets("a", generation=2, state="UP")
         self.assertEqual(w["lastExit"]["signal"], signal.SIGABRT)
         h.stop()
 
@@ -223,7 +217,7 @@ class Watchdog(Speaking):
         """WATCHDOG_USEC= ends a wait, and begins one."""
         h = self.speaker(service="WatchdogSec=10min\nRestart=on-watchdog")
         self.say(h, "WATCHDOG_USEC=1")
-        self.until(h, generation=2, state="UP")
+        h.meets("a", generation=2, state="UP")
         h.stop()
 
     def test_outlives_agentd(self):
@@ -232,10 +226,10 @@ class Watchdog(Speaking):
         self.say(h, "WATCHDOG_USEC=600000000")
         pid = h.record("a")["pid"]
         self.say(h, "STATUS=x")
-        self.until(h, statusText="x", pid=pid)
+        h.meets("a", statusText="x", pid=pid)
         h.kill()
         h.start()
-        w = self.until(h, generation=2, state="UP")
+        w = h.meets("a", generation=2, state="UP")
         self.assertEqual(w["lastExit"]["pid"], pid)
         self.assertIn("WATCHDOG: UP -> STOPPING", h.log())
         h.stop()
@@ -243,7 +237,7 @@ class Watchdog(Speaking):
     def test_upgrade(self):
         h = self.speaker(service="WatchdogSec=300ms\nRestart=on-watchdog", args="--ping 20 1")
         self.upgrade(h)
-        self.until(h, generation=2, state="UP")
+        h.meets("a", generation=2, state="UP")
         h.stop()
 
 
