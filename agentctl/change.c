@@ -66,14 +66,29 @@ static void print_done(const struct options *o, const char *alias, const struct 
     print_pids(j, op, "leftovers");
 }
 
+static void print_end(const struct options *o, const char *alias, const struct json *j, int op)
+{
+    char text[256];
+
+    if (!str_eq(o->words[0], "signal") && !str_eq(o->words[0], "reload")) {
+        print_done(o, alias, j, op);
+        return;
+    }
+    json_copy(j, json_member(j, op, "message"), text, sizeof(text));
+    printf("%s: %s\n", alias, text);
+}
+
 static int change_one(const struct options *o, const char *alias, const char *separator)
 {
     struct http_reply r;
-    char path[512], tail[16];
+    char path[512], tail[64];
     size_t len;
     int code;
 
-    snprintf(tail, sizeof(tail), "/%s", o->words[0]);
+    if (str_eq(o->words[0], "signal"))
+        snprintf(tail, sizeof(tail), "/signal?signal=%.15s", o->words[1]);
+    else
+        snprintf(tail, sizeof(tail), "/%s", o->words[0]);
     code = http_ask(o, "POST", http_path(path, sizeof(path), "/agentd/v1/workers/", alias, tail), &r);
     if (code == EXIT_REFUSED)
         options_complain("%s: %s", alias, r.message);
@@ -85,24 +100,24 @@ static int change_one(const struct options *o, const char *alias, const char *se
         options_complain("%s: %s is still going on: operation %s", alias, o->words[0], r.operation);
         code = EXIT_GOES_ON;
     } else if (code == EXIT_DONE && !o->json) {
-        print_done(o, alias, &r.json, r.data);
+        print_end(o, alias, &r.json, r.data);
     }
     http_free(&r);
     return code;
 }
 
-int change_run(const struct options *o)
+static int change_all(const struct options *o, int first)
 {
     int code = EXIT_DONE, shown = 0;
-    bool list = o->json && o->count > 2;
+    bool list = o->json && o->count > first + 1;
 
-    if (o->count < 2) {
+    if (o->count <= first) {
         options_complain("%s: which worker? agentctl status lists them", o->words[0]);
         return EXIT_USAGE;
     }
     if (list)
         printf("[");
-    for (int i = 1; i < o->count && code != EXIT_UNASKED; i++) {
+    for (int i = first; i < o->count && code != EXIT_UNASKED; i++) {
         int c = change_one(o, o->words[i], shown ? "," : "");
         shown += c == EXIT_DONE || c == EXIT_GOES_ON;
         code = options_worse(code, c);
@@ -113,4 +128,20 @@ int change_run(const struct options *o)
     if (o->json && (list || shown))
         printf("\n");
     return code;
+}
+
+int change_run(const struct options *o)
+{
+    return change_all(o, 1);
+}
+
+int change_signal(const struct options *o)
+{
+    const char *name = o->count > 1 ? o->words[1] : "";
+
+    if (!*name || strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789") != strlen(name) || strlen(name) > 15) {
+        options_complain("signal: which one? agentctl signal HUP ALIAS");
+        return EXIT_USAGE;
+    }
+    return change_all(o, 2);
 }

@@ -14,7 +14,7 @@ static const struct {
     {"status", status_run},    {"start", change_run},         {"stop", change_run},
     {"restart", change_run},   {"reload", reload_run},        {"logs", logs_run},
     {"help", help_run},        {"version", help_version},     {"doctor", doctor_run},
-    {"adopt", takeover_adopt}, {"upgrade", takeover_upgrade},
+    {"adopt", takeover_adopt}, {"upgrade", takeover_upgrade}, {"signal", change_signal},
 };
 
 static void suggest(const char *word)

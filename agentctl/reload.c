@@ -114,7 +114,11 @@ static int print_answer(const struct options *o, const struct http_reply *r)
 int reload_run(const struct options *o)
 {
     struct http_reply r;
-    int code = http_ask(o, o->plan ? "GET" : "POST", "/agentd/v1/reload", &r);
+    int code;
+
+    if (o->count > 1 && !o->plan)
+        return change_run(o);
+    code = http_ask(o, o->plan ? "GET" : "POST", "/agentd/v1/reload", &r);
 
     if (code == EXIT_REFUSED) {
         options_complain("reload: %s", r.message);

@@ -7,7 +7,8 @@
 #include "agentctl/options.h"
 
 int status_run(const struct options *o);
-int change_run(const struct options *o); /* start stop restart */
+int change_run(const struct options *o); /* start stop restart, reload of workers */
+int change_signal(const struct options *o);
 int reload_run(const struct options *o);
 int doctor_run(const struct options *o);
 int takeover_adopt(const struct options *o);

@@ -26,6 +26,11 @@ static void take_change(struct wk *w, const struct wire_call *c)
     op_request(w, c);
 }
 
+static void take_signal(struct wk *w, const struct wire_call *c)
+{
+    wk_signal(w, c);
+}
+
 static void take_sample(struct wk *w, const struct wire_call *c)
 {
     if (w)
@@ -145,6 +150,8 @@ static const struct {
     [WIRE_VERB_START] = {take_change, NEEDS_WORKER, false},
     [WIRE_VERB_STOP] = {take_change, NEEDS_WORKER, false},
     [WIRE_VERB_RESTART] = {take_change, NEEDS_WORKER, false},
+    [WIRE_VERB_SIGNAL] = {take_signal, NEEDS_WORKER, false},
+    [WIRE_VERB_RELOAD_WORKER] = {take_signal, NEEDS_WORKER, false},
     [WIRE_VERB_SAMPLE] = {take_sample, MAY_HAVE_WORKER, false},
     [WIRE_VERB_LOG_LIST] = {take_log_list, NEEDS_WORKER, false},
     [WIRE_VERB_LOG_OPEN] = {take_log_open, NEEDS_WORKER, false},

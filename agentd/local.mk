@@ -10,7 +10,7 @@ libagentd_a_SOURCES = agentd/calls.c agentd/calls.h agentd/check.c agentd/check.
 	agentd/private.c agentd/private.h agentd/reap.c agentd/reap.h agentd/reload.c agentd/reload.h agentd/state.c agentd/state.h agentd/store.c \
 	agentd/store.h agentd/sup.c agentd/sup.h agentd/sup_left.c agentd/sup_left.h agentd/sup_plan.c agentd/sup_plan.h agentd/tail.c agentd/tail.h agentd/upgrade.c agentd/upgrade.h \
 	agentd/upgrade_image.c agentd/upgrade_image.h agentd/upgrade_new.c agentd/view.c agentd/view.h agentd/wk.c \
-	agentd/wk.h agentd/wk_adopt.c agentd/wk_image.c agentd/wk_fsm.c agentd/wk_fsm.def agentd/wk_fsm.h agentd/wk_health.c agentd/wk_live.c agentd/wk_start.c agentd/wk_stop.c agentd/wk_take.c
+	agentd/wk.h agentd/wk_adopt.c agentd/wk_image.c agentd/wk_fsm.c agentd/wk_fsm.def agentd/wk_fsm.h agentd/wk_health.c agentd/wk_live.c agentd/wk_signal.c agentd/wk_start.c agentd/wk_stop.c agentd/wk_take.c
 sbin_PROGRAMS += bin/agentd
 bin_agentd_SOURCES = agentd/main.c
 bin_agentd_LDADD = libagentd.a libproc.a libsystemdroom.a libwire.a libbase.a $(LIBEVENT_CORE_LIBS) $(LIBSYSTEMD_LIBS) \

@@ -539,6 +539,18 @@ void op_end(struct op *o, bool done, enum wire_error error, const char *message)
     finish(o, done ? OP_DONE : OP_FAILED, error, message);
 }
 
+struct op *op_begin_beside(struct wk *w, const struct wire_call *c)
+{
+    struct op *o = make(w->def->alias, c);
+
+    if (!o)
+        return NULL;
+    o->before = o->after = identity_of(w);
+    o->began_mono = clock_mono_us();
+    op_save(o);
+    return o;
+}
+
 struct op *op_begin_of(struct wk *w, const struct wire_call *c)
 {
     struct op *o = make(w->def->alias, c);
@@ -675,6 +687,10 @@ static void resume(struct wk *w, struct op *o)
 
     if (o->verb == WIRE_VERB_ADOPT) {
         resume_adopt(w, o);
+        return;
+    }
+    if (o->verb == WIRE_VERB_SIGNAL || o->verb == WIRE_VERB_RELOAD_WORKER) {
+        finish(o, OP_FAILED, WIRE_E_LOST, "agentd died meanwhile: the signal may have been sent");
         return;
     }
     if (is_overtaken(o) || (w->op && !o->queued)) {

@@ -23,6 +23,7 @@ struct helper;
 struct state;
 struct op;
 struct wk;
+struct wire_call;
 
 /* What all workers share. */
 struct wk_host {
@@ -174,6 +175,8 @@ void wk_stop_done(struct wk *w);
 /* Removes a leaf, with the cgroups below it, if nobody is in them. True if it is not there now. */
 bool wk_leaf_remove_empty(const char *name);
 void wk_main_exited(struct wk *w, enum wk_end end, int status);
+/* wk_signal.c: SIGNAL and RELOAD_WORKER; answers the call. */
+void wk_signal(struct wk *w, const struct wire_call *call);
 /* wk_health.c */
 void wk_health_watch(struct wk *w, bool on);
 const char *wk_health_name(const struct wk *w); /* "unknown", "healthy", "unhealthy"; "" if it is not asked */
@@ -192,7 +195,6 @@ void wk_adopt_watch(struct wk *w);
 void wk_adopt_hold(struct wk *w); /* waits for the end of what is held */
 /* wk_take.c: a process that agentd did not start becomes the main process, on an administrator's call;
  * answers it. */
-struct wire_call;
 void wk_take(const struct wire_call *call);
 int wk_take_rest(struct wk *w); /* moves what is below main into the leaf; 0 or -errno */
 /* wk_image.c: over an exec of agentd. load puts in what is known, resume makes it go on; in between the other

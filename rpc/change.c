@@ -113,7 +113,12 @@ static void on_end(void *arg, enum call_end end, const struct wire_reply *op, in
 
 void change_start(struct request *r, enum wire_verb verb, int64_t worker)
 {
-    struct wire_call v = {.verb = (uint8_t)verb, .worker = worker};
+    change_start_named(r, verb, worker, NULL);
+}
+
+void change_start_named(struct request *r, enum wire_verb verb, int64_t worker, const char *name)
+{
+    struct wire_call v = {.verb = (uint8_t)verb, .worker = worker, .name = name};
     int error;
 
     if (change_fill(r, &v) == 0 && (error = call_send(&v, link_hello()->reply_deadline_ms, on_end, r)) < 0)

@@ -6,6 +6,8 @@
 
 #include "rpc/request.h"
 
+/* With a name: of a signal, say. */
+void change_start_named(struct request *r, enum wire_verb verb, int64_t worker, const char *name);
 void change_start(struct request *r, enum wire_verb verb, int64_t worker);
 
 /* What a call that was not sent, or lost, is answered with. */

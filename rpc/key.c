@@ -18,7 +18,8 @@ static void digest_of(const struct request *r, char digest[KEY_DIGEST])
 {
     struct evbuffer *in = evhttp_request_get_input_buffer(r->http);
     size_t n = evbuffer_get_length(in);
-    const char *parts[] = {r->method->verb, r->method->path, r->route.param[0], r->route.param[1]};
+    const char *parts[] = {r->method->verb, r->method->path, r->route.param[0], r->route.param[1],
+                           r->route.query};
     unsigned char sum[SHA256_DIGEST_LENGTH];
     SHA256_CTX ctx;
 

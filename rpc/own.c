@@ -89,6 +89,24 @@ void own_restart(struct request *r)
     change(r, WIRE_VERB_RESTART);
 }
 
+void own_reload_worker(struct request *r)
+{
+    change(r, WIRE_VERB_RELOAD_WORKER);
+}
+
+void own_signal(struct request *r)
+{
+    const struct table_entry *e = find_worker(r);
+    char name[16];
+
+    if (!e)
+        return;
+    if (route_query(r->route.query, "signal", name, sizeof(name)) == 1)
+        change_start_named(r, WIRE_VERB_SIGNAL, e->id, name);
+    else
+        reply_error(r, WIRE_E_BAD_REQUEST, "which signal? ?signal=HUP");
+}
+
 /* True if end is agentd's own good answer; else r is answered. */
 static bool is_good(struct request *r, enum call_end end, const struct wire_reply *reply, int fd)
 {

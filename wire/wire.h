@@ -48,6 +48,8 @@ enum wire_verb {
     WIRE_VERB_DOCTOR,     /* what is not as it should be: lines "severity\twhat\tadvice" */
     WIRE_VERB_ADOPT,      /* private socket only */
     WIRE_VERB_UPGRADE,    /* private socket only */
+    WIRE_VERB_SIGNAL,     /* name: of the signal, for the main process */
+    WIRE_VERB_RELOAD_WORKER,
     WIRE_VERB_MAX,
 };
 
