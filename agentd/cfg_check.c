@@ -20,6 +20,20 @@ void cfg_check_free(struct cfg_check *k)
     free(k);
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? str_eq(a, b) : a == b;
+}
+
+bool cfg_check_same(const struct cfg_check *a, const struct cfg_check *b)
+{
+    if (!a || !b)
+        return a == b;
+    return a->kind == b->kind && a->port == b->port && a->status == b->status &&
+           a->stable_us == b->stable_us && same_text(a->path, b->path) && same_text(a->host, b->host) &&
+           same_text(a->body, b->body);
+}
+
 static char *dup_or_null(const char *s, bool *failed)
 {
     char *copy = s ? strdup(s) : NULL;

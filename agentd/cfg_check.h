@@ -3,6 +3,7 @@
 #ifndef AGENTD_CFG_CHECK_H
 #define AGENTD_CFG_CHECK_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum cfg_check_kind { CFG_CHECK_NONE, CFG_CHECK_TCP, CFG_CHECK_UNIX, CFG_CHECK_HTTP, CFG_CHECK_STABLE };
@@ -18,7 +19,8 @@ struct cfg_check {
     char *body; /* http: what the answer has to contain; NULL: anything */
 };
 
-void cfg_check_free(struct cfg_check *k);                   /* NULL-safe */
-struct cfg_check *cfg_check_dup(const struct cfg_check *k); /* NULL: no memory */
+void cfg_check_free(struct cfg_check *k);                                  /* NULL-safe */
+bool cfg_check_same(const struct cfg_check *a, const struct cfg_check *b); /* NULL-safe */
+struct cfg_check *cfg_check_dup(const struct cfg_check *k);                /* NULL: no memory */
 
 #endif

@@ -13,19 +13,22 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/limits.h"
 #include "base/str.h"
 
 #define WAIT_FIRST_MS 2
 #define WAIT_MAX_MS 100
-#define ANSWER_MAX 65536        /* bytes of an HTTP answer that are looked at */
-#define TRY_TIMEOUT_US 10000000 /* of one try among many */
+#define ANSWER_MAX 65536       /* bytes of an HTTP answer that are looked at */
+#define TRY_TIMEOUT_US 2000000 /* of one try among many */
+#define WHILE_US 2000000       /* all of them */
+#define UNKNOWN 2              /* neither CHECK_WELL nor CHECK_NOT_WELL */
 #define WHY_MAX 160
 
 struct question {
     const struct cfg_check *check;
     const struct cfg_ids *ids;
     uint64_t until; /* monotonic: the end of this try */
-    bool again;
+    uint64_t again; /* monotonic: until then it is tried again; 0: not at all */
 };
 
 static int ms_left(const struct question *q)
@@ -58,6 +61,12 @@ static int connect_to(const struct question *q, int fd, const struct sockaddr *s
     return getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &n) < 0 ? -errno : -error;
 }
 
+/* What we lack says nothing of the worker. */
+static bool is_ours(int error)
+{
+    return error == EMFILE || error == ENFILE || error == ENOMEM || error == ENOBUFS;
+}
+
 static int ask_unix(const struct question *q, char why[WHY_MAX])
 {
     _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -67,9 +76,9 @@ static int ask_unix(const struct question *q, char why[WHY_MAX])
     str_copy(sa.sun_path, sizeof(sa.sun_path), q->check->path);
     r = fd < 0 ? -errno : connect_to(q, fd, (struct sockaddr *)&sa, sizeof(sa));
     if (r == 0 || r == -EAGAIN) /* its queue is full: somebody listens */
-        return 0;
+        return CHECK_WELL;
     snprintf(why, WHY_MAX, "%.80s: %s", q->check->path, strerror(-r));
-    return 1;
+    return is_ours(-r) ? UNKNOWN : CHECK_NOT_WELL;
 }
 
 /* --- HTTP ----------------------------------------------------------------------------------------------- */
@@ -79,11 +88,12 @@ static int connect_http(const struct question *q)
 {
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV}, *all, *a;
     char port[8];
-    int r = -EHOSTUNREACH;
+    int r;
 
     snprintf(port, sizeof(port), "%u", q->check->port);
-    if (getaddrinfo(q->check->host, port, &hints, &all) != 0)
-        return r;
+    if ((r = getaddrinfo(q->check->host, port, &hints, &all)) != 0)
+        return r == EAI_AGAIN || r == EAI_MEMORY || r == EAI_SYSTEM ? -ENOMEM : -EHOSTUNREACH;
+    r = -EHOSTUNREACH;
     for (a = all; a; a = a->ai_next) {
         int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
         r = fd < 0 ? -errno : connect_to(q, fd, a->ai_addr, a->ai_addrlen);
@@ -140,17 +150,17 @@ static int judge(const struct cfg_check *c, const char *text, size_t len, char w
 
     if (sscanf(text, "HTTP/1.%*1[0-9] %3u", &status) != 1 || status < 100) {
         snprintf(why, WHY_MAX, "the answer is not HTTP");
-        return 1;
+        return CHECK_NOT_WELL;
     }
     if (c->status ? status != c->status : status < 200 || status > 399) {
         snprintf(why, WHY_MAX, "the answer is %u", status);
-        return 1;
+        return CHECK_NOT_WELL;
     }
     if (c->body && (!body || !memmem(body, len - (size_t)(body - text), c->body, strlen(c->body)))) {
         snprintf(why, WHY_MAX, "the answer does not contain \"%.80s\"", c->body);
-        return 1;
+        return CHECK_NOT_WELL;
     }
-    return 0;
+    return CHECK_WELL;
 }
 
 static int ask_http(const struct question *q, char why[WHY_MAX])
@@ -164,7 +174,7 @@ static int ask_http(const struct question *q, char why[WHY_MAX])
     if (n >= 0)
         return judge(q->check, text, (size_t)n, why);
     snprintf(why, WHY_MAX, "%.64s:%u: %s", q->check->host, q->check->port, strerror((int)-n));
-    return 1;
+    return is_ours((int)-n) ? UNKNOWN : CHECK_NOT_WELL;
 }
 
 /* --- the helper ----------------------------------------------------------------------------------------- */
@@ -179,34 +189,41 @@ static int run(int out, void *arg)
     struct question *q = arg;
     struct pollfd gone = {.fd = out}; /* POLLERR: agentd does not read any more */
     char why[WHY_MAX] = "";
+    int r;
 
     if (helper_become(q->ids) < 0)
-        return 1;
+        return UNKNOWN;
     for (int ms = WAIT_FIRST_MS;; ms = ms < WAIT_MAX_MS ? ms * 2 : ms) {
         if (q->again)
             q->until = clock_mono_us() + TRY_TIMEOUT_US;
-        if (ask(q, why) == 0)
-            return 0;
-        if (!q->again || poll(&gone, 1, ms) != 0)
+        r = ask(q, why);
+        if (r == CHECK_WELL || clock_mono_us() >= q->again || poll(&gone, 1, ms) != 0)
             break;
     }
-    fd_write_all(out, why, strlen(why));
-    return 1;
+    fd_write_all(out, why, r == CHECK_WELL ? 0 : strlen(why));
+    return r;
 }
 
 /* The helper is a copy of us: it has its own of all that is asked. */
+static struct helper *start(struct question *q, uint64_t timeout_us, helper_done_fn done, void *arg)
+{
+    if (helper_count() >= LIMIT_HELPERS / 2) /* the others' work must not wait for a worker's answer */
+        return NULL;
+    return helper_start(run, q, done, arg, timeout_us, WHY_MAX);
+}
+
 struct helper *check_once(const struct cfg_check *c, const struct cfg_ids *ids, uint64_t timeout_us,
                           helper_done_fn done, void *arg)
 {
-    struct question q = {c, ids, clock_mono_us() + timeout_us, false};
+    struct question q = {c, ids, clock_mono_us() + timeout_us, 0};
 
-    return helper_start(run, &q, done, arg, timeout_us + timeout_us / 2, WHY_MAX);
+    return start(&q, timeout_us + timeout_us / 2, done, arg);
 }
 
-struct helper *check_until_well(const struct cfg_check *c, const struct cfg_ids *ids, helper_done_fn done,
-                                void *arg)
+struct helper *check_for_a_while(const struct cfg_check *c, const struct cfg_ids *ids, helper_done_fn done,
+                                 void *arg)
 {
-    struct question q = {c, ids, 0, true};
+    struct question q = {c, ids, 0, clock_mono_us() + WHILE_US};
 
-    return helper_start(run, &q, done, arg, 0, WHY_MAX);
+    return start(&q, 2 * (WHILE_US + TRY_TIMEOUT_US), done, arg);
 }

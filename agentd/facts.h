@@ -36,6 +36,7 @@ struct facts {
     int64_t last_us;
     uint32_t restarts;
     uint64_t program_dev, program_ino; /* what /proc/PID/exe was when it became ready; 0: not known */
+    uint64_t watchdog_us;              /* that it was told to keep; 0: none */
 };
 
 /* Opens or makes dir/facts and reads what an earlier agentd of this boot left; a file of another boot or

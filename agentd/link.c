@@ -37,6 +37,9 @@
 #include "proc/caps.h"
 #include "proc/spawn.h"
 
+#ifndef SO_PASSRIGHTS
+#define SO_PASSRIGHTS 83
+#endif
 #define RESPAWN_FAST 5 /* deaths within RESPAWN_WINDOW_US that are answered at once */
 #define RESPAWN_WINDOW_US 1000000
 #define RESPAWN_SLOW_US 500000
@@ -522,6 +525,9 @@ static struct peer *make_wire(int *ret_theirs)
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, fds) < 0)
         return NULL;
     setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)); /* a whole table at once, if allowed */
+    /* Descriptors go one way: one that a listener sent would be closed by us, for as long as that takes.
+     * Linux 6.16. */
+    setsockopt(fds[0], SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int));
     *ret_theirs = fds[1];
     return peer_new(PEER_LISTENER, fds[0], 0, on_wire_end);
 }

@@ -11,23 +11,29 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "agentd/helper.h"
 #include "agentd/loop.h"
 #include "agentd/wk.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "proc/caps.h"
 #include "proc/snap.h"
 
-#define MESSAGES_A_ROUND 16      /* a flood does not keep the loop */
-#define MESSAGES_A_SECOND 1000   /* and has to wait for the next second then */
-#define LOOKS_A_SECOND 32        /* at who a sender is, that is not the main process */
+#define MESSAGES_A_ROUND 16    /* a flood does not keep the loop */
+#define MESSAGES_A_SECOND 1000 /* and has to wait for the next second then */
+#define LOOKS_A_SECOND 32      /* at who a sender is, that is not the main process */
+#define TAKE_TIMEOUT_US 1000000
+#define TAKE_AGAIN_US 100000
 #define WATCHDOG_MIN_US 1000     /* WATCHDOG_USEC= below makes a timer that never rests */
 #define EXTEND_MAX_US 3600000000 /* EXTEND_TIMEOUT_USEC= moves a deadline by at most an hour in all */
 
 struct notify {
     int fd;
     struct loop_watch *io, *watchdog, *pause;
+    struct helper *taking; /* a message with descriptors */
+    enum cfg_notify access;
     char *status;
     bool reloading, stopping, watched, bounded;
     uint64_t watchdog_us; /* of this incarnation; 0: none */
@@ -101,6 +107,19 @@ static void arm(struct wk *w)
     n->heard_us = clock_mono_us();
     if (n->watched && n->watchdog_us)
         n->watchdog = loop_timer(n->watchdog_us, on_watchdog, w);
+}
+
+uint64_t notify_watchdog(const struct wk *w)
+{
+    return w->notify ? w->notify->watchdog_us : 0;
+}
+
+void notify_set_watchdog(struct wk *w, uint64_t us)
+{
+    if (!w->notify || w->notify->watchdog_us == us)
+        return;
+    w->notify->watchdog_us = us;
+    arm(w);
 }
 
 void notify_watch(struct wk *w, bool on)
@@ -197,8 +216,9 @@ static void take_watchdog_usec(struct wk *w, const char *value)
 
     if (!number(value, &us))
         return;
-    w->notify->watchdog_us = us && us < WATCHDOG_MIN_US ? WATCHDOG_MIN_US : us;
-    arm(w);
+    notify_set_watchdog(w, us && us < WATCHDOG_MIN_US ? WATCHDOG_MIN_US : us);
+    if (w->state == WK_UP)
+        wk_put_facts(w, FACTS_READY); /* the next agentd waits as long */
 }
 
 /* sd_notify(3). MAINPID=, FDSTORE= and what else it knows are not heard. */
@@ -233,15 +253,21 @@ static void on_word(struct wk *w, char *word)
 
 /* --- who speaks ----------------------------------------------------------------------------------------- */
 
-static pid_t sender(struct msghdr *m)
+/* The message that is next, without taking it: 0 none, 1 plain, 2 with descriptors. */
+static int peek(int fd, struct ucred *from)
 {
-    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c))
-        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS) {
-            struct ucred cred;
-            memcpy(&cred, CMSG_DATA(c), sizeof(cred));
-            return cred.pid;
-        }
-    return 0;
+    char byte, control[CMSG_SPACE(sizeof(struct ucred))]; /* room for credentials only */
+    struct iovec iov = {&byte, 1};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
+
+    *from = (struct ucred){.uid = (uid_t)-1};
+    if (recvmsg(fd, &m, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC) < 0)
+        return 0;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&m); c; c = CMSG_NXTHDR(&m, c))
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS)
+            memcpy(from, CMSG_DATA(c), sizeof(*from));
+    return m.msg_flags & MSG_CTRUNC ? 2 : 1;
 }
 
 /* One that is alive: the kernel's word on a dead sender names nobody. */
@@ -260,14 +286,23 @@ static bool is_of_tree(const struct wk *w, pid_t pid)
     return is;
 }
 
-static bool may_speak(const struct wk *w, pid_t pid)
+static bool is_own_user(const struct wk *w, const struct ucred *from)
 {
-    if (!w->main.pid || !pid)
+    return from->uid == 0 || from->uid == w->uid;
+}
+
+static bool needs_look(const struct wk *w, const struct ucred *from)
+{
+    return w->notify->access == CFG_NOTIFY_ALL && w->main.pid && from->pid != w->main.pid;
+}
+
+static bool may_speak(const struct wk *w, const struct ucred *from)
+{
+    if (!w->main.pid || from->pid <= 0)
         return false;
-    if (pid == w->main.pid)
+    if (from->pid == w->main.pid)
         return true;
-    return w->def->notify_access == CFG_NOTIFY_ALL && ++w->notify->looks <= LOOKS_A_SECOND &&
-           is_of_tree(w, pid);
+    return needs_look(w, from) && w->notify->looks++ < LOOKS_A_SECOND && is_of_tree(w, from->pid);
 }
 
 static void on_message(int fd, short what, void *arg);
@@ -280,8 +315,15 @@ static void on_pause_over(int fd, short what, void *arg)
     w->notify->io = loop_io(w->notify->fd, LOOP_READ, on_message, w);
 }
 
-/* False: it is not listened to until the second is over. Its senders wait, or are refused, by the kernel. */
-static bool count_message(struct wk *w)
+/* What is said waits in the kernel, and so do its senders, or they are refused. */
+static void pause_for(struct wk *w, uint64_t us)
+{
+    loop_free(&w->notify->io);
+    w->notify->pause = loop_timer(us, on_pause_over, w);
+}
+
+/* The worker's own words are counted, not those of strangers: by theirs it would not be heard. */
+static bool is_too_much(struct wk *w, const struct ucred *from)
 {
     struct notify *n = w->notify;
     uint64_t now = clock_mono_us();
@@ -290,27 +332,82 @@ static bool count_message(struct wk *w)
         n->second = now / 1000000;
         n->looks = n->messages = 0;
     }
-    if (++n->messages <= MESSAGES_A_SECOND)
-        return true;
-    loop_free(&n->io);
-    n->pause = loop_timer(1000000 - now % 1000000, on_pause_over, w);
-    return false;
+    if (!is_own_user(w, from))
+        return false;
+    return ++n->messages > MESSAGES_A_SECOND || (needs_look(w, from) && n->looks >= LOOKS_A_SECOND);
+}
+
+/* --- descriptors that come along ------------------------------------------------------------------------ */
+
+/* Nobody wants them. But who closes the last one of a socket may have to wait as long as its maker likes
+ * (SO_LINGER, socket(7)): that is a helper, not the loop. */
+static int take_one(int out, void *arg)
+{
+    char text[1];
+
+    return recv(HELPER_KEPT, text, sizeof(text), MSG_DONTWAIT) < 0;
+}
+
+static void on_taken(int status, const char *p, size_t n, void *arg)
+{
+    struct wk *w = arg;
+
+    w->notify->taking = NULL;
+    w->notify->io = loop_io(w->notify->fd, LOOP_READ, on_message, w);
+}
+
+static void take_elsewhere(struct wk *w)
+{
+    struct notify *n = w->notify;
+
+    n->taking = helper_start_keeping(&n->fd, 1, take_one, NULL, on_taken, w, TAKE_TIMEOUT_US, 1);
+    if (n->taking)
+        loop_free(&n->io);
+    else
+        pause_for(w, TAKE_AGAIN_US);
+}
+
+static int exit_with_it(int out, void *arg)
+{
+    return 0;
+}
+
+/* With what is queued: a process that exits does not linger. */
+static void close_socket(int fd)
+{
+    struct ucred from;
+    char text[1];
+    int kind;
+
+    shutdown(fd, SHUT_RD);
+    while ((kind = peek(fd, &from)) == 1 && recv(fd, text, sizeof(text), MSG_DONTWAIT) >= 0)
+        ;
+    if (kind == 2 && !helper_start_keeping(&fd, 1, exit_with_it, NULL, NULL, NULL, TAKE_TIMEOUT_US, 1)) {
+        log_error("notify", "a socket with descriptors of a worker in it can't be closed now: it stays open");
+        return;
+    }
+    fd_close(fd);
 }
 
 static void on_message(int fd, short what, void *arg)
 {
     struct wk *w = arg;
-    char text[4097], control[CMSG_SPACE(sizeof(struct ucred))], *save = NULL;
+    char text[4097], *save = NULL;
+    struct ucred from;
+    int kind;
 
-    for (int i = 0; i < MESSAGES_A_ROUND && w->notify && count_message(w); i++) {
-        struct iovec iov = {text, sizeof(text) - 1};
-        struct msghdr m = {
-            .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control)};
-        ssize_t n = recvmsg(fd, &m, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-        if (n < 0)
+    for (int i = 0; i < MESSAGES_A_ROUND && w->notify && (kind = peek(fd, &from)) != 0; i++) {
+        if (kind == 2) {
+            take_elsewhere(w);
             return;
-        /* Descriptors that came along were closed by the kernel: there is room for credentials only. */
-        if (m.msg_flags & MSG_TRUNC || !may_speak(w, sender(&m)))
+        }
+        if (is_too_much(w, &from)) {
+            pause_for(w, 1000000 - clock_mono_us() % 1000000);
+            return;
+        }
+        bool heard = may_speak(w, &from);
+        ssize_t n = recv(fd, text, sizeof(text) - 1, MSG_DONTWAIT | MSG_TRUNC);
+        if (n < 0 || n > (ssize_t)sizeof(text) - 1 || !heard)
             continue;
         text[n] = 0;
         wk_start_look(w); /* else it would be ready with no pid on its record */
@@ -320,6 +417,19 @@ static void on_message(int fd, short what, void *arg)
 }
 
 /* --- the socket ----------------------------------------------------------------------------------------- */
+
+/* Its own user; or any, as to systemd's socket, if it is started as ours and may become another: then the
+ * credentials decide. */
+static int let_send(const struct wk *w, const char *path)
+{
+    const struct cfg_ids *ids = &w->def->ids;
+    enum caps_scope scope = caps_enter(CAPS_FILES);
+    bool given = ids->set && ids->uid != geteuid() && chown(path, ids->uid, (gid_t)-1) == 0;
+    int r = chmod(path, given ? 0600 : 0666);
+
+    caps_enter(scope);
+    return r;
+}
 
 static int make_socket(const struct wk *w)
 {
@@ -337,9 +447,8 @@ static int make_socket(const struct wk *w)
         return -ENAMETOOLONG;
     str_copy(sa.sun_path, sizeof(sa.sun_path), path);
     unlink(path);
-    /* Any user may send, as to systemd's socket; the credentials decide. */
     if (setsockopt(fd, SOL_SOCKET, SO_PASSCRED, &on, sizeof(on)) < 0 ||
-        bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || chmod(path, 0666) < 0)
+        bind(fd, (struct sockaddr *)&sa, sizeof(sa)) < 0 || let_send(w, path) < 0)
         return -errno;
     return TAKE_FD(fd);
 }
@@ -365,6 +474,7 @@ int notify_open(struct wk *w)
     if (!w->notify && ((fd = make_socket(w)) < 0 || (r = attach(w, fd)) < 0))
         return fd < 0 ? fd : r;
     free(TAKE_PTR(w->notify->status));
+    w->notify->access = w->def->notify_access;
     w->notify->reloading = w->notify->stopping = w->notify->bounded = false;
     w->notify->watchdog_us = w->def->watchdog_us == STR_USEC_INFINITY ? 0 : w->def->watchdog_us;
     return 0;
@@ -395,9 +505,10 @@ void notify_close(struct wk *w)
     loop_free(&n->io);
     loop_free(&n->watchdog);
     loop_free(&n->pause);
-    fd_close(n->fd);
+    helper_cancel(&n->taking);
     notify_path(w, path, sizeof(path));
     unlink(path);
+    close_socket(n->fd);
     free(n->status);
     free(n);
 }
@@ -409,6 +520,6 @@ void notify_resume(struct wk *w, int fd, char *status)
         return;
     }
     w->notify->status = status;
-    w->notify->watchdog_us = w->def->watchdog_us == STR_USEC_INFINITY ? 0 : w->def->watchdog_us;
+    w->notify->access = w->def->notify_access;
     notify_watch(w, w->state == WK_UP);
 }

@@ -7,6 +7,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct wk;
 struct wk_def;
@@ -22,6 +23,9 @@ void notify_clear(void);           /* the sockets of a dead agentd's workers, be
 /* After an exec of agentd: fd is the socket that an earlier image opened, status what was said. Takes status
  * over. */
 void notify_resume(struct wk *w, int fd, char *status);
+/* That the running process was told to keep: its definition may say something else by now. 0: none. */
+uint64_t notify_watchdog(const struct wk *w);
+void notify_set_watchdog(struct wk *w, uint64_t us);
 
 /* The worker is up, or is not any more: its watchdog is watched in between. */
 void notify_watch(struct wk *w, bool on);

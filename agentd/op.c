@@ -292,7 +292,8 @@ static void finish_reached(struct wk *w)
 
     if (!o || !o->reached || (o->wants_disk && !o->durable && store_is_busy()))
         return;
-    o->after = w->main.pid ? identity_of(w) : (struct op_identity){.generation = w->generation};
+    if (o->verb != WIRE_VERB_ADOPT) /* that has aimed at one process, whatever became of it since */
+        o->after = w->main.pid ? identity_of(w) : (struct op_identity){.generation = w->generation};
     w->op = NULL;
     finish(o, OP_DONE, WIRE_OK,
            o->wants_disk && !o->durable
@@ -366,6 +367,7 @@ void op_told(struct wk *w, bool failed)
 {
     _cleanup_free_ char *killed = TAKE_PTR(w->killed);
     struct op *o = w->op;
+    bool up = o && (o->verb == WIRE_VERB_START || o->verb == WIRE_VERB_RESTART);
 
     if (!o)
         return;
@@ -376,14 +378,13 @@ void op_told(struct wk *w, bool failed)
     if (o->verb == WIRE_VERB_STOP && w->state == WK_DOWN) {
         note_leftovers(w, o);
         o->reached = true;
-    } else if (o->verb != WIRE_VERB_STOP && is_up_anew(w, o)) {
+    } else if (up && is_up_anew(w, o)) {
         if (w->exec_mono_us > o->began_mono)
             o->phase_mono[OP_SPAWN] = w->exec_mono_us;
         mark(o, OP_READY);
         view_sample_new(w);
         o->reached = true;
-    } else if (o->verb != WIRE_VERB_STOP && failed &&
-               (o->verb == WIRE_VERB_START || w->generation != o->before.generation)) {
+    } else if (up && failed && (o->verb == WIRE_VERB_START || w->generation != o->before.generation)) {
         w->op = NULL;
         finish(o, OP_FAILED, WIRE_E_START_FAILED, w->message ? w->message : "it did not come up");
     }
@@ -662,13 +663,17 @@ static void resume_adopt(struct wk *w, struct op *o)
 {
     bool ours = w->main.pid && (uint32_t)w->main.pid == o->after.pid && w->main.start == o->after.start;
 
-    if (ours && !w->op && wk_take_rest(w) == 0) {
-        w->op = o;
-        op_reached(w, "");
-    } else {
+    if (!ours) {
         op_refused(w, o, WIRE_E_ADOPT_REFUSED,
                    "agentd died before it was taken over: nothing was done to it");
+        return;
     }
+    if (w->op)
+        supersede(&w->op, "adopt");
+    w->op = o;
+    op_reached(w, wk_take_rest(w) == 0 ? ""
+                                       : "taken over, but some of its descendants could not be moved into "
+                                         "the worker's cgroup");
 }
 
 /* It can't have gone on beside a later one that has ended: its own end could not be written. */

@@ -112,19 +112,19 @@ void view_sample_new(struct wk *w)
     wk_changed(w);
 }
 
-bool view_listens(struct wk *w, unsigned port)
+int view_listens(struct wk *w, unsigned port)
 {
     struct ports_table t;
     struct snap_tree tree;
     uint64_t ids[IDS_MAX];
     size_t n = find_cgroups(w, ids);
-    bool found = false;
+    int found;
 
-    if (ports_dump(&t) < 0)
-        return false;
+    if ((found = ports_dump(&t)) < 0)
+        return found;
     if (n) {
         found = ports_cgroups_listen(&t, ids, n, port);
-    } else if (tree_of(w, &tree) == 0) {
+    } else if ((found = tree_of(w, &tree)) == 0) {
         enum caps_scope scope = caps_enter(CAPS_LOOK);
         found = ports_pids_listen(&t, tree.pids, tree.n, port);
         caps_enter(scope);

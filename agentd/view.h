@@ -11,10 +11,11 @@
 
 struct wk;
 
-void view_sample(struct wk *w);                    /* ports, processes, cpu, memory of one, now */
-void view_sample_new(struct wk *w);                /* the same for one that has just started */
-void view_sample_all(void);                        /* of all that run, with one look at the sockets */
-bool view_listens(struct wk *w, unsigned port);    /* does its tree listen there over TCP, now? */
+void view_sample(struct wk *w);     /* ports, processes, cpu, memory of one, now */
+void view_sample_new(struct wk *w); /* the same for one that has just started */
+void view_sample_all(void);         /* of all that run, with one look at the sockets */
+/* Does its tree listen there over TCP, now? 1, 0, or -errno: it can't be told. */
+int view_listens(struct wk *w, unsigned port);
 void view_put_record(struct wk *w, struct buf *b); /* as a wire frame */
 /* What KillMode=process left in the leaf: pids, comma list. */
 void view_leftovers(const struct wk *w, char *text, size_t size);

@@ -136,6 +136,7 @@ void wk_put_facts(struct wk *w, enum facts_phase phase)
         .last_pid = w->last.pid,
         .last_us = w->last.at_us,
         .restarts = w->restarts,
+        .watchdog_us = notify_watchdog(w),
     };
     int r;
 
@@ -322,7 +323,8 @@ static void use_def(struct wk *w, struct wk_def *def)
     w->def = def;
     rearm(w, old);
     wk_live_apply(w, old);
-    wk_health_watch(w, false);
+    if (!cfg_check_same(old->health, def->health) || old->health_interval_us != def->health_interval_us)
+        wk_health_watch(w, false); /* it is asked anew */
     wk_health_watch(w, w->state == WK_UP);
     cfg_def_free(old);
 }

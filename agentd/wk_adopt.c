@@ -117,6 +117,7 @@ static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
         w->uid = w->def->ids.set ? w->def->ids.uid : 0;
     if (notify_is_wanted(w->def) && notify_open(w) < 0)
         log_error("wk", "%s: what it says by NOTIFY_SOCKET can't be heard", w->def->alias);
+    notify_set_watchdog(w, f->watchdog_us);
     wk_adopt_watch(w);
 }
 

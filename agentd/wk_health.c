@@ -13,7 +13,7 @@
 #include "base/log.h"
 #include "base/str.h"
 
-#define BUSY_US 1000000 /* all helpers are at work: nothing is known, it is asked again */
+#define BUSY_US 1000000 /* it could not be asked: nothing is known, it is asked again */
 #define INTERVAL_MIN_US 10000
 #define WHY_MAX 200
 
@@ -83,7 +83,10 @@ static void on_answer(int status, const char *p, size_t n, void *arg)
     struct wk *w = arg;
 
     w->health->asking = NULL;
-    take_answer(w, status == 0, n ? p : "it did not answer within HealthTimeout=");
+    if (status == CHECK_WELL || status == CHECK_NOT_WELL)
+        take_answer(w, status == CHECK_WELL, p);
+    else
+        wait_until_next(w, BUSY_US);
 }
 
 static void on_time(int fd, short what, void *arg)
@@ -92,11 +95,15 @@ static void on_time(int fd, short what, void *arg)
     struct wk_health *h = w->health;
     const struct cfg_check *c = w->def->health;
     char why[64];
+    int r;
 
     loop_free(&h->timer);
     if (c->kind == CFG_CHECK_TCP) { /* no question that it could leave open */
         snprintf(why, sizeof(why), "it does not listen on port %u", c->port);
-        take_answer(w, view_listens(w, c->port), why);
+        if ((r = view_listens(w, c->port)) < 0)
+            wait_until_next(w, BUSY_US);
+        else
+            take_answer(w, r, why);
         return;
     }
     h->asking = check_once(c, &w->def->ids, w->def->health_timeout_us, on_answer, w);

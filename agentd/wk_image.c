@@ -70,6 +70,7 @@ void wk_image_save(const struct wk *w, struct buf *b)
     if (w->notify) {
         state_put(b, "notify_fd", notify_fd(w));
         state_put_text(b, "notify_status", notify_status(w));
+        state_put_u64(b, "watchdog_us", notify_watchdog(w));
     }
     if (w->op)
         state_put_text(b, "op", w->op->id);
@@ -184,6 +185,7 @@ void wk_image_resume(struct wk *w, const struct state *s, const char *line)
         notify_resume(w, state_get_fd(s, line, "notify_fd"), state_get_text(s, line, "notify_status"));
     else if (w->main.pid && notify_is_wanted(w->def))
         notify_open(w); /* an earlier version kept none for one that was ready */
+    notify_set_watchdog(w, state_get_u64(s, line, "watchdog_us"));
     if (w->state == WK_STARTING || state_get_fd(s, line, "status_fd") >= 0)
         wk_start_resume(w, state_get_fd(s, line, "status_fd"));
     wk_health_watch(w, w->state == WK_UP);

@@ -368,6 +368,8 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
         return r;
     }
     f->stage = SPAWN_CLONE;
+    if (!notify_is_wanted(w->def))
+        notify_close(w);
     if ((!s->envp && (r = make_environment(w, s, w->generation)) < 0) ||
         (notify_is_wanted(w->def) && (r = notify_open(w)) < 0)) {
         f->error = -r;
@@ -483,7 +485,7 @@ static void on_probe_timer(int fd, short what, void *arg)
         wk_start_probe(w);
         return;
     }
-    if (c->kind == CFG_CHECK_STABLE || view_listens(w, c->port)) {
+    if (c->kind == CFG_CHECK_STABLE || view_listens(w, c->port) > 0) {
         wk_event(w, WK_EV_READY);
         return;
     }
@@ -496,10 +498,13 @@ static void on_probe_answer(int status, const char *p, size_t n, void *arg)
 {
     struct wk *w = arg;
 
-    if (w->start)
-        w->start->probe = NULL;
+    if (!w->start)
+        return;
+    w->start->probe = NULL;
     if (status == 0)
         wk_event(w, WK_EV_READY);
+    else if (w->state == WK_STARTING) /* not yet; others want to ask, too */
+        w->start->probe_timer = loop_timer(PROBE_MAX_MS * 1000, on_probe_timer, w);
 }
 
 void wk_start_probe(struct wk *w)
@@ -516,7 +521,7 @@ void wk_start_probe(struct wk *w)
     } else if (s->ready->kind == CFG_CHECK_STABLE) {
         s->probe_timer = loop_timer(s->ready->stable_us, on_probe_timer, w);
     } else {
-        s->probe = check_until_well(s->ready, &w->def->ids, on_probe_answer, w);
+        s->probe = check_for_a_while(s->ready, &w->def->ids, on_probe_answer, w);
         if (!s->probe) /* many start at once: all helpers are at work */
             s->probe_timer = loop_timer(PROBE_MAX_MS * 1000, on_probe_timer, w);
     }

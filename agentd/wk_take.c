@@ -160,7 +160,7 @@ static void hand_over(struct wk *w, struct pidref ref)
     w->main = ref;
     w->session = has_own_session(ref.pid) ? ref.pid : 0;
     w->adopted = true;
-    w->never_ran = false;
+    w->never_ran = w->barked = false;
     w->ran_hash = w->def->hash;
     w->leaf_empty = false;
     w->leaf_spoiled = true; /* its members came from elsewhere: the next start makes a new one */

@@ -216,7 +216,7 @@ static void each_of_cgroups(const struct ports_table *t, const uint64_t *ids, si
 }
 
 /* The sockets among one process's descriptors. */
-static void each_of_pid(const struct ports_table *t, pid_t pid, take_fn take, void *arg)
+static int each_of_pid(const struct ports_table *t, pid_t pid, take_fn take, void *arg)
 {
     char dir[32], link[64];
     struct dirent *e;
@@ -224,7 +224,7 @@ static void each_of_pid(const struct ports_table *t, pid_t pid, take_fn take, vo
 
     snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)pid);
     if (!(d = opendir(dir)))
-        return;
+        return errno == ENOENT || errno == ESRCH || errno == EACCES || errno == EPERM ? 0 : -errno;
     while ((e = readdir(d))) {
         unsigned inode;
         ssize_t len = readlinkat(dirfd(d), e->d_name, link, sizeof(link) - 1);
@@ -238,6 +238,7 @@ static void each_of_pid(const struct ports_table *t, pid_t pid, take_fn take, vo
                 take(&t->sockets[i], arg);
     }
     closedir(d);
+    return 0;
 }
 
 char *ports_of_cgroups(const struct ports_table *t, const uint64_t *ids, size_t n, char *text, size_t size)
@@ -277,11 +278,13 @@ bool ports_cgroups_listen(const struct ports_table *t, const uint64_t *ids, size
     return sought.found;
 }
 
-bool ports_pids_listen(const struct ports_table *t, const pid_t *pids, size_t n, unsigned port)
+int ports_pids_listen(const struct ports_table *t, const pid_t *pids, size_t n, unsigned port)
 {
     struct sought sought = {port, false};
+    int error = 0, r;
 
     for (size_t i = 0; i < n && !sought.found; i++)
-        each_of_pid(t, pids[i], compare_port, &sought);
-    return sought.found;
+        if ((r = each_of_pid(t, pids[i], compare_port, &sought)) < 0)
+            error = r;
+    return sought.found ? 1 : error;
 }

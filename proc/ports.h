@@ -41,6 +41,7 @@ char *ports_of_pids(const struct ports_table *t, const pid_t *pids, size_t n, ch
 /* Does a TCP socket that was made in one of these cgroups, or that one of these processes holds open (needs
  * CAPS_LOOK), listen on this port? */
 bool ports_cgroups_listen(const struct ports_table *t, const uint64_t *ids, size_t n, unsigned port);
-bool ports_pids_listen(const struct ports_table *t, const pid_t *pids, size_t n, unsigned port);
+/* 1, 0, or -errno: one could not be looked at. */
+int ports_pids_listen(const struct ports_table *t, const pid_t *pids, size_t n, unsigned port);
 
 #endif

@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """What a worker says by sd_notify(3): who is heard, what becomes of it, and the watchdog that waits for a word."""
+import contextlib
 import os
 import signal
 import socket
+import struct
+import threading
+import time
 import unittest
 
 from harness import Case, both, eventually
@@ -155,6 +159,36 @@ class Access(Speaking):
         self.assertEqual((w["state"], w["generation"]), ("UP", 1))
         h.stop()
 
+    def test_descriptors(self):
+        """Sockets whose close takes as long as their maker likes come along with words: the others are served, the worker is heard."""
+        h = self.speaker()
+        h.worker("b")
+        h.ok("POST", "/agentd/v1/reload")
+        h.all_up()
+        path = h.run + "/notify/" + os.listdir(h.run + "/notify")[0]
+        with socket.create_server(("127.0.0.1", 0)) as server, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            s.connect(path)
+            s.setblocking(False)
+            for _ in range(5):
+                with socket.create_connection(server.getsockname()) as c:
+                    c.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 20))
+                    c.setblocking(False)
+                    with contextlib.suppress(BlockingIOError):
+                        while True:
+                            c.send(b"x" * 65536)
+                    with contextlib.suppress(BlockingIOError):
+                        socket.send_fds(s, [b"STATUS=with a socket"], [c.fileno()])
+                    fd = c.detach()
+                    threading.Thread(target=os.close, args=(fd,), daemon=True).start()
+            began = time.monotonic()
+            self.assertEqual(h.operation("b", "restart").status, 200)
+            self.assertLess(time.monotonic() - began, 10, "the loop waits for somebody's socket")
+            self.say(h, "STATUS=its own")
+            h.meets("a", statusText="its own", generation=1)
+            h.operation("a", "stop")
+        h.stop()
+
     def test_flood(self):
         """A child that may not speak and does so without end: the others are served, and the worker is heard."""
         h = self.speaker(args="--flood")
@@ -221,17 +255,43 @@ class Watchdog(Speaking):
         h.stop()
 
     def test_outlives_agentd(self):
-        """The next agentd waits for its word anew."""
-        h = self.speaker(service="WatchdogSec=400ms\nRestart=on-watchdog")
-        self.say(h, "WATCHDOG_USEC=600000000")
-        pid = h.record("a")["pid"]
-        self.say(h, "STATUS=x")
-        h.meets("a", statusText="x", pid=pid)
+        """The next agentd waits for its word anew, as long as the worker has said."""
+        h = self.speaker(service="WatchdogSec=10min\nRestart=on-watchdog")
+        self.say(h, "WATCHDOG_USEC=1000000", "STATUS=x")
+        pid = h.meets("a", statusText="x")["pid"]
         h.kill()
         h.start()
         w = h.meets("a", generation=2, state="UP")
         self.assertEqual(w["lastExit"]["pid"], pid)
+        self.assertIn("was not heard for 1000 ms", h.log())
         self.assertIn("WATCHDOG: UP -> STOPPING", h.log())
+        h.stop()
+
+    def test_changed(self):
+        """What the running process was told counts, not what its file says since; the next one is told that."""
+        h = self.speaker()
+        pid = h.record("a")["pid"]
+        path = h.workers + "/a.conf"
+        with open(path, encoding="ascii") as f:
+            text = f.read()
+
+        def write(text):
+            with open(path, "w", encoding="ascii") as f:
+                f.write(text)
+            h.ok("POST", "/agentd/v1/reload")
+        write(text.replace("Type=notify", "Type=notify\nRestart=on-watchdog\nWatchdogSec=30ms"))
+        self.upgrade(h)
+        h.kill()
+        h.start()
+        self.say(h, "STATUS=still there")
+        h.meets("a", statusText="still there", pid=pid, generation=1)
+        write(text.replace("--notify READY=1", "").replace("Type=notify", "Type=simple\nWatchdogSec=1h"))
+        h.meets("a", generation=2, state="UP")
+        write(text.replace("--notify READY=1", "").replace("Type=notify", "Type=simple\nUMask=77").replace("--relay %s/log/relay" % h.dir, "--children 1"))
+        w = h.meets("a", generation=3, state="UP")
+        self.assertEqual(os.listdir(h.run + "/notify"), [], "nobody speaks any more")
+        h.operation("a", "stop")
+        self.assertEqual(h.record("a")["lastExit"]["pid"], w["pid"])
         h.stop()
 
     def test_upgrade(self):

@@ -236,10 +236,10 @@ static void test_listen_of_pids(void **state)
     for (size_t i = 0; i < ARRAY_LEN(dumps); i++) {
         struct ports_table t;
         assert_int_equal(dumps[i](&t), 0);
-        assert_true(ports_pids_listen(&t, pids, 2, socks[TCP4].port));
-        assert_false(ports_pids_listen(&t, pids, 1, socks[TCP4].port));
+        assert_int_equal(ports_pids_listen(&t, pids, 2, socks[TCP4].port), 1);
+        assert_int_equal(ports_pids_listen(&t, pids, 1, socks[TCP4].port), 0);
         if (socks[UDP4].port != socks[TCP4].port && socks[UDP4].port != socks[TCP6].port)
-            assert_false(ports_pids_listen(&t, pids, 2, socks[UDP4].port));
+            assert_int_equal(ports_pids_listen(&t, pids, 2, socks[UDP4].port), 0);
         ports_done(&t);
     }
 }
