@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -18,7 +19,6 @@
 
 #define WAIT_FIRST_MS 2
 #define WAIT_MAX_MS 100
-#define ANSWER_MAX 65536       /* bytes of an HTTP answer that are looked at */
 #define TRY_TIMEOUT_US 2000000 /* of one try among many */
 #define WHILE_US 2000000       /* all of them */
 #define UNKNOWN 2              /* neither CHECK_WELL nor CHECK_NOT_WELL */
@@ -83,6 +83,13 @@ static int ask_unix(const struct question *q, char why[WHY_MAX])
 
 /* --- HTTP ----------------------------------------------------------------------------------------------- */
 
+/* RFC 6761, 6.3: "localhost" is the loopback on every host, also on one that has no /etc/hosts. */
+static const char *node_of(const char *host)
+{
+    return strcasecmp(host, "localhost") == 0 ? NULL
+                                              : host; /* NULL: getaddrinfo(3) answers ::1 and 127.0.0.1 */
+}
+
 /* A socket, or -errno of the last address. */
 static int connect_http(const struct question *q)
 {
@@ -91,7 +98,7 @@ static int connect_http(const struct question *q)
     int r;
 
     snprintf(port, sizeof(port), "%u", q->check->port);
-    if ((r = getaddrinfo(q->check->host, port, &hints, &all)) != 0)
+    if ((r = getaddrinfo(node_of(q->check->host), port, &hints, &all)) != 0)
         return r == EAI_AGAIN || r == EAI_MEMORY || r == EAI_SYSTEM ? -ENOMEM : -EHOSTUNREACH;
     r = -EHOSTUNREACH;
     for (a = all; a; a = a->ai_next) {
@@ -121,17 +128,17 @@ static int send_request(const struct question *q, int fd)
     return send(fd, text, (size_t)n, MSG_NOSIGNAL) == n ? 0 : -EPIPE; /* a fresh socket takes it whole */
 }
 
-/* All of it, or its first ANSWER_MAX bytes; how many, or -errno. */
+/* All of it, or its first LIMIT_CHECK_ANSWER bytes; how many, or -errno. */
 static ssize_t read_answer(const struct question *q, int fd, char *text)
 {
     size_t len = 0;
     ssize_t n;
     int r;
 
-    while (len < ANSWER_MAX) {
+    while (len < LIMIT_CHECK_ANSWER) {
         if ((r = wait_for(q, fd, POLLIN)) < 0)
             return r;
-        n = recv(fd, text + len, ANSWER_MAX - len, 0);
+        n = recv(fd, text + len, LIMIT_CHECK_ANSWER - len, 0);
         if (n < 0 && errno != EAGAIN && errno != EINTR)
             return -errno;
         if (n == 0)
@@ -165,7 +172,7 @@ static int judge(const struct cfg_check *c, const char *text, size_t len, char w
 
 static int ask_http(const struct question *q, char why[WHY_MAX])
 {
-    _cleanup_free_ char *text = malloc(ANSWER_MAX + 1);
+    _cleanup_free_ char *text = malloc(LIMIT_CHECK_ANSWER + 1);
     _cleanup_close_ int fd = text ? connect_http(q) : -ENOMEM;
     ssize_t n = fd < 0 ? fd : send_request(q, fd);
 
@@ -207,7 +214,7 @@ static int run(int out, void *arg)
 /* The helper is a copy of us: it has its own of all that is asked. */
 static struct helper *start(struct question *q, uint64_t timeout_us, helper_done_fn done, void *arg)
 {
-    if (helper_count() >= LIMIT_HELPERS / 2) /* the others' work must not wait for a worker's answer */
+    if (helper_count() >= LIMIT_CHECKS) /* the others' work must not wait for a worker's answer */
         return NULL;
     return helper_start(run, q, done, arg, timeout_us, WHY_MAX);
 }

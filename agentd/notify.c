@@ -16,18 +16,17 @@
 #include "agentd/wk.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/limits.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "proc/caps.h"
 #include "proc/snap.h"
 
-#define MESSAGES_A_ROUND 16    /* a flood does not keep the loop */
-#define MESSAGES_A_SECOND 1000 /* and has to wait for the next second then */
-#define LOOKS_A_SECOND 32      /* at who a sender is, that is not the main process */
+#define MESSAGES_A_ROUND 16 /* a flood does not keep the loop */
 #define TAKE_TIMEOUT_US 1000000
 #define TAKE_AGAIN_US 100000
-#define WATCHDOG_MIN_US 1000     /* WATCHDOG_USEC= below makes a timer that never rests */
-#define EXTEND_MAX_US 3600000000 /* EXTEND_TIMEOUT_USEC= moves a deadline by at most an hour in all */
+#define WATCHDOG_MIN_US 1000 /* WATCHDOG_USEC= below makes a timer that never rests */
+#define EXTEND_MAX_US (LIMIT_NOTIFY_EXTEND_SEC * 1000000ull)
 
 struct notify {
     int fd;
@@ -302,7 +301,7 @@ static bool may_speak(const struct wk *w, const struct ucred *from)
         return false;
     if (from->pid == w->main.pid)
         return true;
-    return needs_look(w, from) && w->notify->looks++ < LOOKS_A_SECOND && is_of_tree(w, from->pid);
+    return needs_look(w, from) && w->notify->looks++ < LIMIT_NOTIFY_LOOKS && is_of_tree(w, from->pid);
 }
 
 static void on_message(int fd, short what, void *arg);
@@ -334,7 +333,7 @@ static bool is_too_much(struct wk *w, const struct ucred *from)
     }
     if (!is_own_user(w, from))
         return false;
-    return ++n->messages > MESSAGES_A_SECOND || (needs_look(w, from) && n->looks >= LOOKS_A_SECOND);
+    return ++n->messages > LIMIT_NOTIFY_MESSAGES || (needs_look(w, from) && n->looks >= LIMIT_NOTIFY_LOOKS);
 }
 
 /* --- descriptors that come along ------------------------------------------------------------------------ */

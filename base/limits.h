@@ -47,18 +47,23 @@
 #define LIMIT_HTTP_LINGER_SEC 2         /* after a refusal: for the reader to take it before the close */
 #define LIMIT_HTTP_BIG_REPLY (64 << 10) /* a body above it is handed over, not copied */
 #define LIMIT_HTTP_EVENTS 32            /* event streams at once */
-#define LIMIT_HTTP_EVENT_OUTPUT                                                                     \
-    (256 << 10)                     /* bytes unsent to a slow reader of events before it is dropped \
-                                     */
-#define LIMIT_HTTP_HEARTBEAT_SEC 15 /* between comments on a quiet event stream */
-#define LIMIT_NOTIFY_STATUS 200     /* bytes of STATUS= that are kept */
-#define LIMIT_HTTP_REASON 256       /* bytes of Agentd-Reason */
-#define LIMIT_HTTP_PASSWORD 256     /* bytes of user and password */
-#define LIMIT_HTTP_SAMPLE_MS 2000   /* a reader waits at most so long for a fresh sample */
-#define LIMIT_HTTP_PAGE 1000        /* rows of one page */
-#define LIMIT_HTTP_LOG_TAIL 65536   /* bytes of a log without from= */
-#define LIMIT_AUTH_CHECK_SEC 10     /* CPU seconds of one password hash */
-#define LIMIT_JSON_WORD 64          /* bytes of one word of a list in a record */
+#define LIMIT_HTTP_EVENT_OUTPUT                                                                      \
+    (256 << 10)                      /* bytes unsent to a slow reader of events before it is dropped \
+                                      */
+#define LIMIT_HTTP_HEARTBEAT_SEC 15  /* between comments on a quiet event stream */
+#define LIMIT_NOTIFY_STATUS 200      /* bytes of STATUS= that are kept */
+#define LIMIT_NOTIFY_MESSAGES 1000   /* of a worker's own, in a second; then they wait */
+#define LIMIT_NOTIFY_LOOKS 32        /* at senders other than the main process, in a second */
+#define LIMIT_NOTIFY_EXTEND_SEC 3600 /* that EXTEND_TIMEOUT_USEC= moves a deadline in all */
+#define LIMIT_CHECK_ANSWER 65536     /* bytes of a ReadyCheck= or HealthCheck= answer that are looked at */
+#define LIMIT_CHECKS 16              /* helpers at work beyond which no check is begun */
+#define LIMIT_HTTP_REASON 256        /* bytes of Agentd-Reason */
+#define LIMIT_HTTP_PASSWORD 256      /* bytes of user and password */
+#define LIMIT_HTTP_SAMPLE_MS 2000    /* a reader waits at most so long for a fresh sample */
+#define LIMIT_HTTP_PAGE 1000         /* rows of one page */
+#define LIMIT_HTTP_LOG_TAIL 65536    /* bytes of a log without from= */
+#define LIMIT_AUTH_CHECK_SEC 10      /* CPU seconds of one password hash */
+#define LIMIT_JSON_WORD 64           /* bytes of one word of a list in a record */
 #define LIMIT_JSON_DEPTH 32
 #define LIMIT_JSON_TOKENS 4096
 #define LIMIT_AUTH_CHECKS 4    /* password hashes computed at once */

@@ -93,12 +93,12 @@ class Words(Speaking):
 class Deadlines(Speaking):
     def test_extended(self):
         h = self.host(cgroup=self.cgroup)
-        late = "--delay 500 --notify READY=1"
-        h.worker("more", "--notify EXTEND_TIMEOUT_USEC=20000000 " + late, "Type=notify\nTimeoutStartSec=200ms\nRestart=no")
+        late = "--delay 1500 --notify READY=1"
+        h.worker("more", "--notify EXTEND_TIMEOUT_USEC=20000000 " + late, "Type=notify\nTimeoutStartSec=1s\nRestart=no")
         h.worker("ever", "--notify EXTEND_TIMEOUT_USEC=18446744073709551615 " + late,
-                 "Type=notify\nTimeoutStartSec=200ms\nRestart=no")
+                 "Type=notify\nTimeoutStartSec=1s\nRestart=no")
         h.worker("less", "--notify EXTEND_TIMEOUT_USEC=1 " + late, "Type=notify\nTimeoutStartSec=10s\nRestart=no")
-        h.worker("none", "--notify EXTEND_TIMEOUT_USEC=-5 " + late, "Type=notify\nTimeoutStartSec=200ms\nRestart=no")
+        h.worker("none", "--notify EXTEND_TIMEOUT_USEC=-5 " + late, "Type=notify\nTimeoutStartSec=1s\nRestart=no")
         h.start()
         for alias in ("more", "ever", "less"):
             h.until(alias, "UP")
@@ -108,7 +108,7 @@ class Deadlines(Speaking):
     def test_extended_stop(self):
         h = self.host(cgroup=self.cgroup)
         for alias, text in (("more", "EXTEND_TIMEOUT_USEC=20000000"), ("less", "STATUS=bye")):
-            h.worker(alias, "--notify READY=1 --at-term %s --slow-stop 500" % text, "Type=notify\nTimeoutStopSec=200ms")
+            h.worker(alias, "--notify READY=1 --at-term %s --slow-stop 1500" % text, "Type=notify\nTimeoutStopSec=1s")
         h.start()
         h.all_up()
         ends = {}
