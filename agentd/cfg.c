@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agentd/cfg_read.h"
+#include "agentd/cfg_values.h"
 #include "base/fd.h"
 
 int cfg_load(const char *file, struct cfg_report *report, struct cfg **ret)

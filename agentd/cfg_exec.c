@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "agentd/cfg_read.h"
+#include "agentd/cfg_values.h"
 #include "base/fd.h"
 #include "base/str.h"
 

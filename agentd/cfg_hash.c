@@ -5,6 +5,7 @@
 
 #include "agentd/cfg_mix.h"
 #include "agentd/cfg_read.h"
+#include "agentd/cfg_values.h"
 #include "base/str.h"
 
 /* With its end, so that "ab" "c" is not "a" "bc"; NULL differs from "". */

@@ -6,6 +6,7 @@
 
 #include "agentd/cfg_mix.h"
 #include "agentd/cfg_read.h"
+#include "agentd/cfg_values.h"
 #include "base/fd.h"
 #include "base/str.h"
 

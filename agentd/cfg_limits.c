@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agentd/cfg_read.h"
+#include "agentd/cfg_values.h"
 #include "base/fd.h"
 #include "base/str.h"
 #include "proc/caps.h"

@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "agentd/cfg_read.h"
+#include "agentd/cfg_values.h"
 #include "agentd/cfg_trust.h"
 #include "base/fd.h"
 #include "base/str.h"

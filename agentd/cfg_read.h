@@ -105,48 +105,7 @@ void cfg_nearer(const char *word, const char *name, const char **best, unsigned 
 #define CFG_HINT_MAX 128
 const char *cfg_hint(const char *word, const char *best, unsigned distance, char buf[CFG_HINT_MAX]);
 
-/* --- parsers of values: cfg_values.c, cfg_limits.c, cfg_exec.c, cfg_env.c, cfg_status.c, cfg_listen.c --- */
-
-#define CFG_PARSER(name)                                                                               \
-    void name(struct cfg_ctx *c, const struct cfg_key *k, const struct cfg_line *l, const char *value, \
-              void *target)
-CFG_PARSER(cfg_value_bool);
-CFG_PARSER(cfg_value_unsigned); /* unsigned within min..max */
-CFG_PARSER(cfg_value_u64);      /* uint64_t within min..max */
-CFG_PARSER(cfg_value_int);      /* int within (int64_t)min..max */
-CFG_PARSER(cfg_value_id);       /* int64_t, positive */
-CFG_PARSER(cfg_value_bytes);    /* unsigned, a size */
-CFG_PARSER(cfg_value_span);     /* uint64_t microseconds */
-CFG_PARSER(cfg_value_timeout);  /* the same, 0 is infinity */
-CFG_PARSER(cfg_value_timeout_both);
-CFG_PARSER(cfg_value_deadline_ms); /* uint64_t milliseconds, a span in seconds */
-CFG_PARSER(cfg_value_mode);
-CFG_PARSER(cfg_value_text);
-CFG_PARSER(cfg_value_dir);
-CFG_PARSER(cfg_value_credentials);
-CFG_PARSER(cfg_value_workdir);
-CFG_PARSER(cfg_value_user);
-CFG_PARSER(cfg_value_groups);
-CFG_PARSER(cfg_value_stop);
-CFG_PARSER(cfg_value_type);
-CFG_PARSER(cfg_value_restart);
-CFG_PARSER(cfg_value_kill_mode);
-CFG_PARSER(cfg_value_notify_access);
-CFG_PARSER(cfg_value_signal);
-CFG_PARSER(cfg_value_output);
-CFG_PARSER(cfg_value_ready);
-CFG_PARSER(cfg_value_health);
-CFG_PARSER(cfg_value_health_action);
-CFG_PARSER(cfg_value_log_pattern);
-CFG_PARSER(cfg_value_alias);
-CFG_PARSER(cfg_value_nice);
-CFG_PARSER(cfg_value_limit); /* min: RLIMIT_* */
-CFG_PARSER(cfg_value_caps);
-CFG_PARSER(cfg_value_exec);
-CFG_PARSER(cfg_value_env);
-CFG_PARSER(cfg_value_env_file);
-CFG_PARSER(cfg_value_status);
-CFG_PARSER(cfg_value_listen);
+/* --- values --- */
 
 /* "TERM", "SIGTERM", "RTMIN+3" or a number; 0 if it is none. */
 int cfg_signal_from_name(const char *name);

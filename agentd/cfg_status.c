@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 
 #include "agentd/cfg_read.h"
+#include "agentd/cfg_values.h"
 #include "base/fd.h"
 #include "base/str.h"
 

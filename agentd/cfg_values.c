@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agentd/cfg_read.h"
+#include "agentd/cfg_values.h"
 #include "base/fd.h"
 #include "base/str.h"
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "agentd/cfg_read.h"
+#include "agentd/cfg_values.h"
 #include "agentd/cfg_trust.h"
 #include "base/fd.h"
 #include "base/str.h"

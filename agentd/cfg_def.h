@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentd/cfg_def: one worker's definition, as its files and their drop-ins come to. */
+#ifndef AGENTD_CFG_DEF_H
+#define AGENTD_CFG_DEF_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "agentd/cfg_check.h"
+
+enum cfg_type { CFG_SIMPLE, CFG_EXEC, CFG_NOTIFY };
+enum cfg_restart {
+    CFG_RESTART_NO,
+    CFG_RESTART_ALWAYS,
+    CFG_RESTART_ON_SUCCESS,
+    CFG_RESTART_ON_FAILURE,
+    CFG_RESTART_ON_ABNORMAL,
+    CFG_RESTART_ON_ABORT,
+    CFG_RESTART_ON_WATCHDOG,
+};
+enum cfg_notify { CFG_NOTIFY_NONE, CFG_NOTIFY_MAIN, CFG_NOTIFY_EXEC, CFG_NOTIFY_ALL };
+enum cfg_kill { CFG_KILL_CGROUP, CFG_KILL_MIXED, CFG_KILL_PROCESS };
+enum cfg_output { CFG_OUT_APPEND, CFG_OUT_JOURNAL, CFG_OUT_NULL };
+enum cfg_health_action { CFG_HEALTH_RESTART, CFG_HEALTH_REPORT };
+
+/* Exit statuses and signals of SuccessExitStatus= and RestartPreventExitStatus=. */
+struct cfg_status_set {
+    uint64_t codes[4]; /* bit per exit code */
+    uint64_t signals;  /* bit per signal */
+};
+
+struct cfg_output_to {
+    enum cfg_output kind;
+    char *path;      /* append: */
+    bool in_log_dir; /* directly below LogDirectory: opened as root, else under the worker's uid */
+};
+
+/* Who a worker runs as, resolved by name service in a helper (never in the loop). */
+struct cfg_ids {
+    bool set; /* false: agentd's own uid, gid and groups; only user is set then */
+    uid_t uid;
+    gid_t gid;
+    unsigned n_groups;
+    gid_t *groups;
+    char *user, *home, *shell; /* user: its name, the number's digits if it has none */
+};
+
+/* Where a value was read, for messages that come later than the reading. */
+struct cfg_at {
+    char *file; /* NULL: the worker's own file */
+    unsigned line, col;
+};
+
+/* One worker's definition. All strings are its own and only cfg_def_free frees them; each NULL-terminated
+ * list is one block, array and strings together, given back by one free(3). */
+struct wk_def {
+    char *alias, *file, *description;
+    int64_t id; /* 0: to be allocated */
+    bool operable;
+    char *log_pattern; /* absolute, wildcards in the last component only; "" if none */
+
+    enum cfg_type type;
+    char *exec_path;              /* absolute */
+    char **argv;                  /* NULL-terminated; argv[0] differs from exec_path after '@' */
+    char **argv_late;             /* NULL, or the words before substitution, see cfg_expand_late */
+    char *start_command;          /* the expanded line, for people and for startCommand; a variable of
+                                     an EnvironmentFile= stays ${NAME} in it, since it may be secret */
+    bool exec_ignore_failure;     /* '-' before the path */
+    char **env;                   /* NULL-terminated NAME=value: Environment= and EnvironmentFile= only */
+    unsigned n_env_plain;         /* the first of env that are from Environment=; the rest may be secret */
+    char **env_files;             /* EnvironmentFile= as configured, '-' included; NULL if none */
+    char *workdir;                /* "" : "/"; "~": ids.home, which cfg_resolve puts there */
+    bool workdir_optional;        /* '-' before it */
+    char *user_name, *group_name; /* as configured; "" if not */
+    char **supplementary;         /* NULL-terminated or NULL */
+    struct cfg_at user_at, group_at, groups_at;
+    struct cfg_ids ids;
+    mode_t umask;
+    bool has_nice, has_oom;
+    int nice, oom_score_adj;
+    uint32_t limits_set;   /* bit per RLIMIT_* number */
+    struct rlimit *limits; /* RLIM_NLIMITS of them, or NULL if none is set */
+    bool no_new_privileges, ignore_sigpipe;
+    bool has_bounding, has_ambient;
+    uint64_t bounding, ambient; /* bit per capability number */
+    struct cfg_output_to out, err;
+
+    enum cfg_restart restart;
+    struct cfg_status_set success, prevent;
+    uint64_t restart_us, restart_max_us;        /* RestartSec= (default 100 ms), RestartMaxDelaySec= (30 s) */
+    unsigned restart_steps;                     /* 0: doubling */
+    uint64_t limit_interval_us;                 /* StartLimitIntervalSec= (10 s); 0: no limit */
+    unsigned limit_burst;                       /* StartLimitBurst= (5); 0: no limit */
+    uint64_t start_timeout_us, stop_timeout_us; /* 90 s each; STR_USEC_INFINITY: none */
+    int kill_signal;
+    enum cfg_kill kill_mode;
+    bool send_sigkill;
+    uint64_t watchdog_us; /* WatchdogSec=; 0, STR_USEC_INFINITY: none */
+    enum cfg_notify notify_access;
+
+    struct cfg_check *ready, *health; /* NULL: none */
+    uint64_t health_interval_us, health_timeout_us;
+    unsigned health_retries; /* failures in a row, or successes, until it is believed */
+    enum cfg_health_action health_action;
+
+    char *source;      /* its lines, until they are stored */
+    bool stored;       /* read from there: its own file is wrong or gone */
+    char *fault;       /* NULL, or why no start can work: a name that nobody knows */
+    uint64_t hash;     /* of the keys of CFG_COST_RESTART, and of the ids that the names stand for */
+    uint64_t hash_all; /* of everything */
+};
+
+#endif
