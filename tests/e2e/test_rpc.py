@@ -356,6 +356,7 @@ class Calls(Case):
         c.send((one + restart) * 10 + one)
         got = [c.reply().status for _ in range(21)]
         self.assertEqual(got, [200] * 21)
+        self.fake.wait_for("call 3", 10)  # it says so after it has answered
         self.assertEqual(self.fake.count("call 3"), 10)
 
     def test_reason(self):
