@@ -49,9 +49,9 @@ void cfg_def_free(struct wk_def *d)
 {
     if (!d)
         return;
-    char *strings[] = {d->alias,         d->file,           d->description, d->log_pattern, d->exec_path,
-                       d->start_command, d->workdir,        d->user_name,   d->group_name,  d->user_at.file,
-                       d->group_at.file, d->groups_at.file, d->out.path,    d->err.path};
+    char *strings[] = {d->alias,          d->file,      d->description, d->log_pattern,  d->pid_file,
+                       d->workdir,        d->user_name, d->group_name,  d->user_at.file, d->group_at.file,
+                       d->groups_at.file, d->out.path,  d->err.path};
     for (size_t i = 0; i < ARRAY_LEN(strings); i++)
         if (strings[i] != cfg_nothing)
             free(strings[i]);
@@ -59,8 +59,9 @@ void cfg_def_free(struct wk_def *d)
         explicit_bzero(d->env[i], strlen(d->env[i]));
     cfg_check_free(d->ready);
     cfg_check_free(d->health);
-    free(d->argv);
-    free(d->argv_late);
+    cfg_command_done(&d->exec);
+    for (unsigned i = 0; i < CFG_HOOK_MAX; i++)
+        cfg_commands_done(&d->hooks[i]);
     free(d->env);
     free(d->env_files);
     free(d->supplementary);

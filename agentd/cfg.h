@@ -99,9 +99,13 @@ void cfg_resolved_put(const struct cfg *cfg, const struct cfg_report *report, st
 int cfg_resolved_get(struct cfg *cfg, struct cfg_report *report, const void *p, size_t n);
 
 /* An ExecStart= may name variables that agentd gives and that are known late: $AGENTD_ID, $USER, $LOGNAME,
- * $HOME, $SHELL. Call with the worker's id when d->ids are resolved too; makes argv and start_command anew
- * from argv_late. Nothing to do (and 0) if argv_late is NULL. 0 or -ENOMEM. */
+ * $HOME, $SHELL. Call with the worker's id when d->ids are resolved too; makes argv and text of exec anew
+ * from its late words. Nothing to do (and 0) if there are none. 0 or -ENOMEM. */
 int cfg_expand_late(struct wk_def *d, int64_t id);
+/* The words of a hook with all that is known when it runs; more: NAME=value list of what only hooks have
+ * ($MAINPID and what ExecStop= and ExecStopPost= are told). malloc'ed in one block; NULL: no memory. */
+char **cfg_expand_hook(const struct wk_def *d, const struct cfg_command *c, int64_t id, char *const *more);
+const char *cfg_hook_key(enum cfg_hook h); /* "ExecStartPre" */
 
 void cfg_free(struct cfg *cfg);
 void cfg_def_free(struct wk_def *d); /* NULL-safe */

@@ -10,7 +10,7 @@
 
 #include "agentd/cfg_check.h"
 
-enum cfg_type { CFG_SIMPLE, CFG_EXEC, CFG_NOTIFY };
+enum cfg_type { CFG_SIMPLE, CFG_EXEC, CFG_NOTIFY, CFG_FORKING, CFG_ONESHOT };
 enum cfg_restart {
     CFG_RESTART_NO,
     CFG_RESTART_ALWAYS,
@@ -19,6 +19,7 @@ enum cfg_restart {
     CFG_RESTART_ON_ABNORMAL,
     CFG_RESTART_ON_ABORT,
     CFG_RESTART_ON_WATCHDOG,
+    CFG_RESTART_DEFAULT, /* while it is read: by Type= */
 };
 enum cfg_notify { CFG_NOTIFY_NONE, CFG_NOTIFY_MAIN, CFG_NOTIFY_EXEC, CFG_NOTIFY_ALL };
 enum cfg_kill { CFG_KILL_CGROUP, CFG_KILL_MIXED, CFG_KILL_PROCESS };
@@ -47,6 +48,33 @@ struct cfg_ids {
     char *user, *home, *shell; /* user: its name, the number's digits if it has none */
 };
 
+/* One command line of an Exec key. systemd.service(5), "Command lines". */
+struct cfg_command {
+    char *path;  /* absolute */
+    char **argv; /* NULL-terminated; argv[0] differs from path after '@' */
+    char **late; /* NULL, or the words before substitution, see cfg_expand_late and cfg_expand_hook */
+    char *text; /* the expanded line, for people and for startCommand; a variable of an EnvironmentFile= stays
+                   ${NAME} in it, since it may be secret */
+    bool ignore_failure; /* '-' before the path */
+    bool privileged;     /* '+': as agentd itself, without User= and capabilities */
+    bool keeps_user;     /* '!': without User= */
+};
+
+/* The commands of one key, in their order. */
+enum cfg_hook {
+    CFG_HOOK_START_PRE,
+    CFG_HOOK_START, /* Type=oneshot: all ExecStart= but the last */
+    CFG_HOOK_START_POST,
+    CFG_HOOK_RELOAD,
+    CFG_HOOK_STOP,
+    CFG_HOOK_STOP_POST,
+    CFG_HOOK_MAX,
+};
+struct cfg_commands {
+    struct cfg_command *v;
+    unsigned n;
+};
+
 /* Where a value was read, for messages that come later than the reading. */
 struct cfg_at {
     char *file; /* NULL: the worker's own file */
@@ -62,12 +90,10 @@ struct wk_def {
     char *log_pattern; /* absolute, wildcards in the last component only; "" if none */
 
     enum cfg_type type;
-    char *exec_path;              /* absolute */
-    char **argv;                  /* NULL-terminated; argv[0] differs from exec_path after '@' */
-    char **argv_late;             /* NULL, or the words before substitution, see cfg_expand_late */
-    char *start_command;          /* the expanded line, for people and for startCommand; a variable of
-                                     an EnvironmentFile= stays ${NAME} in it, since it may be secret */
-    bool exec_ignore_failure;     /* '-' before the path */
+    struct cfg_command exec; /* ExecStart=, the last of them */
+    struct cfg_commands hooks[CFG_HOOK_MAX];
+    char *pid_file;               /* Type=forking; "" if it is not set */
+    bool remain_after_exit;       /* without a process it may be up */
     char **env;                   /* NULL-terminated NAME=value: Environment= and EnvironmentFile= only */
     unsigned n_env_plain;         /* the first of env that are from Environment=; the rest may be secret */
     char **env_files;             /* EnvironmentFile= as configured, '-' included; NULL if none */

@@ -65,18 +65,37 @@ static void word(struct buf *b, const char *s, bool dollar)
         buf_char(b, '"');
 }
 
-static void exec(struct buf *b, const struct wk_def *d)
+static void command(struct buf *b, enum cfg_hook hook, const struct cfg_command *c)
 {
-    char *const *words = d->argv_late ? d->argv_late : d->argv;
-    bool named = str_eq(words[0], d->exec_path);
+    char *const *words = c->late ? c->late : c->argv;
+    bool named = str_eq(words[0], c->path);
 
-    buf_printf(b, "ExecStart=%s%s", d->exec_ignore_failure ? "-" : "", named ? "" : "@");
-    word(b, d->exec_path, false);
+    buf_printf(b, "%s=%s%s%s", cfg_hook_key(hook), c->ignore_failure ? "-" : "",
+               c->privileged   ? "+"
+               : c->keeps_user ? "!"
+                               : "",
+               named ? "" : "@");
+    word(b, c->path, false);
     for (size_t i = named; words[i]; i++) {
         buf_char(b, ' ');
-        word(b, words[i], !d->argv_late);
+        word(b, words[i], !c->late);
     }
     buf_char(b, '\n');
+}
+
+static void commands(struct buf *b, enum cfg_hook hook, const struct wk_def *d)
+{
+    for (unsigned i = 0; i < d->hooks[hook].n; i++)
+        command(b, hook, &d->hooks[hook].v[i]);
+}
+
+static void exec(struct buf *b, const struct wk_def *d)
+{
+    commands(b, CFG_HOOK_START_PRE, d);
+    commands(b, CFG_HOOK_START, d);
+    command(b, CFG_HOOK_START, &d->exec);
+    for (enum cfg_hook h = CFG_HOOK_START_POST; h < CFG_HOOK_MAX; h++)
+        commands(b, h, d);
 }
 
 static void environment(struct buf *b, const struct wk_def *d)
@@ -180,6 +199,9 @@ static void service(struct buf *b, const struct wk_def *d)
 
     buf_printf(b, "[Service]\nType=%s\n", cfg_type_names[d->type]);
     exec(b, d);
+    if (*d->pid_file)
+        text(b, "PIDFile", "", d->pid_file);
+    buf_printf(b, "RemainAfterExit=%s\n", yes(d->remain_after_exit));
     text(b, "WorkingDirectory", d->workdir_optional ? "-" : "", *d->workdir ? d->workdir : "/");
     text(b, "User", "", d->user_name);
     text(b, "Group", "", d->group_name);

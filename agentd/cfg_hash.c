@@ -46,11 +46,28 @@ CFG_MIXER(cfg_mix_list)
     return mix_list(h, *(char **const *)((const char *)object + k->offset));
 }
 
+static uint64_t mix_command(uint64_t h, const struct cfg_command *c)
+{
+    h = mix_list(mix_text(h, c->path), c->late ? c->late : c->argv);
+    return c->privileged || c->keeps_user ? mix(mix(h, c->privileged), c->keeps_user) : h;
+}
+
 CFG_MIXER(cfg_mix_exec)
 {
     const struct wk_def *d = object;
 
-    return mix_list(mix_text(h, d->exec_path), d->argv_late ? d->argv_late : d->argv);
+    for (unsigned i = 0; i < d->hooks[CFG_HOOK_START].n; i++)
+        h = mix_command(h, &d->hooks[CFG_HOOK_START].v[i]);
+    return mix_command(h, &d->exec);
+}
+
+CFG_MIXER(cfg_mix_commands)
+{
+    const struct cfg_commands *c = (const void *)((const char *)object + k->offset);
+
+    for (unsigned i = 0; i < c->n; i++)
+        h = mix(mix_command(h, &c->v[i]), c->v[i].ignore_failure);
+    return mix(h, c->n);
 }
 
 CFG_MIXER(cfg_mix_workdir)

@@ -34,6 +34,12 @@ struct cfg_env_file {
     size_t at;
 };
 
+/* One line of an Exec key; ExecStart= is CFG_HOOK_START until all are known. */
+struct cfg_exec_line {
+    enum cfg_hook hook;
+    const struct cfg_line *line;
+};
+
 /* While one worker, or agentd.conf, is read. */
 struct cfg_ctx {
     struct cfg_report *report;
@@ -42,7 +48,9 @@ struct cfg_ctx {
     const char *file;   /* the main file, for what is about all of it */
     struct cfg_names names;
     unsigned n_errors; /* in this worker or agentd.conf */
-    const struct cfg_line *exec, *stdout_at, *listen_at, *workers_dir_at, *credentials_at;
+    const struct cfg_line *stdout_at, *listen_at, *workers_dir_at, *credentials_at;
+    struct cfg_exec_line *execs;
+    unsigned n_execs;
     struct cfg_list env; /* Environment= */
     struct cfg_env_file *env_files;
     unsigned n_env_files;
@@ -147,9 +155,11 @@ void cfg_own(struct cfg_own *ret);
 int64_t cfg_local_uid(const char *name);
 int64_t cfg_local_gid(const char *name);
 
-/* After all lines: env, then the Exec line, which uses it. */
+/* After all lines: env, then the Exec lines, which use it. */
 void cfg_env_finish(struct cfg_ctx *c);
 void cfg_exec_finish(struct cfg_ctx *c);
+void cfg_command_done(struct cfg_command *c);
+void cfg_commands_done(struct cfg_commands *c);
 /* The value of a NAME in a NAME=value list; NULL. */
 const char *cfg_env_get(char *const *env, const char *name);
 bool cfg_env_name_ok(const char *s, size_t len);

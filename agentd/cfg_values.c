@@ -14,7 +14,7 @@
 #include "base/str.h"
 
 const char *const cfg_stop_names[] = {"auto", "yes", "no", NULL};
-const char *const cfg_type_names[] = {"simple", "exec", "notify", NULL};
+const char *const cfg_type_names[] = {"simple", "exec", "notify", "forking", "oneshot", NULL};
 const char *const cfg_restart_names[] = {"no",          "always",   "on-success",  "on-failure",
                                          "on-abnormal", "on-abort", "on-watchdog", NULL};
 const char *const cfg_notify_names[] = {"none", "main", "exec", "all", NULL};
@@ -341,22 +341,37 @@ CFG_PARSER(cfg_value_stop)
 
 CFG_PARSER(cfg_value_type)
 {
-    static const char *const others[] = {"forking", "oneshot", "dbus", "notify-reload"};
     int i;
 
-    for (size_t n = 0; n < ARRAY_LEN(others); n++)
-        if (str_eq(value, others[n])) {
-            cfg_error(c, l, 0, "Type=%s is not supported by this version, use Type=%s", value,
-                      str_eq(value, "notify-reload") ? "notify"
-                                                     : "simple with the program in the foreground");
-            return;
-        }
-    if (str_eq(value, "idle")) {
-        cfg_warn(c, l, 0, "Type=idle is taken as Type=simple");
-        value = "simple";
+    if (str_eq(value, "dbus")) {
+        cfg_error(c, l, 0, "Type=dbus is not supported by this version, use Type=simple with a ReadyCheck=");
+        return;
+    }
+    if (str_eq(value, "idle") || str_eq(value, "notify-reload")) {
+        const char *as = str_eq(value, "idle") ? "simple" : "notify";
+        cfg_warn(c, l, 0, "Type=%s is taken as Type=%s", value, as);
+        value = as;
     }
     if ((i = choose(c, k, l, value, cfg_type_names)) >= 0)
         *(enum cfg_type *)target = (enum cfg_type)i;
+}
+
+/* Relative: below /run. systemd.service(5). */
+CFG_PARSER(cfg_value_pid_file)
+{
+    _cleanup_free_ char *path = NULL;
+    const char *wrong;
+
+    if (asprintf(&path, "%s%s", *value == '/' ? "" : "/run/", value) < 0) {
+        path = NULL;
+        cfg_oom(c);
+    } else if ((wrong = cfg_path_wrong(path))) {
+        cfg_error(c, l, 0, "PIDFile=: \"%s\" %s", value, wrong);
+    } else {
+        cfg_path_simplify(path);
+        free(*(char **)target);
+        *(char **)target = TAKE_PTR(path);
+    }
 }
 
 CFG_PARSER(cfg_value_restart)

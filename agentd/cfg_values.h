@@ -30,6 +30,7 @@ CFG_PARSER(cfg_value_groups);
 CFG_PARSER(cfg_value_stop);
 CFG_PARSER(cfg_value_type);
 CFG_PARSER(cfg_value_restart);
+CFG_PARSER(cfg_value_pid_file);
 CFG_PARSER(cfg_value_kill_mode);
 CFG_PARSER(cfg_value_notify_access);
 CFG_PARSER(cfg_value_signal);
@@ -43,6 +44,7 @@ CFG_PARSER(cfg_value_nice);
 CFG_PARSER(cfg_value_limit); /* min: RLIMIT_* */
 CFG_PARSER(cfg_value_caps);
 CFG_PARSER(cfg_value_exec);
+CFG_PARSER(cfg_value_hook); /* min: enum cfg_hook */
 CFG_PARSER(cfg_value_env);
 CFG_PARSER(cfg_value_env_file);
 CFG_PARSER(cfg_value_status);

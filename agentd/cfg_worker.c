@@ -45,6 +45,25 @@ static void finish_outputs(struct cfg_ctx *c)
     }
 }
 
+#define START_TIMEOUT_US 90000000
+
+/* systemd.service(5): what a program that ends by itself has for defaults, and may not have. */
+static void finish_type(struct cfg_ctx *c)
+{
+    struct wk_def *d = c->def;
+    bool oneshot = d->type == CFG_ONESHOT;
+
+    if (d->restart == CFG_RESTART_DEFAULT)
+        d->restart = oneshot ? CFG_RESTART_NO : CFG_RESTART_ALWAYS;
+    else if (oneshot && (d->restart == CFG_RESTART_ALWAYS || d->restart == CFG_RESTART_ON_SUCCESS))
+        cfg_error_in(c, c->file, 1, 1, "Type=oneshot with Restart=%s would never end",
+                     cfg_restart_names[d->restart]);
+    if (!d->start_timeout_us) /* 0 as it is written was made infinity */
+        d->start_timeout_us = oneshot ? STR_USEC_INFINITY : START_TIMEOUT_US;
+    if (oneshot && d->ready)
+        cfg_error_in(c, c->file, 1, 1, "Type=oneshot is ready when it has ended: ReadyCheck= can't be asked");
+}
+
 static void finish_limits(struct cfg_ctx *c)
 {
     struct wk_def *d = c->def;
@@ -71,11 +90,13 @@ static void finish(struct cfg_ctx *c)
         d->description = cfg_dup(c, d->alias);
     or_nothing(&d->log_pattern);
     or_nothing(&d->workdir);
+    or_nothing(&d->pid_file);
     or_nothing(&d->user_name);
     or_nothing(&d->group_name);
     if (c->groups.n && !(d->supplementary = cfg_list_pack(c->groups.v, c->groups.n)))
         cfg_oom(c);
     cfg_list_clear(&c->groups);
+    finish_type(c);
     finish_outputs(c);
     finish_limits(c);
     cfg_env_finish(c);
@@ -174,6 +195,7 @@ void cfg_worker_read(struct cfg *cfg, struct cfg_report *report, int dir, const 
     if (!e->broken)
         cfg_hash(c.def);
     free(c.env_files);
+    free(c.execs);
     cfg_list_clear(&c.env);
     cfg_list_clear(&c.groups);
 }

@@ -94,12 +94,16 @@ libagentd_a_SOURCES = \
 	agentd/wk.c \
 	agentd/wk.h \
 	agentd/wk_adopt.c \
+	agentd/wk_env.c \
 	agentd/wk_fsm.c \
 	agentd/wk_fsm.def \
 	agentd/wk_fsm.h \
 	agentd/wk_health.c \
+	agentd/wk_hook.c \
+	agentd/wk_hook.h \
 	agentd/wk_image.c \
 	agentd/wk_live.c \
+	agentd/wk_main.c \
 	agentd/wk_signal.c \
 	agentd/wk_start.c \
 	agentd/wk_stop.c \

@@ -231,8 +231,8 @@ static void on_word(struct wk *w, char *word)
     *value++ = 0;
     if (str_eq(word, "READY") && str_eq(value, "1")) {
         set_phase(w, false, w->notify->stopping);
-        if (w->def->type == CFG_NOTIFY)
-            wk_event(w, WK_EV_READY);
+        if (w->def->type == CFG_NOTIFY && w->state == WK_STARTING)
+            wk_start_ready(w);
     } else if (str_eq(word, "STATUS")) {
         set_status(w, value);
     } else if (str_eq(word, "ERRNO")) {

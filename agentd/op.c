@@ -427,6 +427,12 @@ static struct op **joinable(struct wk *w, enum wire_verb verb)
     return NULL;
 }
 
+void op_goes_on(struct op *o, const struct wire_call *c)
+{
+    if (o->result == OP_RUNNING)
+        tell_if_slow(o, c->call);
+}
+
 /* The caller hears its end, now or later. */
 static void attach(struct op *o, const struct wire_call *c)
 {
@@ -477,8 +483,7 @@ static void admit(struct wk *w, const struct wire_call *c)
         queue(w, o);
     else
         begin(w, o);
-    if (o->result == OP_RUNNING)
-        tell_if_slow(o, c->call);
+    op_goes_on(o, c);
 }
 
 bool op_repeats(const struct wire_call *c)
@@ -688,7 +693,7 @@ static bool is_overtaken(const struct op *o)
 /* What it was to do is done if the worker has come to be another one, ready; else it is done now. */
 static void resume(struct wk *w, struct op *o)
 {
-    bool restarted = w->main.pid && w->generation != o->before.generation;
+    bool restarted = w->generation != o->before.generation;
 
     if (o->verb == WIRE_VERB_ADOPT) {
         resume_adopt(w, o);

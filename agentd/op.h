@@ -82,6 +82,8 @@ struct op *op_begin_own(const struct wire_call *call);
 void op_end(struct op *o, bool done, enum wire_error error, const char *message);
 /* What is done to a worker beside its other operations, and ended by op_end at once. NULL: too many. */
 struct op *op_begin_beside(struct wk *w, const struct wire_call *call);
+/* It does not end at once: the caller is told so if it takes long. */
+void op_goes_on(struct op *o, const struct wire_call *c);
 /* adopt: an operation of a worker that is not for the table of states. NULL: refused, and answered. aim: what
  * it is to be (pid, start ticks) is on record. taken: so are the facts, and only now the worker is wanted up:
  * else an agentd that dies in between leaves one that starts another process beside it. reached: the worker's

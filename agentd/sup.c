@@ -315,6 +315,16 @@ static void update(struct wk *w, struct wk_def *def, struct buf *plan)
         op_override(w, WIRE_VERB_START);
 }
 
+bool sup_runs_commands(void)
+{
+    struct wk *w;
+
+    TAILQ_FOREACH (w, &sup_workers, link)
+        if (w->hook || w->finding || w->find_again)
+            return true;
+    return false;
+}
+
 static unsigned n_removed; /* workers that only wait to be down */
 
 bool sup_is_removing(void)

@@ -116,7 +116,8 @@ static bool leaf_is_in_use(const char *name)
         if (is_put_off(first->broken[i]) && leaf_number(first->broken[i], name) >= 0)
             return true;
     TAILQ_FOREACH (w, &sup_workers, link)
-        if ((w->main.pid || w->held.pid) && leaf_number(w->def->alias, name) == w->leaf_no)
+        if ((w->main.pid || w->held.pid || w->state == WK_UP) &&
+            leaf_number(w->def->alias, name) == w->leaf_no)
             return true;
     return false;
 }
@@ -227,7 +228,7 @@ static bool is_kept(const char *alias, unsigned generation)
     const struct facts *f = sup_left_of(alias);
     bool unfinished = f && (f->phase == FACTS_INTENT || f->phase == FACTS_SPAWNED);
 
-    if (is_put_off(alias) || (w && (w->main.pid || w->held.pid)))
+    if (is_put_off(alias) || (w && (w->main.pid || w->held.pid || w->state == WK_UP)))
         return true;
     /* As in leaf_is_left_alone. */
     return w && w->def->kill_mode == CFG_KILL_PROCESS && !(unfinished && f->generation == generation);

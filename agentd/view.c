@@ -8,7 +8,7 @@
 
 #include "agentd/notify.h"
 #include "agentd/sup.h"
-#include "agentd/wk.h"
+#include "agentd/wk_hook.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/limits.h"
@@ -24,6 +24,10 @@
 
 static int tree_of(const struct wk *w, struct snap_tree *tree)
 {
+    if (w->leaf.fd < 0 && !w->main.pid) { /* up by RemainAfterExit= */
+        *tree = (struct snap_tree){0};
+        return 0;
+    }
     return w->leaf.fd >= 0 ? snap_tree_of_leaf(&w->leaf, tree) : snap_tree_of_session(w->main.pid, tree);
 }
 
@@ -224,7 +228,7 @@ void view_put_record(struct wk *w, struct buf *b)
         .uid = w->uid,
         .user = user_of(w, user, sizeof(user)),
         .cgroup_id = w->leaf.id,
-        .start_command = d->start_command,
+        .start_command = d->exec.text,
         .log_pattern = d->log_pattern,
         .output = d->out.kind == CFG_OUT_APPEND ? d->out.path : "",
         .sampled_us = w->sampled_us,
@@ -243,7 +247,7 @@ void view_put_record(struct wk *w, struct buf *b)
         .goal_us = w->goal_us,
         .stale = stale_of(w),
         .status_text = notify_status(w),
-        .phase = notify_phase(w),
+        .phase = w->hook ? wk_hook_phase(w) : notify_phase(w),
         .health = wk_health_name(w),
         .health_why = wk_health_why(w),
     };

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "agentd/wk.h"
+#include "agentd/wk_hook.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -44,6 +44,8 @@ struct wk *wk_new(struct wk_def *def, int64_t id)
 
 void wk_free(struct wk *w)
 {
+    wk_hook_free(w);
+    wk_main_find_stop(w);
     wk_start_done(w);
     wk_stop_done(w);
     wk_start_forget(w);
@@ -180,8 +182,14 @@ static void enter(struct wk *w, enum wk_state next)
         w->since_us = clock_wall_us();
         w->entered_mono_us = clock_mono_us();
     }
-    if (next != WK_STARTING)
+    if (next != WK_STARTING) {
+        wk_main_find_stop(w);
         wk_start_done(w);
+    }
+    if (next != WK_UP && w->reloading)
+        wk_signal_forget(w, "the worker was stopped meanwhile");
+    if (next != w->state && next != WK_UP)
+        wk_hook_forget(w);
     if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
         notify_close(w);
     notify_watch(w, next == WK_UP);
@@ -191,7 +199,7 @@ static void enter(struct wk *w, enum wk_state next)
     if (next != WK_BACKOFF && next != WK_COOLDOWN)
         w->retry_us = 0;
     if (next == WK_UP && w->state != WK_UP) {
-        w->ready = true;
+        w->ready = w->was_ready = true;
         w->sampled_us = 0; /* what was seen of it while it started is not true any more */
         wk_put_facts(w, FACTS_READY);
         wk_set_message(w, "%s",
@@ -236,7 +244,7 @@ static void do_actions(struct wk *w, unsigned actions)
     if (actions & WK_DO_RETRY_TIMER)
         wk_arm(w, w->retry_us > clock_wall_us() ? (uint64_t)(w->retry_us - clock_wall_us()) : 1);
     if (actions & WK_DO_SIGNAL)
-        wk_stop_signal(w, w->def->kill_signal);
+        wk_stop_begin(w);
     if (actions & WK_DO_ABORT)
         wk_stop_signal(w, SIGABRT);
     if (actions & WK_DO_KILL)
@@ -255,7 +263,8 @@ static void note_goal(struct wk *w, enum wk_event e)
         w->goal = WK_GOAL_DOWN;
         w->requested = false;
     }
-    if (w->state == WK_STARTING && (e == WK_EV_EXIT || e == WK_EV_FAILED || e == WK_EV_TIMEOUT))
+    if (w->state == WK_STARTING &&
+        (e == WK_EV_EXIT || e == WK_EV_FAILED || e == WK_EV_TIMEOUT || e == WK_EV_HOOK))
         w->start_failed = true;
     if ((e == WK_EV_START || e == WK_EV_RESTART) && (w->state == WK_BACKOFF || w->state == WK_COOLDOWN))
         w->backoff = (struct wk_backoff){0};
@@ -335,6 +344,12 @@ bool wk_must_restart(const struct wk *w, const struct wk_def *def)
            (w->main.pid != 0 || w->state == WK_STARTING);
 }
 
+/* A child on its way to exec may still be reading the definition, or a hook goes through its commands. */
+static bool is_read(const struct wk *w)
+{
+    return w->hook || (w->start && w->start->spawning);
+}
+
 bool wk_set_def(struct wk *w, struct wk_def *def)
 {
     bool must = wk_must_restart(w, def);
@@ -343,12 +358,23 @@ bool wk_set_def(struct wk *w, struct wk_def *def)
     if (def->hash_all != w->def->hash_all)
         w->update_us = clock_wall_us();
     cfg_def_free(TAKE_PTR(w->next_def));
-    if (w->start && w->start->spawning)
-        w->next_def = def; /* the child may still be reading the old one */
+    if (is_read(w))
+        w->next_def = def;
     else
         use_def(w, def);
     wk_changed(w);
     return must;
+}
+
+void wk_take_next_def(struct wk *w)
+{
+    if (w->next_def && !is_read(w) && wk_set_def(w, TAKE_PTR(w->next_def)) && w->goal == WK_GOAL_UP)
+        wk_event(w, WK_EV_RESTART);
+}
+
+bool wk_has_ended(const struct wk *w)
+{
+    return w->ended && !w->main.pid;
 }
 
 /* How the end reads for people. */
@@ -371,6 +397,7 @@ static void describe_end(struct wk *w, enum wk_end end, int status)
 void wk_main_exited(struct wk *w, enum wk_end end, int status)
 {
     w->last = (struct wk_exit){end, status, w->main.pid, clock_wall_us()};
+    w->ended = true;
     w->active_us = w->last.at_us;
     describe_end(w, end, status);
     loop_free(&w->main_watch);
@@ -383,8 +410,10 @@ void wk_main_exited(struct wk *w, enum wk_end end, int status)
         spawn_done(&w->start->job);
         w->start->spawning = false;
     }
-    if (w->next_def)
+    if (w->next_def && !is_read(w))
         use_def(w, TAKE_PTR(w->next_def));
+    if (wk_start_goes_on(w, end, status))
+        return;
     wk_event(w, WK_EV_EXIT);
     wk_stop_check(w);
 }
@@ -395,8 +424,10 @@ void wk_gone(struct wk *w)
         .goal = w->goal,
         .requested = w->requested,
         .watchdog = w->barked,
-        .end = w->reason == WK_WHY_START_TIMEOUT ? WK_END_TIMEOUT : w->last.end,
-        .status = w->last.status,
+        .end = w->reason == WK_WHY_START_TIMEOUT ? WK_END_TIMEOUT
+               : w->reason == WK_WHY_HOOK_FAILED ? w->hook_end.end
+                                                 : w->last.end,
+        .status = w->reason == WK_WHY_HOOK_FAILED ? w->hook_end.status : w->last.status,
         .lived_us = wk_lived_us(w),
         .now_us = clock_mono_us(),
         .random = (uint32_t)random_delay_seed(),

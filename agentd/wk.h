@@ -24,6 +24,10 @@ struct state;
 struct op;
 struct wk;
 struct wire_call;
+struct wk_hook;
+
+/* A hook's end: why: NULL, or how it failed. */
+typedef void (*wk_hook_fn)(struct wk *w, const char *why);
 
 /* What all workers share. */
 struct wk_host {
@@ -46,12 +50,16 @@ struct wk_member {
     bool killed;
 };
 
+struct wk_env {
+    char **v;    /* NULL-terminated NAME=value */
+    char *block; /* their text */
+};
+
 /* Only while a process is being made or is not ready: so that a worker at rest costs no memory for it. */
 struct wk_start {
     struct spawn_job job;
     struct spawn_spec spec;
-    char **envp;
-    char *env_block;
+    struct wk_env env;
     struct loop_watch *status, *probe_timer;
     struct helper *probe;
     unsigned probe_ms;
@@ -68,6 +76,7 @@ struct wk_stop {
     struct helper *sweep, *tail;
     struct loop_watch *again; /* until a sweep can be started */
     bool swept_clean;         /* without a cgroup: the last look found nothing */
+    bool post_begun;          /* ExecStopPost= */
     bool after_started;       /* the tail of stderr is being read */
     bool main_killed;
 };
@@ -98,6 +107,8 @@ struct wk {
     struct pidref
         held; /* a process on record that can't be proven to be ours to end: nothing starts beside it */
     struct loop_watch *held_watch;
+    bool was_ready;    /* this incarnation: ExecStop= is for it */
+    bool ended;        /* its main process has: last is of it */
     bool rested;       /* it ended before, and its policy left it down */
     bool never_ran;    /* the child told why it can't become the program, and goes */
     bool leaf_spoiled; /* cgroup.kill was used on it */
@@ -112,6 +123,12 @@ struct wk {
     bool barked;                    /* its watchdog or HealthCheck= has ended this incarnation */
     struct wk_start *start, *ahead; /* ahead: environment for the next one, made while the old one dies */
     struct wk_stop *stop;
+    struct wk_hook *hook;    /* a command that runs */
+    struct wk_exit hook_end; /* of the last one */
+    struct op *reloading;    /* waits for ExecReload= */
+    struct helper *finding;  /* the main process that Type=forking has left */
+    struct loop_watch *find_again;
+    pid_t guessed;
     struct loop_watch *main_watch, *timer;
     struct wk_backoff backoff;
     struct wk_exit last;
@@ -151,12 +168,18 @@ void wk_put_facts(struct wk *w, enum facts_phase phase);
 void wk_leaf_name(const struct wk *w, unsigned no, char name[LIMIT_ALIAS + 8]);
 void wk_cookie_prefix(const struct wk *w, char *text, size_t size);
 uint64_t wk_lived_us(const struct wk *w);
+bool wk_has_ended(const struct wk *w); /* its main process, of this incarnation */
+void wk_take_next_def(struct wk *w);   /* nothing reads the old one any more */
 
 /* wk_start.c */
 void wk_start_spawn(struct wk *w);
 void wk_start_prepare(struct wk *w); /* what can be made before the old process is gone */
 void wk_start_forget(struct wk *w);  /* what was made so is not needed, or not true any more */
 void wk_start_probe(struct wk *w);
+void wk_start_ask(struct wk *w);   /* as ReadyCheck= says, whatever the type is */
+void wk_start_ready(struct wk *w); /* but for ExecStartPost= */
+/* Its program has ended, and that is a step of its start. */
+bool wk_start_goes_on(struct wk *w, enum wk_end end, int status);
 void wk_start_look(struct wk *w);  /* the program speaks, so it runs: that its exec is over is taken in now */
 void wk_start_done(struct wk *w);  /* releases all that only a start owns */
 void wk_gone(struct wk *w);        /* nothing of the tree is left: what now? */
@@ -166,6 +189,7 @@ void wk_start_watch(struct wk *w); /* waits for the end of main, which is our ch
 void wk_start_resume(struct wk *w, int status_fd);
 /* wk_stop.c */
 void wk_stop_resume(struct wk *w); /* after an exec of agentd */
+void wk_stop_begin(struct wk *w);  /* ExecStop=, then the signal */
 void wk_stop_signal(struct wk *w, int sig);
 void wk_stop_kill(struct wk *w);
 void wk_stop_check(struct wk *w); /* is the tree gone? */
@@ -177,6 +201,7 @@ bool wk_leaf_remove_empty(const char *name);
 void wk_main_exited(struct wk *w, enum wk_end end, int status);
 /* wk_signal.c: SIGNAL and RELOAD_WORKER; answers the call. */
 void wk_signal(struct wk *w, const struct wire_call *call);
+void wk_signal_forget(struct wk *w, const char *why); /* its reload will not end */
 /* wk_health.c */
 void wk_health_watch(struct wk *w, bool on);
 const char *wk_health_name(const struct wk *w); /* "unknown", "healthy", "unhealthy"; "" if it is not asked */

@@ -102,6 +102,7 @@ static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
     w->main = ref;
     w->session = ref.pid;
     w->adopted = true;
+    w->was_ready = f->phase == FACTS_READY;
     w->started_us = f->started_us;
     w->ran_hash = f->def_hash;
     w->stale = w->ran_hash != w->def->hash;
@@ -235,6 +236,14 @@ static void note_ended(struct wk *w, const struct facts *f)
     w->exec_mono_us = clock_mono_us() - (clock_boot_us() - pidref_start_us(f->start));
 }
 
+/* RemainAfterExit=: it is up without a process, and what else is in its leaf is its own. */
+static bool take_without(struct wk *w)
+{
+    w->was_ready = true;
+    w->ran_hash = w->def->hash;
+    return open_leaf(w) == 0;
+}
+
 bool wk_adopt(struct wk *w, const struct facts *f)
 {
     struct pidref ref = PIDREF_NULL;
@@ -245,6 +254,8 @@ bool wk_adopt(struct wk *w, const struct facts *f)
     w->restarts = f->restarts;
     w->rested = f->phase == FACTS_RESTED;
     w->last = (struct wk_exit){f->last_end, f->last_status, f->last_pid, f->last_us};
+    if (f->phase == FACTS_READY && f->pid == 0 && w->def->remain_after_exit)
+        return take_without(w);
     if (f->phase < FACTS_READY || f->pid <= 0)
         return false; /* a half-made one is cleared, not taken over */
     if (f->leaf == FACTS_NO_LEAF && wk_host.cgroups.fd >= 0)

@@ -63,6 +63,17 @@ const char *wk_fsm_reason_name(enum wk_reason r)
     return names[r];
 }
 
+bool wk_fsm_is_clean(const struct wk_def *def, enum wk_end end, int status)
+{
+    /* Signals that systemd counts as clean ends of a service; never with a core dump. */
+    bool soft = status == SIGHUP || status == SIGINT || status == SIGTERM || status == SIGPIPE;
+
+    if (end == WK_END_EXITED)
+        return status == 0 || def->exec.ignore_failure || cfg_status_has(&def->success, CLD_EXITED, status);
+    return end == WK_END_SIGNALLED &&
+           (soft || def->exec.ignore_failure || cfg_status_has(&def->success, CLD_KILLED, status));
+}
+
 /* systemd.service(5), the table below Restart=. */
 static bool policy_restarts(const struct wk_def *def, const struct wk_death *d)
 {
@@ -71,11 +82,7 @@ static bool policy_restarts(const struct wk_def *def, const struct wk_death *d)
     bool exited = d->end == WK_END_EXITED || d->end == WK_END_SPAWN_FAILED;
     bool signalled = d->end == WK_END_SIGNALLED || d->end == WK_END_DUMPED;
     int code = exited ? CLD_EXITED : CLD_KILLED;
-    /* Signals that systemd counts as clean ends of a service; never with a core dump. */
-    bool soft = status == SIGHUP || status == SIGINT || status == SIGTERM || status == SIGPIPE;
-    bool listed = cfg_status_has(&def->success, code, status);
-    bool clean = !d->watchdog &&
-                 ((exited && (status == 0 || listed)) || (d->end == WK_END_SIGNALLED && (soft || listed)));
+    bool clean = !d->watchdog && wk_fsm_is_clean(def, exited ? WK_END_EXITED : d->end, status);
 
     if ((exited || signalled) && cfg_status_has(&def->prevent, code, status))
         return false;

@@ -85,6 +85,9 @@ struct wk_death {
     uint32_t random; /* for the jitter */
 };
 
+/* The end counts as a success; systemd.service(5), SuccessExitStatus=. */
+bool wk_fsm_is_clean(const struct wk_def *def, enum wk_end end, int status);
+
 /* What comes after the tree is gone: AGAIN, LATER, COOL or REST; delay for LATER and COOL. Updates b. */
 enum wk_event wk_fsm_after(const struct wk_def *def, struct wk_backoff *b, const struct wk_death *d,
                            uint64_t *ret_delay_us);

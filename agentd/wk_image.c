@@ -22,7 +22,7 @@
 /* clang-format off */
 #define NUMBERS(ROW) \
     ROW(generation) ROW(restarts) ROW(session) ROW(uid) ROW(adopted) ROW(ready) ROW(stale) \
-    ROW(stale_program) ROW(requested) ROW(start_failed) ROW(never_ran) ROW(barked) \
+    ROW(was_ready) ROW(ended) ROW(stale_program) ROW(requested) ROW(start_failed) ROW(never_ran) ROW(barked) \
     ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) ROW(update_us) \
     ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us) ROW(exec_mono_us) \
     ROW(error_size) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)

@@ -9,7 +9,7 @@
 #include "agentd/cfg_read.h"
 #include "agentd/link.h"
 #include "agentd/op.h"
-#include "agentd/wk.h"
+#include "agentd/wk_hook.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -54,6 +54,34 @@ static void send(struct wk *w, struct op *o, int sig)
     op_end(o, r == 0, r == 0 ? WIRE_OK : WIRE_E_CONFLICT, text);
 }
 
+void wk_signal_forget(struct wk *w, const char *why)
+{
+    op_end(TAKE_PTR(w->reloading), false, WIRE_E_CONFLICT, why);
+}
+
+static void on_reloaded(struct wk *w, const char *why)
+{
+    if (w->reloading)
+        op_end(TAKE_PTR(w->reloading), !why, why ? WIRE_E_CONFLICT : WIRE_OK,
+               why ? why : "ExecReload= is done");
+}
+
+/* ExecReload=: done when its commands are. */
+static void reload(struct wk *w, const struct wire_call *c)
+{
+    struct op *o;
+
+    if (w->hook || w->reloading) {
+        refuse(c, WIRE_E_CONFLICT, "another command of the worker runs");
+    } else if (!(o = op_begin_beside(w, c))) {
+        refuse(c, WIRE_E_TOO_MANY, "too many operations are under way");
+    } else {
+        w->reloading = o;
+        wk_hook_run(w, CFG_HOOK_RELOAD, on_reloaded);
+        op_goes_on(o, c);
+    }
+}
+
 void wk_signal(struct wk *w, const struct wire_call *c)
 {
     int sig = c->verb == WIRE_VERB_RELOAD_WORKER ? SIGHUP : cfg_signal_from_name(c->name ? c->name : "");
@@ -68,6 +96,8 @@ void wk_signal(struct wk *w, const struct wire_call *c)
         refuse(c, WIRE_E_NOT_OPERABLE, "the worker's file says Operable=no");
     else if ((why = unfit(w)))
         refuse(c, WIRE_E_CONFLICT, why);
+    else if (c->verb == WIRE_VERB_RELOAD_WORKER && wk_hook_has(w, CFG_HOOK_RELOAD))
+        reload(w, c);
     else if (!(o = op_begin_beside(w, c)))
         refuse(c, WIRE_E_TOO_MANY, "too many operations are under way");
     else

@@ -20,7 +20,7 @@
 #include "agentd/notify.h"
 #include "agentd/reap.h"
 #include "agentd/view.h"
-#include "agentd/wk.h"
+#include "agentd/wk_hook.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -42,134 +42,9 @@ void wk_start_done(struct wk *w)
     helper_cancel(&s->probe);
     spawn_done(&s->job);
     cfg_check_free(s->ready);
-    free(s->envp);
-    free(s->env_block);
+    wk_env_done(&s->env);
     free(s);
     w->start = NULL;
-}
-
-static bool defines(char *const *env, const char *name)
-{
-    size_t n = strlen(name);
-
-    for (; env && *env; env++)
-        if (strncmp(*env, name, n) == 0 && (*env)[n] == '=')
-            return true;
-    return false;
-}
-
-static void put_var(struct buf *b, const struct wk *w, const char *name, const char *value)
-{
-    if (value && value[0] && !defines(w->def->env, name)) {
-        buf_printf(b, "%s=%s", name, value);
-        buf_char(b, 0);
-    }
-}
-
-/* What systemd sets for a service, what agentd adds, what the file says. systemd.exec(5), "Environment
- * variables set". */
-static void put_environment(struct buf *b, const struct wk *w, uint32_t generation)
-{
-    const struct wk_def *d = w->def;
-    char text[LIMIT_ALIAS + 64], prefix[LIMIT_ALIAS + 32], path[700];
-
-    for (char **e = d->env; e && *e; e++)
-        buf_put(b, *e, strlen(*e) + 1);
-    put_var(b, w, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
-    put_var(b, w, "LANG", getenv("LANG"));
-    if (d->ids.set) {
-        put_var(b, w, "USER", d->ids.user);
-        put_var(b, w, "LOGNAME", d->ids.user);
-        put_var(b, w, "HOME", d->ids.home);
-        put_var(b, w, "SHELL", d->ids.shell);
-    }
-    put_var(b, w, "AGENTD_ALIAS", d->alias);
-    snprintf(text, sizeof(text), "%lld", (long long)w->id);
-    put_var(b, w, "AGENTD_ID", text);
-    snprintf(text, sizeof(text), "%u", generation);
-    put_var(b, w, "AGENTD_GENERATION", text);
-    wk_cookie_prefix(w, prefix, sizeof(prefix));
-    snprintf(text, sizeof(text), "%s%u", prefix, generation);
-    put_var(b, w, "AGENTD_COOKIE", text);
-    if (notify_is_wanted(d)) {
-        notify_path(w, path, sizeof(path));
-        put_var(b, w, "NOTIFY_SOCKET", path);
-    }
-    if (d->watchdog_us && d->watchdog_us != STR_USEC_INFINITY) {
-        snprintf(text, sizeof(text), "%llu", (unsigned long long)d->watchdog_us);
-        put_var(b, w, "WATCHDOG_USEC", text);
-    }
-}
-
-static int make_environment(const struct wk *w, struct wk_start *s, uint32_t generation)
-{
-    struct buf b = BUF_INIT(1 << 20);
-    size_t n = 0, i = 0;
-
-    put_environment(&b, w, generation);
-    if (b.error) {
-        buf_free(&b);
-        return b.error;
-    }
-    for (size_t at = 0; at < b.len; at += strlen(b.p + at) + 1)
-        n++;
-    s->env_block = b.p;
-    if (!(s->envp = calloc(n + 1, sizeof(char *))))
-        return -ENOMEM;
-    for (size_t at = 0; at < b.len; at += strlen(b.p + at) + 1)
-        s->envp[i++] = b.p + at;
-    return 0;
-}
-
-static struct spawn_output output_of(const struct cfg_output_to *o)
-{
-    static const enum spawn_output_kind kinds[] = {[CFG_OUT_APPEND] = SPAWN_OUT_APPEND,
-                                                   [CFG_OUT_JOURNAL] = SPAWN_OUT_JOURNAL,
-                                                   [CFG_OUT_NULL] = SPAWN_OUT_NULL};
-
-    return (struct spawn_output){kinds[o->kind], o->path, o->in_log_dir};
-}
-
-static bool same_output(const struct wk_def *d)
-{
-    return d->out.kind == d->err.kind && (d->out.kind != CFG_OUT_APPEND || str_eq(d->out.path, d->err.path));
-}
-
-static void make_spec(struct wk *w, struct wk_start *s)
-{
-    const struct wk_def *d = w->def;
-
-    s->spec = (struct spawn_spec){
-        .path = d->exec_path,
-        .argv = d->argv,
-        .envp = s->envp,
-        .directory = d->workdir,
-        .directory_optional = d->workdir_optional,
-        .change_ids = d->ids.set && geteuid() == 0,
-        .uid = d->ids.uid,
-        .gid = d->ids.gid,
-        .groups = d->ids.groups,
-        .n_groups = d->ids.n_groups,
-        .umask = d->umask,
-        .limits = d->limits,
-        .limits_set = d->limits_set,
-        .has_nice = d->has_nice,
-        .has_oom = d->has_oom,
-        .nice = d->nice,
-        .oom_score_adj = d->oom_score_adj,
-        .out = output_of(&d->out),
-        .err = output_of(&d->err),
-        .identifier = d->alias,
-        .no_new_privileges = d->no_new_privileges,
-        .ignore_sigpipe = d->ignore_sigpipe,
-        .has_bounding = d->has_bounding,
-        .bounding = d->bounding,
-        .ambient = d->has_ambient ? d->ambient : 0,
-        .pass_fd = -1,
-        .cgroup_fd = w->leaf.fd,
-    };
-    if (same_output(d))
-        s->spec.err.kind = SPAWN_OUT_SAME;
 }
 
 /* Nobody is in it, and nothing below it that the last incarnation made and the next one would trip over. */
@@ -237,7 +112,7 @@ int wk_start_leaf(struct wk *w)
 static void spawn_failed(struct wk *w, const struct spawn_failure *f)
 {
     const struct wk_def *d = w->def;
-    const char *path = f->stage == SPAWN_EXEC           ? d->exec_path
+    const char *path = f->stage == SPAWN_EXEC           ? d->exec.path
                        : f->stage == SPAWN_DIRECTORY    ? d->workdir
                        : f->stage == SPAWN_OUTPUT       ? d->out.path
                        : f->stage == SPAWN_ERROR_OUTPUT ? d->err.path
@@ -315,12 +190,7 @@ static void on_status(int fd, short what, void *arg)
     if (r == 0)
         return;
     end_spawning(w);
-    if (w->next_def) {
-        struct wk_def *def = TAKE_PTR(w->next_def);
-        bool restart = wk_set_def(w, def);
-        if (restart && r > 0 && w->goal == WK_GOAL_UP)
-            wk_event(w, WK_EV_RESTART);
-    }
+    wk_take_next_def(w);
     if (r > 0) {
         w->exec_mono_us = clock_mono_us();
         w->uid = w->def->ids.set ? w->def->ids.uid : geteuid();
@@ -370,7 +240,7 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
     f->stage = SPAWN_CLONE;
     if (!notify_is_wanted(w->def))
         notify_close(w);
-    if ((!s->envp && (r = make_environment(w, s, w->generation)) < 0) ||
+    if ((!s->env.v && (r = wk_env_make(w, w->generation, NULL, &s->env)) < 0) ||
         (notify_is_wanted(w->def) && (r = notify_open(w)) < 0)) {
         f->error = -r;
         return r;
@@ -379,7 +249,7 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
         f->error = -r;
         return r;
     }
-    make_spec(w, s);
+    wk_env_spec(w, &w->def->exec, s->env.v, &s->spec);
     w->leaf_empty = false;
     wk_put_facts(w, FACTS_INTENT);
     return spawn_start(&s->spec, &s->job, f);
@@ -424,31 +294,22 @@ void wk_start_forget(struct wk *w)
 
     if (!s)
         return;
-    free(s->envp);
-    free(s->env_block);
+    wk_env_done(&s->env);
     free(s);
 }
 
 void wk_start_prepare(struct wk *w)
 {
     wk_start_forget(w);
-    if ((w->ahead = new_start()) && make_environment(w, w->ahead, w->generation + 1) < 0)
+    if ((w->ahead = new_start()) && wk_env_make(w, w->generation + 1, NULL, &w->ahead->env) < 0)
         wk_start_forget(w);
 }
 
-void wk_start_spawn(struct wk *w)
+static void spawn_main(struct wk *w)
 {
+    struct wk_start *s = w->start;
     struct spawn_failure f;
-    struct wk_start *s = w->ahead ? TAKE_PTR(w->ahead) : new_start();
 
-    if (w->generation++)
-        w->restarts++;
-    w->ran_hash = w->def->hash;
-    w->exec_mono_us = 0;
-    w->never_ran = w->barked = false;
-    w->error_size = -1;
-    w->sampled_us = 0;
-    w->start = s;
     if (!s || begin(w, s, &f) < 0) {
         if (!s)
             f = (struct spawn_failure){SPAWN_CLONE, ENOMEM};
@@ -456,6 +317,69 @@ void wk_start_spawn(struct wk *w)
         return;
     }
     record(w, s);
+}
+
+static void hook_failed(struct wk *w, const char *why)
+{
+    wk_set_message(w, "%s", why);
+    wk_event(w, WK_EV_HOOK);
+}
+
+/* The first of several ExecStart= are through. */
+static void on_started(struct wk *w, const char *why)
+{
+    if (w->state != WK_STARTING)
+        return;
+    if (why) {
+        hook_failed(w, why);
+        return;
+    }
+    wk_arm(w, w->def->start_timeout_us);
+    spawn_main(w);
+}
+
+static void on_before(struct wk *w, const char *why)
+{
+    if (w->state == WK_STARTING && why)
+        hook_failed(w, why);
+    else if (w->state == WK_STARTING)
+        wk_hook_run(w, CFG_HOOK_START, on_started);
+}
+
+/* ExecStartPre=: in the leaf of the new incarnation, which is on record. */
+static void begin_before(struct wk *w)
+{
+    struct spawn_failure f;
+    int r = w->def->fault ? -ENOENT : wk_start_leaf(w);
+
+    if (r < 0) {
+        f = (struct spawn_failure){w->def->fault ? SPAWN_USER : SPAWN_CGROUP, -r};
+        spawn_failed(w, &f);
+        return;
+    }
+    wk_put_facts(w, FACTS_INTENT);
+    if (w->def->notify_access >= CFG_NOTIFY_EXEC && (r = notify_open(w)) < 0)
+        log_error("wk", "%s: NOTIFY_SOCKET can't be made: %s", w->def->alias, strerror(-r));
+    wk_arm(w, STR_USEC_INFINITY); /* each command has its own deadline */
+    wk_hook_run(w, CFG_HOOK_START_PRE, on_before);
+}
+
+void wk_start_spawn(struct wk *w)
+{
+    struct wk_start *s = w->ahead ? TAKE_PTR(w->ahead) : new_start();
+
+    if (w->generation++)
+        w->restarts++;
+    w->ran_hash = w->def->hash;
+    w->exec_mono_us = 0;
+    w->never_ran = w->barked = w->was_ready = w->ended = false;
+    w->error_size = -1;
+    w->sampled_us = 0;
+    w->start = s;
+    if (wk_hook_has(w, CFG_HOOK_START_PRE) || wk_hook_has(w, CFG_HOOK_START))
+        begin_before(w);
+    else
+        spawn_main(w);
 }
 
 void wk_start_resume(struct wk *w, int status_fd)
@@ -482,11 +406,11 @@ static void on_probe_timer(int fd, short what, void *arg)
 
     if (c->kind == CFG_CHECK_UNIX || c->kind == CFG_CHECK_HTTP) {
         loop_free(&w->start->probe_timer);
-        wk_start_probe(w);
+        wk_start_ask(w);
         return;
     }
     if (c->kind == CFG_CHECK_STABLE || view_listens(w, c->port) > 0) {
-        wk_event(w, WK_EV_READY);
+        wk_start_ready(w);
         return;
     }
     if (w->start->probe_ms < PROBE_MAX_MS)
@@ -502,19 +426,79 @@ static void on_probe_answer(int status, const char *p, size_t n, void *arg)
         return;
     w->start->probe = NULL;
     if (status == 0)
-        wk_event(w, WK_EV_READY);
+        wk_start_ready(w);
     else if (w->state == WK_STARTING) /* not yet; others want to ask, too */
         w->start->probe_timer = loop_timer(PROBE_MAX_MS * 1000, on_probe_timer, w);
 }
 
+/* Type=oneshot without RemainAfterExit= has been up, and is over. */
+static void say_ready(struct wk *w)
+{
+    bool over = w->def->type == CFG_ONESHOT && !w->def->remain_after_exit;
+
+    wk_event(w, WK_EV_READY);
+    if (over)
+        wk_event(w, WK_EV_EXIT);
+}
+
+static void on_after(struct wk *w, const char *why)
+{
+    if (w->state == WK_STARTING && why)
+        hook_failed(w, why);
+    else if (w->state == WK_STARTING)
+        say_ready(w);
+}
+
+void wk_start_ready(struct wk *w)
+{
+    if (w->state != WK_STARTING || !wk_hook_has(w, CFG_HOOK_START_POST)) {
+        say_ready(w);
+        return;
+    }
+    if (w->hook)
+        return;
+    if (w->start) {
+        loop_free(&w->start->probe_timer);
+        helper_cancel(&w->start->probe);
+    }
+    wk_arm(w, STR_USEC_INFINITY);
+    wk_hook_run(w, CFG_HOOK_START_POST, on_after);
+}
+
+bool wk_start_goes_on(struct wk *w, enum wk_end end, int status)
+{
+    const struct wk_def *d = w->def;
+
+    if (end != WK_END_EXITED || !wk_fsm_is_clean(d, end, status))
+        return false;
+    if (w->state == WK_UP && d->remain_after_exit) {
+        wk_put_facts(w, FACTS_READY);
+        wk_changed(w);
+        return true;
+    }
+    if (w->state != WK_STARTING || (d->type != CFG_ONESHOT && d->type != CFG_FORKING))
+        return false;
+    wk_set_message(w, "%s", "");
+    if (d->type == CFG_ONESHOT)
+        wk_start_ready(w);
+    else
+        wk_main_find(w);
+    return true;
+}
+
 void wk_start_probe(struct wk *w)
+{
+    if (w->def->type == CFG_NOTIFY || w->def->type == CFG_ONESHOT || w->def->type == CFG_FORKING)
+        return; /* its own READY=1, or its end, says it */
+    wk_start_ask(w);
+}
+
+void wk_start_ask(struct wk *w)
 {
     struct wk_start *s = w->start;
 
-    if (w->def->type == CFG_NOTIFY)
-        return; /* its own READY=1 says it */
-    if (!s->ready) {
-        wk_event(w, WK_EV_READY);
+    if (!s || !s->ready) {
+        wk_start_ready(w);
     } else if (s->ready->kind == CFG_CHECK_TCP) {
         s->probe_ms = PROBE_FIRST_MS;
         s->probe_timer = loop_timer(PROBE_FIRST_MS * 1000, on_probe_timer, w);

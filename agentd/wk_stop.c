@@ -14,7 +14,7 @@
 #include "agentd/loop.h"
 #include "agentd/reap.h"
 #include "agentd/tail.h"
-#include "agentd/wk.h"
+#include "agentd/wk_hook.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -271,11 +271,42 @@ void wk_stop_signal(struct wk *w, int sig)
             w,
             0); /* before anything dies: both want the cgroup's lock, and then it takes ten times as long */
     with_caps(w, sig, everybody);
+    wk_hook_signal(w, sig);
     open_events(w);
     if (!main_gone && w->requested)
         wk_start_prepare(w); /* while the old one dies */
     if (main_gone)
         wk_stop_check(w);
+}
+
+static void on_stop_commands(struct wk *w, const char *why)
+{
+    if (w->state != WK_STOPPING)
+        return;
+    wk_arm(w, w->def->stop_timeout_us);
+    wk_stop_signal(w, w->def->kill_signal);
+}
+
+void wk_stop_begin(struct wk *w)
+{
+    if (!w->was_ready || !wk_hook_has(w, CFG_HOOK_STOP)) {
+        wk_stop_signal(w, w->def->kill_signal);
+        return;
+    }
+    w->was_ready = false;
+    wk_arm(w, STR_USEC_INFINITY); /* each command has its own deadline */
+    wk_hook_run(w, CFG_HOOK_STOP, on_stop_commands);
+}
+
+/* What ExecStopPost= has left goes as the rest went. */
+static void on_stop_post(struct wk *w, const char *why)
+{
+    if (w->state != WK_STOPPING && w->state != WK_KILLING)
+        return;
+    wk_arm(w, w->def->stop_timeout_us);
+    if (w->stop)
+        w->stop->swept_clean = false;
+    wk_stop_check(w);
 }
 
 void wk_stop_kill(struct wk *w)
@@ -305,6 +336,7 @@ void wk_stop_kill(struct wk *w)
             w->stop->swept_clean = false;
     }
     signal_main(w, SIGKILL);
+    wk_hook_signal(w, SIGKILL);
     wk_stop_check(w);
 }
 
@@ -476,17 +508,24 @@ void wk_stop_check(struct wk *w)
     if ((w->state != WK_STOPPING && w->state != WK_KILLING) || (w->stop && w->stop->after_started) ||
         w->n_queue)
         return;
-    if (w->start && w->start->spawning)
+    if ((w->start && w->start->spawning) || w->hook)
         return;
     if (!is_gone(w))
         return;
     /* Once only: a look for more may come while the last lines are read. */
     if (!get_stop(w))
         return;
+    if (!w->stop->post_begun && wk_hook_has(w, CFG_HOOK_STOP_POST)) {
+        w->stop->post_begun = true;
+        wk_arm(w, STR_USEC_INFINITY);
+        wk_hook_run(w, CFG_HOOK_STOP_POST, on_stop_post);
+        return;
+    }
     w->stop->after_started = true;
     if (w->reason == WK_WHY_START_TIMEOUT)
         wk_set_message(w, "it was not ready within TimeoutStartSec=");
-    if (w->start_failed && w->last.end != WK_END_SPAWN_FAILED && w->error_size >= 0)
+    if (w->start_failed && w->error_size >= 0 &&
+        (w->reason == WK_WHY_HOOK_FAILED || w->last.end != WK_END_SPAWN_FAILED))
         w->stop->tail = tail_start(w->def, (uint64_t)w->error_size, on_tail, w);
     if (!w->stop->tail)
         be_gone(w);

@@ -65,8 +65,8 @@ static int run_judge(int out, void *arg)
     const struct question *q = arg;
     struct alike_want want = {.uid = q->def->ids.set ? q->def->ids.uid : geteuid(),
                               .gid = q->def->ids.set ? q->def->ids.gid : getegid(),
-                              .path = q->def->exec_path,
-                              .argv = q->def->argv};
+                              .path = q->def->exec.path,
+                              .argv = q->def->exec.argv};
     char why[600];
     int r;
 

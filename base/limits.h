@@ -10,6 +10,7 @@
 #define LIMIT_CONFIG_ERRORS 100        /* messages listed in one load */
 #define LIMIT_WORKERS 10000
 #define LIMIT_ARGS 256 /* words of one Exec line */
+#define LIMIT_COMMANDS 64 /* command lines of one worker */
 #define LIMIT_ENV 256  /* variables of one worker */
 #define LIMIT_GROUPS 64
 #define LIMIT_CREDENTIALS 256
