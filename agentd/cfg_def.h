@@ -75,10 +75,28 @@ struct cfg_commands {
     unsigned n;
 };
 
+/* What another worker is to this one. systemd.unit(5). */
+enum cfg_need_kind { CFG_NEED_AFTER, CFG_NEED_BEFORE, CFG_NEED_REQUIRES, CFG_NEED_WANTS, CFG_NEED_BINDS_TO };
+
 /* Where a value was read, for messages that come later than the reading. */
 struct cfg_at {
     char *file; /* NULL: the worker's own file */
     unsigned line, col;
+};
+
+/* One name of After= and its like. */
+struct cfg_need {
+    enum cfg_need_kind kind;
+    char *alias; /* without .service; it need not be a worker's */
+    struct cfg_at at;
+};
+
+struct cfg_listener {
+    char *text; /* as configured */
+    bool tcp, loopback;
+    char *path; /* unix */
+    char *host; /* tcp: numeric address; "": any, of both kinds */
+    unsigned port;
 };
 
 /* One worker's definition. All strings are its own and only cfg_def_free frees them; each NULL-terminated
@@ -88,6 +106,9 @@ struct wk_def {
     int64_t id; /* 0: to be allocated */
     bool operable;
     char *log_pattern; /* absolute, wildcards in the last component only; "" if none */
+
+    struct cfg_need *needs; /* as they were written */
+    unsigned n_needs;
 
     enum cfg_type type;
     struct cfg_command exec; /* ExecStart=, the last of them */
@@ -112,6 +133,10 @@ struct wk_def {
     bool has_bounding, has_ambient;
     uint64_t bounding, ambient; /* bit per capability number */
     struct cfg_output_to out, err;
+
+    struct cfg_listener *sockets; /* held for it */
+    unsigned n_sockets;
+    bool overlap; /* RestartMode= */
 
     enum cfg_restart restart;
     struct cfg_status_set success, prevent;

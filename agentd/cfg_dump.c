@@ -185,10 +185,17 @@ static void output(struct buf *b, const char *key, const struct cfg_output_to *o
         buf_printf(b, "%s=%s\n", key, o->kind == CFG_OUT_NULL ? "null" : "journal");
 }
 
+static void needs(struct buf *b, const struct wk_def *d)
+{
+    for (unsigned i = 0; i < d->n_needs; i++)
+        buf_printf(b, "%s=%s\n", cfg_need_key(d->needs[i].kind), d->needs[i].alias);
+}
+
 static void unit(struct buf *b, const struct wk_def *d)
 {
     buf_str(b, "[Unit]\n");
     text(b, "Description", "", d->description);
+    needs(b, d);
     span(b, "StartLimitIntervalSec", d->limit_interval_us);
     number(b, "StartLimitBurst", d->limit_burst);
 }
@@ -281,6 +288,8 @@ static void worker(struct buf *b, const struct wk_def *d)
     span(b, "HealthTimeout", d->health_timeout_us);
     number(b, "HealthRetries", d->health_retries);
     buf_printf(b, "HealthAction=%s\n", cfg_health_names[d->health_action]);
+    for (unsigned i = 0; i < d->n_sockets; i++)
+        text(b, "ListenStream", "", d->sockets[i].text);
 }
 
 static void agent(struct buf *b, const struct cfg_agent *a)
@@ -297,6 +306,9 @@ static void agent(struct buf *b, const struct cfg_agent *a)
     text(b, "StateDirectory", "", a->state_dir);
     text(b, "LogDirectory", "", a->log_dir);
     buf_printf(b, "StopWorkersOnExit=%s\n", cfg_stop_names[a->stop_workers]);
+    number(b, "StartConcurrency", a->start_concurrency);
+    number(b, "StartRate", a->start_rate);
+    number(b, "StartPressure", a->start_pressure);
     number(b, "SampleMaxAgeMs", (long long)a->sample_max_age_ms);
     span(b, "UpgradeTimeoutSec", a->upgrade_timeout_ms * 1000);
 }

@@ -160,6 +160,12 @@ void cfg_env_finish(struct cfg_ctx *c);
 void cfg_exec_finish(struct cfg_ctx *c);
 void cfg_command_done(struct cfg_command *c);
 void cfg_commands_done(struct cfg_commands *c);
+void cfg_listeners_done(struct cfg_listener **v, unsigned *n);
+struct cfg_entry;
+void cfg_needs_free(struct wk_def *d);
+/* Whom Requires= and BindsTo= name has to be a worker, broken or not, and no way along what is waited for may
+ * lead back: what is wrong is reported, and its entry broken. v: all of them, sorted by alias. */
+void cfg_needs_check(struct cfg *cfg, struct cfg_report *report, struct cfg_entry *v, size_t n);
 /* The value of a NAME in a NAME=value list; NULL. */
 const char *cfg_env_get(char *const *env, const char *name);
 bool cfg_env_name_ok(const char *s, size_t len);

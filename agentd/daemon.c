@@ -24,6 +24,7 @@
 #include "agentd/loop.h"
 #include "agentd/notify.h"
 #include "agentd/op.h"
+#include "agentd/order.h"
 #include "agentd/paths.h"
 #include "agentd/peer.h"
 #include "agentd/private.h"
@@ -290,6 +291,7 @@ static int catch_signals(void)
 
 static void after_round(void)
 {
+    order_round();
     sup_forget_removed();
     if (started && !stopping)
         upgrade_end_round();

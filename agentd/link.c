@@ -55,6 +55,7 @@ static struct {
     struct peer *current; /* the listener that serves; NULL: none */
     struct spawn_job job; /* its start, until its exec was seen */
     struct spawn_spec spec;
+    int theirs; /* its end of the wire, until its exec was seen */
     struct loop_watch *status, *respawn, *push;
     char *argv[2], *env[8], *env_text[8];
     unsigned deaths;
@@ -589,7 +590,9 @@ static int spawn_listener(struct peer *p, int theirs)
     struct spawn_failure f;
     int r;
 
-    self.spec.pass_fd = theirs;
+    self.theirs = theirs;
+    self.spec.pass_fds = &self.theirs;
+    self.spec.n_pass_fds = 1;
     if ((r = spawn_start(&self.spec, &self.job, &f)) < 0)
         return r;
     p->wire = WIRE_VERSION;
@@ -728,7 +731,6 @@ int link_init(const struct cfg *cfg, const char *path, struct err *err)
                                     .limits_set = 1u << RLIMIT_CORE,
                                     .no_new_privileges = true,
                                     .ignore_sigpipe = true,
-                                    .pass_fd = -1,
                                     .cgroup_fd = -1};
     choose_user(cfg);
     choose_environment();

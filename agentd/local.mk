@@ -1,5 +1,7 @@
 noinst_LIBRARIES += libagentd.a
 libagentd_a_SOURCES = \
+	agentd/budget.c \
+	agentd/budget.h \
 	agentd/calls.c \
 	agentd/calls.h \
 	agentd/cfg.c \
@@ -15,6 +17,7 @@ libagentd_a_SOURCES = \
 	agentd/cfg_files.c \
 	agentd/cfg_hash.c \
 	agentd/cfg_keys.c \
+	agentd/cfg_needs.c \
 	agentd/cfg_keys.def \
 	agentd/cfg_later.def \
 	agentd/cfg_limits.c \
@@ -62,6 +65,8 @@ libagentd_a_SOURCES = \
 	agentd/op.c \
 	agentd/op.h \
 	agentd/op_record.c \
+	agentd/order.c \
+	agentd/order.h \
 	agentd/paths.c \
 	agentd/paths.h \
 	agentd/peer.c \
@@ -105,6 +110,8 @@ libagentd_a_SOURCES = \
 	agentd/wk_live.c \
 	agentd/wk_main.c \
 	agentd/wk_signal.c \
+	agentd/wk_sock.c \
+	agentd/wk_sock.h \
 	agentd/wk_start.c \
 	agentd/wk_stop.c \
 	agentd/wk_take.c

@@ -9,6 +9,7 @@
 #include "agentd/event.h"
 #include "agentd/link.h"
 #include "agentd/loop.h"
+#include "agentd/order.h"
 #include "agentd/peer.h"
 #include "agentd/state.h"
 #include "agentd/store.h"
@@ -20,6 +21,7 @@
 #include "base/str.h"
 
 #define SLOW_US 100000
+#define AFFECTED_TEXT_MAX 440 /* and one alias more: what the journal keeps */
 #define HOUR_US 3600000000ll
 
 static const char *const result_names[] = {"running", "done", "failed", "superseded"};
@@ -206,6 +208,7 @@ void op_fill_reply(const struct op *o, struct wire_reply *r, char *phases, size_
     r->killed = o->killed;
     r->survivors = survivors_of(o);
     r->leftovers = o->leftovers;
+    r->affected = o->affected;
 }
 
 void op_put_line(const struct op *o, struct buf *b)
@@ -331,6 +334,8 @@ static void begin(struct wk *w, struct op *o)
         o->began_mono = clock_mono_us();
     }
     want(w, o, o->verb == WIRE_VERB_STOP ? WK_GOAL_DOWN : WK_GOAL_UP);
+    if (o->verb != WIRE_VERB_STOP && order_pull(w))
+        o->wants_disk = true;
     op_save(o); /* before it acts */
     event_operation(o);
     wk_event(w, events[o->verb]);
@@ -518,6 +523,39 @@ void op_override(struct wk *w, enum wire_verb verb)
         supersede(&w->queued, "agentd");
     }
     wk_event(w, verb == WIRE_VERB_STOP ? WK_EV_STOP : verb == WIRE_VERB_START ? WK_EV_START : WK_EV_RESTART);
+}
+
+void op_want_for(struct wk *w, const char *by)
+{
+    free(w->goal_by);
+    if (asprintf(&w->goal_by, "needed by %s", by) < 0)
+        w->goal_by = NULL;
+    w->goal_us = w->update_us = clock_wall_us();
+    w->goal = WK_GOAL_UP;
+    store_changed();
+    op_override(w, WIRE_VERB_START);
+}
+
+static bool is_listed(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+
+    for (; list && *list; list += strcspn(list, ","), list += *list == ',')
+        if (strncmp(list, word, n) == 0 && (list[n] == ',' || !list[n]))
+            return true;
+    return false;
+}
+
+void op_note_affected(struct op *o, const char *alias)
+{
+    char *text;
+
+    if (is_listed(o->affected, alias) || (o->affected && strlen(o->affected) > AFFECTED_TEXT_MAX))
+        return;
+    if (asprintf(&text, "%s%s%s", o->affected ? o->affected : "", o->affected ? "," : "", alias) < 0)
+        return;
+    free(o->affected);
+    o->affected = text;
 }
 
 void op_worker_gone(struct wk *w)

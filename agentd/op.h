@@ -43,7 +43,7 @@ struct op {
     char id[24];
     enum wire_verb verb;
     enum op_result result;
-    char *alias, *actor, *source, *reason, *message, *killed, *leftovers;
+    char *alias, *actor, *source, *reason, *message, *killed, *leftovers, *affected;
     enum wire_error error;
     int64_t created_us, ended_us;                  /* wall clock */
     uint64_t began_mono, phase_mono[OP_PHASE_MAX]; /* monotonic: begin, end of each phase; 0: did not come */
@@ -68,6 +68,10 @@ void op_override(struct wk *w, enum wire_verb verb);
 /* The worker has come to a point where an operation may end; failed: a start just failed. */
 void op_told(struct wk *w, bool failed);
 void op_worker_gone(struct wk *w); /* it is about to be freed */
+/* Another worker is stopped, and started again, along with this one. */
+void op_note_affected(struct op *o, const char *alias);
+/* Wanted up since by, which an operator wants, needs it. */
+void op_want_for(struct wk *w, const char *by);
 
 /* Reads what an earlier agentd left; those that were under way stay so until op_resume. */
 void op_open(const char *runtime_dir, const char *state_dir);

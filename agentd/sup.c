@@ -12,6 +12,7 @@
 #include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/op.h"
+#include "agentd/order.h"
 #include "agentd/reap.h"
 #include "agentd/state.h"
 #include "agentd/store.h"
@@ -96,6 +97,8 @@ void sup_init(const struct cfg *cfg)
     wk_host.changed = link_changed;
     wk_host.moved = event_worker;
     wk_host.told = on_told;
+    order_init();
+    order_set_budget(&cfg->agent);
     store_set_collect(collect_state);
     store_on_written(op_disk);
 }
@@ -151,6 +154,7 @@ void sup_resume_image(void)
     TAILQ_FOREACH (w, &sup_workers, link)
         if ((line = image_line(w->def->alias)))
             wk_image_resume(w, image, line);
+    order_resume();
     reap_sweep(); /* who ended during the exec */
 }
 
@@ -196,6 +200,7 @@ static void forget(struct wk *w)
 {
     op_worker_gone(w);
     link_forget(w);
+    order_forget(w);
     TAILQ_REMOVE(&sup_workers, w, link);
     LIST_REMOVE(w, by_id);
     n_workers--;
@@ -416,6 +421,8 @@ static void apply_one(const struct cfg *cfg, struct wk_def *def, struct buf *pla
 
 void sup_apply(struct cfg *cfg, struct buf *plan)
 {
+    order_hold(true);
+    order_set_budget(&cfg->agent);
     drop_missing(cfg, plan);
     for (unsigned i = 0; i < cfg->n_workers; i++) /* those that run keep their ids */
         if (cfg->workers[i] && cfg->workers[i]->stored)
@@ -432,6 +439,8 @@ void sup_apply(struct cfg *cfg, struct buf *plan)
         for (unsigned i = 0; plan && i < cfg->n_broken; i++)
             if (!sup_find_alias(cfg->broken[i]))
                 plan_line(plan, cfg->broken[i], "refuse", sup_cfg_why(cfg, cfg->broken[i]), "");
+    order_rebuild();
+    order_hold(initial); /* at first until it is known what is left of an earlier agentd */
     initial = false;
     store_changed();
 }
@@ -460,6 +469,8 @@ void sup_start_wanted(void)
         else
             wk_event(w, WK_EV_START);
     }
+    order_hold(false);
+    order_round();
 }
 
 /* --- the end ----------------------------------------------------------------------------------------- */
@@ -470,8 +481,9 @@ void sup_stop_all(void)
 
     collect_state();
     store_set_collect(NULL); /* stopping with agentd is no wish of the operator's: it is not written down */
-    TAILQ_FOREACH (w, &sup_workers, link)
-        op_override(w, WIRE_VERB_STOP);
+    order_stop_all();
+    TAILQ_FOREACH_REVERSE(w, &sup_workers, sup_list, link)
+    op_override(w, WIRE_VERB_STOP);
 }
 
 bool sup_all_down(void)
@@ -490,6 +502,7 @@ void sup_done(void)
 
     while ((w = TAILQ_FIRST(&sup_workers))) {
         TAILQ_REMOVE(&sup_workers, w, link);
+        order_forget(w);
         wk_free(w);
     }
     sup_left_remove_empty();

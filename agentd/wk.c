@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentd/wk_hook.h"
+#include "agentd/wk_sock.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -57,6 +58,7 @@ void wk_free(struct wk *w)
         reap_remove(w->main.pid);
     pidref_done(&w->main);
     wk_adopt_let_go(w);
+    wk_sock_let_go(w);
     cgroup_leaf_done(&w->leaf);
     cfg_def_free(w->def);
     cfg_def_free(w->next_def);
@@ -182,7 +184,10 @@ static void enter(struct wk *w, enum wk_state next)
         w->since_us = clock_wall_us();
         w->entered_mono_us = clock_mono_us();
     }
+    if (next != WK_STOPPING)
+        w->stop_waits = false;
     if (next != WK_STARTING) {
+        w->waiting = false;
         wk_main_find_stop(w);
         wk_start_done(w);
     }
@@ -192,6 +197,8 @@ static void enter(struct wk *w, enum wk_state next)
         wk_hook_forget(w);
     if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
         notify_close(w);
+    if (next == WK_DOWN) /* whoever comes now is refused, not kept waiting */
+        wk_sock_close(w);
     notify_watch(w, next == WK_UP);
     wk_health_watch(w, next == WK_UP);
     if (next != WK_STOPPING && next != WK_KILLING)
@@ -224,6 +231,51 @@ static uint64_t random_delay_seed(void)
     return v;
 }
 
+static void start(struct wk *w)
+{
+    w->begun = true;
+    wk_arm(w, w->def->start_timeout_us);
+    wk_start_spawn(w);
+}
+
+static void begin_start(struct wk *w)
+{
+    wk_adopt_let_go(w);
+    w->requested = w->yields = false;
+    w->begun = w->was_ready = false;
+    w->waiting = true;
+    if (!wk_host.may_start(w))
+        return;
+    w->waiting = false;
+    start(w);
+}
+
+void wk_start_now(struct wk *w)
+{
+    w->waiting = false;
+    wk_set_message(w, "%s", "");
+    start(w);
+    wk_changed(w);
+}
+
+static void begin_stop(struct wk *w)
+{
+    w->stop_waits = !wk_host.may_stop(w);
+    if (w->stop_waits)
+        disarm(w);
+    else
+        wk_stop_begin(w);
+}
+
+void wk_stop_now(struct wk *w)
+{
+    w->stop_waits = false;
+    wk_set_message(w, "%s", "");
+    wk_arm(w, w->def->stop_timeout_us);
+    wk_stop_begin(w);
+    wk_changed(w);
+}
+
 static void do_actions(struct wk *w, unsigned actions)
 {
     if (actions & WK_DO_TELL) {
@@ -231,12 +283,8 @@ static void do_actions(struct wk *w, unsigned actions)
         w->start_failed = false;
         wk_host.told(w, failed);
     }
-    if (actions & WK_DO_SPAWN) {
-        wk_adopt_let_go(w);
-        w->requested = false;
-        wk_arm(w, w->def->start_timeout_us);
-        wk_start_spawn(w);
-    }
+    if (actions & WK_DO_SPAWN)
+        begin_start(w);
     if (actions & WK_DO_PROBE)
         wk_start_probe(w);
     if (actions & WK_DO_STOP_TIMER)
@@ -244,7 +292,7 @@ static void do_actions(struct wk *w, unsigned actions)
     if (actions & WK_DO_RETRY_TIMER)
         wk_arm(w, w->retry_us > clock_wall_us() ? (uint64_t)(w->retry_us - clock_wall_us()) : 1);
     if (actions & WK_DO_SIGNAL)
-        wk_stop_begin(w);
+        begin_stop(w);
     if (actions & WK_DO_ABORT)
         wk_stop_signal(w, SIGABRT);
     if (actions & WK_DO_KILL)
@@ -263,6 +311,8 @@ static void note_goal(struct wk *w, enum wk_event e)
         w->goal = WK_GOAL_DOWN;
         w->requested = false;
     }
+    if (e == WK_EV_YIELD)
+        w->yields = w->state == WK_UP || w->state == WK_STARTING;
     if (w->state == WK_STARTING &&
         (e == WK_EV_EXIT || e == WK_EV_FAILED || e == WK_EV_TIMEOUT || e == WK_EV_HOOK))
         w->start_failed = true;
@@ -288,6 +338,7 @@ static void step(struct wk *w, enum wk_event e)
     if (s->next != before)
         wk_host.moved(w);
     do_actions(w, s->actions);
+    wk_host.stepped(w);
     wk_changed(w);
 }
 
@@ -318,7 +369,7 @@ static void rearm(struct wk *w, const struct wk_def *old)
     uint64_t before = w->state == WK_STARTING ? old->start_timeout_us : old->stop_timeout_us;
     uint64_t passed = clock_mono_us() - w->entered_mono_us;
 
-    if (now == 0 || now == before)
+    if (now == 0 || now == before || w->waiting || w->stop_waits)
         return;
     wk_arm(w, now == STR_USEC_INFINITY ? now : now > passed ? now - passed : 1);
 }
@@ -341,7 +392,7 @@ static void use_def(struct wk *w, struct wk_def *def)
 bool wk_must_restart(const struct wk *w, const struct wk_def *def)
 {
     return def->hash != w->def->hash && def->hash != w->ran_hash &&
-           (w->main.pid != 0 || w->state == WK_STARTING);
+           (w->main.pid != 0 || (w->state == WK_STARTING && !w->waiting));
 }
 
 /* A child on its way to exec may still be reading the definition, or a hook goes through its commands. */
@@ -422,7 +473,7 @@ void wk_gone(struct wk *w)
 {
     struct wk_death d = {
         .goal = w->goal,
-        .requested = w->requested,
+        .requested = w->requested || w->yields,
         .watchdog = w->barked,
         .end = w->reason == WK_WHY_START_TIMEOUT ? WK_END_TIMEOUT
                : w->reason == WK_WHY_HOOK_FAILED ? w->hook_end.end

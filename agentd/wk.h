@@ -25,6 +25,8 @@ struct op;
 struct wk;
 struct wire_call;
 struct wk_hook;
+struct wk_socks;
+struct order;
 
 /* A hook's end: why: NULL, or how it failed. */
 typedef void (*wk_hook_fn)(struct wk *w, const char *why);
@@ -38,6 +40,10 @@ struct wk_host {
     void (*moved)(const struct wk *w);       /* its state changed */
     void (*changed)(struct wk *w);           /* the record changed */
     void (*told)(struct wk *w, bool failed); /* WK_DO_TELL; failed: a start just failed */
+    /* Its turn has come? If not, wk_start_now and wk_stop_now are called once it has. */
+    bool (*may_start)(struct wk *w);
+    bool (*may_stop)(struct wk *w);
+    void (*stepped)(struct wk *w); /* its state or goal may be another */
 };
 extern struct wk_host wk_host;
 
@@ -51,8 +57,9 @@ struct wk_member {
 };
 
 struct wk_env {
-    char **v;    /* NULL-terminated NAME=value */
-    char *block; /* their text */
+    char **v;       /* NULL-terminated NAME=value */
+    char *block;    /* their text */
+    char *pid_text; /* where the child writes $LISTEN_PID; NULL: it has none */
 };
 
 /* Only while a process is being made or is not ready: so that a worker at rest costs no memory for it. */
@@ -107,14 +114,19 @@ struct wk {
     struct pidref
         held; /* a process on record that can't be proven to be ours to end: nothing starts beside it */
     struct loop_watch *held_watch;
-    bool was_ready;    /* this incarnation: ExecStop= is for it */
-    bool ended;        /* its main process has: last is of it */
-    bool rested;       /* it ended before, and its policy left it down */
-    bool never_ran;    /* the child told why it can't become the program, and goes */
-    bool leaf_spoiled; /* cgroup.kill was used on it */
-    bool clamped;      /* the kernel refused a limit or score of this incarnation */
-    bool live_refused; /* the last wk_set_def met such a refusal; message tells which */
-    bool leaf_empty;   /* seen to be, and nothing was started since */
+    bool was_ready;          /* this incarnation: ExecStop= is for it */
+    bool ended;              /* its main process has: last is of it */
+    bool rested;             /* it ended before, and its policy left it down */
+    bool never_ran;          /* the child told why it can't become the program, and goes */
+    bool leaf_spoiled;       /* cgroup.kill was used on it */
+    bool clamped;            /* the kernel refused a limit or score of this incarnation */
+    bool live_refused;       /* the last wk_set_def met such a refusal; message tells which */
+    bool leaf_empty;         /* seen to be, and nothing was started since */
+    bool begun;              /* something of this incarnation was started: ExecStopPost= is for it */
+    bool waiting;            /* STARTING, and its turn has not come */
+    bool stop_waits;         /* STOPPING, and its turn has not come */
+    bool yields;             /* it stops because another does, and is to come back */
+    bool in_queue, admitted; /* owned by budget.c */
     uint8_t leaf_no;
     struct cgroup_leaf leaf;
     int slot;                       /* of facts */
@@ -123,6 +135,7 @@ struct wk {
     bool barked;                    /* its watchdog or HealthCheck= has ended this incarnation */
     struct wk_start *start, *ahead; /* ahead: environment for the next one, made while the old one dies */
     struct wk_stop *stop;
+    struct wk_socks *socks;  /* ListenStream=, while it is not at rest */
     struct wk_hook *hook;    /* a command that runs */
     struct wk_exit hook_end; /* of the last one */
     struct op *reloading;    /* waits for ExecReload= */
@@ -144,12 +157,16 @@ struct wk {
     uint64_t cpu_us, memory, sampled_us;
     uint8_t queue[8], n_queue; /* events that came up while one was handled */
     LIST_ENTRY(wk) by_id;
-    TAILQ_ENTRY(wk) link, dirty_link;
+    struct order *order; /* NULL: it waits for nobody, and nobody for it */
+    TAILQ_ENTRY(wk) link, dirty_link, start_link;
 };
 
 /* Takes def over. NULL if there is no memory. The worker is DOWN with goal DOWN. */
 struct wk *wk_new(struct wk_def *def, int64_t id);
 void wk_free(struct wk *w); /* its processes are left alone */
+
+void wk_start_now(struct wk *w); /* it waits in STARTING */
+void wk_stop_now(struct wk *w);  /* it waits in STOPPING */
 
 /* Feeds an event through the table. START, STOP and RESTART set the goal. */
 void wk_event(struct wk *w, enum wk_event e);

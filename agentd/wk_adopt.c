@@ -15,7 +15,7 @@
 #include "agentd/notify.h"
 #include "agentd/op.h"
 #include "agentd/reap.h"
-#include "agentd/wk.h"
+#include "agentd/wk_sock.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -103,6 +103,8 @@ static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
     w->session = ref.pid;
     w->adopted = true;
     w->was_ready = f->phase == FACTS_READY;
+    w->begun = true;
+    wk_sock_take_back(w);
     w->started_us = f->started_us;
     w->ran_hash = f->def_hash;
     w->stale = w->ran_hash != w->def->hash;
@@ -239,7 +241,7 @@ static void note_ended(struct wk *w, const struct facts *f)
 /* RemainAfterExit=: it is up without a process, and what else is in its leaf is its own. */
 static bool take_without(struct wk *w)
 {
-    w->was_ready = true;
+    w->was_ready = w->begun = true;
     w->ran_hash = w->def->hash;
     return open_leaf(w) == 0;
 }

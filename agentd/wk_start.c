@@ -21,6 +21,7 @@
 #include "agentd/reap.h"
 #include "agentd/view.h"
 #include "agentd/wk_hook.h"
+#include "agentd/wk_sock.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -117,6 +118,7 @@ static void spawn_failed(struct wk *w, const struct spawn_failure *f)
                        : f->stage == SPAWN_OUTPUT       ? d->out.path
                        : f->stage == SPAWN_ERROR_OUTPUT ? d->err.path
                        : f->stage == SPAWN_CGROUP       ? wk_host.cgroups.path
+                       : f->stage == SPAWN_SOCKETS      ? wk_sock_failed(w)
                        : f->stage == SPAWN_USER         ? d->user_name
                        : f->stage == SPAWN_GROUP        ? d->group_name
                                                         : NULL;
@@ -245,11 +247,17 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
         f->error = -r;
         return r;
     }
+    if ((r = wk_sock_open(w)) < 0) {
+        *f = (struct spawn_failure){SPAWN_SOCKETS, -r};
+        return r;
+    }
     if ((r = take_ready(w->def, s)) < 0) {
         f->error = -r;
         return r;
     }
     wk_env_spec(w, &w->def->exec, s->env.v, &s->spec);
+    s->spec.pid_text = s->env.pid_text;
+    s->spec.n_pass_fds = wk_sock_fds(w, &s->spec.pass_fds);
     w->leaf_empty = false;
     wk_put_facts(w, FACTS_INTENT);
     return spawn_start(&s->spec, &s->job, f);
