@@ -49,11 +49,17 @@ void budget_unqueue(struct wk *w)
     w->in_queue = false;
 }
 
+/* An operator waits for it. */
+static bool is_asked_for(const struct wk *w)
+{
+    return w->op || (w->part == WK_NEXT && w->twin && w->twin->op);
+}
+
 void budget_queue(struct wk *w)
 {
     if (w->in_queue)
         return;
-    if (w->op)
+    if (is_asked_for(w))
         TAILQ_INSERT_HEAD(&queue, w, start_link);
     else
         TAILQ_INSERT_TAIL(&queue, w, start_link);
@@ -106,7 +112,7 @@ static uint64_t next_us(const struct wk *w, uint64_t now)
 {
     uint64_t gap = rate ? SECOND_US / rate : 0;
 
-    if (!w->op && gap < PRESSED_GAP_US && is_pressed(now))
+    if (!is_asked_for(w) && gap < PRESSED_GAP_US && is_pressed(now))
         gap = PRESSED_GAP_US;
     return last_us && gap ? last_us + gap : now;
 }

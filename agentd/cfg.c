@@ -47,7 +47,7 @@ static void free_ids(struct cfg_ids *ids)
 
 void cfg_def_free(struct wk_def *d)
 {
-    if (!d)
+    if (!d || (d->more_refs && d->more_refs--))
         return;
     char *strings[] = {d->alias,          d->file,      d->description, d->log_pattern,  d->pid_file,
                        d->workdir,        d->user_name, d->group_name,  d->user_at.file, d->group_at.file,

@@ -156,11 +156,12 @@ struct wk_def {
     unsigned health_retries; /* failures in a row, or successes, until it is believed */
     enum cfg_health_action health_action;
 
-    char *source;      /* its lines, until they are stored */
-    bool stored;       /* read from there: its own file is wrong or gone */
-    char *fault;       /* NULL, or why no start can work: a name that nobody knows */
-    uint64_t hash;     /* of the keys of CFG_COST_RESTART, and of the ids that the names stand for */
-    uint64_t hash_all; /* of everything */
+    unsigned more_refs; /* cfg_def_free frees it once for each, and the last time in earnest */
+    char *source;       /* its lines, until they are stored */
+    bool stored;        /* read from there: its own file is wrong or gone */
+    char *fault;        /* NULL, or why no start can work: a name that nobody knows */
+    uint64_t hash;      /* of the keys of CFG_COST_RESTART, and of the ids that the names stand for */
+    uint64_t hash_all;  /* of everything */
 };
 
 #endif

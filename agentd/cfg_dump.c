@@ -290,6 +290,7 @@ static void worker(struct buf *b, const struct wk_def *d)
     buf_printf(b, "HealthAction=%s\n", cfg_health_names[d->health_action]);
     for (unsigned i = 0; i < d->n_sockets; i++)
         text(b, "ListenStream", "", d->sockets[i].text);
+    buf_printf(b, "RestartMode=%s\n", d->overlap ? "overlap" : "stop-start");
 }
 
 static void agent(struct buf *b, const struct cfg_agent *a)

@@ -34,6 +34,7 @@
 #include "agentd/sup.h"
 #include "agentd/upgrade.h"
 #include "agentd/wk.h"
+#include "agentd/wk_adopt.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -292,6 +293,7 @@ static int catch_signals(void)
 static void after_round(void)
 {
     order_round();
+    wk_overlap_round();
     sup_forget_removed();
     if (started && !stopping)
         upgrade_end_round();

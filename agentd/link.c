@@ -114,6 +114,14 @@ void link_changed(struct wk *w)
     TAILQ_INSERT_TAIL(&dirty_workers, w, dirty_link);
 }
 
+void link_replace_worker(struct wk *w, struct wk *by)
+{
+    if (w->dirty)
+        TAILQ_REMOVE(&dirty_workers, w, dirty_link);
+    w->dirty = false;
+    link_changed(by);
+}
+
 static void put_events(struct peer *p)
 {
     const struct wire_event *e;

@@ -65,6 +65,7 @@ libagentd_a_SOURCES = \
 	agentd/op.c \
 	agentd/op.h \
 	agentd/op_record.c \
+	agentd/op_view.c \
 	agentd/order.c \
 	agentd/order.h \
 	agentd/paths.c \
@@ -99,6 +100,7 @@ libagentd_a_SOURCES = \
 	agentd/wk.c \
 	agentd/wk.h \
 	agentd/wk_adopt.c \
+	agentd/wk_adopt.h \
 	agentd/wk_env.c \
 	agentd/wk_fsm.c \
 	agentd/wk_fsm.def \
@@ -109,6 +111,7 @@ libagentd_a_SOURCES = \
 	agentd/wk_image.c \
 	agentd/wk_live.c \
 	agentd/wk_main.c \
+	agentd/wk_overlap.c \
 	agentd/wk_signal.c \
 	agentd/wk_sock.c \
 	agentd/wk_sock.h \

@@ -49,7 +49,10 @@ bool notify_is_wanted(const struct wk_def *d)
 /* By number, since an alias may be longer than a socket's path. */
 void notify_path(const struct wk *w, char *path, size_t size)
 {
-    snprintf(path, size, "%s/notify/%d", wk_host.runtime_dir, w->slot);
+    int n = snprintf(path, size, "%s/notify/%d", wk_host.runtime_dir, w->slot);
+
+    if (w->leaf_no && n > 0 && (size_t)n < size) /* two instances at once are in two leaves */
+        snprintf(path + n, size - (size_t)n, ".%u", w->leaf_no);
 }
 
 const char *notify_status(const struct wk *w)

@@ -2,8 +2,8 @@
 /* agentd/op: every change is an operation with an id that outlives its caller, and agentd: it is in the
  * journal before anything is done. One at a time per worker; a restart joins a running one only until that
  * one has spawned, later ones share one queued restart; an opposite verb supersedes. Knows verbs, callers and
- * proofs; never knows how a worker is stopped or started. op.c: admission and life. op_record.c: the journal,
- * keys. */
+ * proofs; never knows how a worker is stopped or started. op.c: admission and life. op_view.c: how it is
+ * told. op_record.c: the journal, keys. */
 #ifndef AGENTD_OP_H
 #define AGENTD_OP_H
 
@@ -99,6 +99,7 @@ void op_aim(struct wk *w, struct op *o, const struct pidref *target);
 void op_taken(struct wk *w, struct op *o);
 struct op *op_aimed(const struct wk *w, const struct pidref *target);
 void op_reached(struct wk *w, const char *message);
+void op_rolled_back(struct wk *w, const char *why); /* a restart, and nothing has changed */
 void op_refused(struct wk *w, struct op *o, enum wire_error error, const char *message);
 /* True if the call's key is known: then it is answered. */
 bool op_repeats(const struct wire_call *call);

@@ -38,7 +38,7 @@ struct order {
 };
 
 static TAILQ_HEAD(, order) changed = TAILQ_HEAD_INITIALIZER(changed);
-static bool holding, stopping_all;
+static bool holding, stopping_all, rebuild;
 
 /* --- edges ---------------------------------------------------------------------------------------------- */
 
@@ -152,11 +152,19 @@ static void review_all(void)
 {
     struct wk *w;
 
-    TAILQ_FOREACH (w, &sup_workers, link)
+    TAILQ_FOREACH (w, &sup_workers, link) {
         if (w->order)
             set_dirty(w->order);
         else if (w->waiting)
             budget_queue(w);
+        if (w->twin && w->twin->waiting) /* beside one that runs it waits for nobody */
+            budget_queue(w->twin);
+    }
+}
+
+void order_rebuild_soon(void)
+{
+    rebuild = true;
 }
 
 void order_rebuild(void)
@@ -178,6 +186,7 @@ void order_rebuild(void)
         if (all[i]->order && !all[i]->order->seen)
             cut_cycles(all[i]->order, 0);
     free(all);
+    rebuild = false;
     review_all();
 }
 
@@ -349,6 +358,8 @@ void order_round(void)
 
     if (holding)
         return;
+    if (rebuild)
+        order_rebuild();
     do {
         while ((o = TAILQ_FIRST(&changed))) {
             TAILQ_REMOVE(&changed, o, link);

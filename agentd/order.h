@@ -20,6 +20,7 @@ void order_init(void);
 void order_set_budget(const struct cfg_agent *a);
 /* The edges anew, from the definitions of all workers; after the set has changed. */
 void order_rebuild(void);
+void order_rebuild_soon(void); /* in the next round: what is asked may be in the midst of them */
 /* Nothing is started while it is on: several are about to be wanted, and one may wait for another. */
 void order_hold(bool on);
 /* After each round of events: starts and stops what has come to be its turn. */

@@ -19,6 +19,7 @@
 #include "agentd/sup_left.h"
 #include "agentd/sup_plan.h"
 #include "agentd/wk.h"
+#include "agentd/wk_adopt.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -82,6 +83,18 @@ static void collect_state(void)
     }
 }
 
+/* Another instance is this worker from now on. */
+static void replace(struct wk *w, struct wk *by)
+{
+    order_forget(w);
+    link_replace_worker(w, by);
+    TAILQ_INSERT_AFTER(&sup_workers, w, by, link);
+    TAILQ_REMOVE(&sup_workers, w, link);
+    LIST_REMOVE(w, by_id);
+    LIST_INSERT_HEAD(&buckets[(uint64_t)by->id % N_BUCKETS], by, by_id);
+    order_rebuild_soon();
+}
+
 static void on_told(struct wk *w, bool failed)
 {
     op_told(w, failed);
@@ -97,6 +110,8 @@ void sup_init(const struct cfg *cfg)
     wk_host.changed = link_changed;
     wk_host.moved = event_worker;
     wk_host.told = on_told;
+    wk_host.replaced = replace;
+    wk_host.rolled_back = op_rolled_back;
     order_init();
     order_set_budget(&cfg->agent);
     store_set_collect(collect_state);
@@ -325,7 +340,7 @@ bool sup_runs_commands(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->hook || w->finding || w->find_again)
+        if (w->hook || w->finding || w->find_again || w->twin)
             return true;
     return false;
 }
@@ -346,7 +361,7 @@ void sup_forget_removed(void)
     n_removed = 0;
     for (w = TAILQ_FIRST(&sup_workers); w; w = next) {
         next = TAILQ_NEXT(w, link);
-        if (w->removed && w->state == WK_DOWN)
+        if (w->removed && w->state == WK_DOWN && !w->twin)
             forget(w);
         else
             n_removed += w->removed;
@@ -491,7 +506,7 @@ bool sup_all_down(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->state != WK_DOWN)
+        if (w->state != WK_DOWN || w->twin)
             return false;
     return true;
 }
@@ -503,6 +518,8 @@ void sup_done(void)
     while ((w = TAILQ_FIRST(&sup_workers))) {
         TAILQ_REMOVE(&sup_workers, w, link);
         order_forget(w);
+        if (w->twin)
+            wk_free(w->twin);
         wk_free(w);
     }
     sup_left_remove_empty();

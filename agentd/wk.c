@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentd/wk_hook.h"
+#include "agentd/wk_adopt.h"
 #include "agentd/wk_sock.h"
 
 #include <signal.h>
@@ -10,6 +11,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "agentd/budget.h"
 #include "agentd/helper.h"
 #include "agentd/loop.h"
 #include "agentd/notify.h"
@@ -54,6 +56,7 @@ void wk_free(struct wk *w)
     wk_health_watch(w, false);
     loop_free(&w->main_watch);
     loop_free(&w->timer);
+    budget_forget(w);
     if (w->main.pid)
         reap_remove(w->main.pid);
     pidref_done(&w->main);
@@ -83,7 +86,8 @@ void wk_set_message(struct wk *w, const char *fmt, ...)
 
 void wk_changed(struct wk *w)
 {
-    wk_host.changed(w);
+    if (w->part == WK_ONLY)
+        wk_host.changed(w);
 }
 
 bool wk_is_alive(const struct wk *w)
@@ -144,6 +148,8 @@ void wk_put_facts(struct wk *w, enum facts_phase phase)
     };
     int r;
 
+    if (w->part != WK_ONLY)
+        return;
     str_copy(f.alias, sizeof(f.alias), w->def->alias);
     if (phase == FACTS_READY)
         note_program(w, &f);
@@ -197,7 +203,7 @@ static void enter(struct wk *w, enum wk_state next)
         wk_hook_forget(w);
     if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
         notify_close(w);
-    if (next == WK_DOWN) /* whoever comes now is refused, not kept waiting */
+    if (next == WK_DOWN && w->part == WK_ONLY) /* whoever comes now is refused, not kept waiting */
         wk_sock_close(w);
     notify_watch(w, next == WK_UP);
     wk_health_watch(w, next == WK_UP);
@@ -281,7 +287,8 @@ static void do_actions(struct wk *w, unsigned actions)
     if (actions & WK_DO_TELL) {
         bool failed = w->start_failed;
         w->start_failed = false;
-        wk_host.told(w, failed);
+        if (w->part == WK_ONLY)
+            wk_host.told(w, failed);
     }
     if (actions & WK_DO_SPAWN)
         begin_start(w);
@@ -325,6 +332,8 @@ static void step(struct wk *w, enum wk_event e)
     const struct wk_step *s;
     enum wk_state before = w->state;
 
+    if (e == WK_EV_RESTART && wk_overlap_begin(w))
+        return;
     note_goal(w, e);
     s = wk_fsm_step(w->state, w->goal, e);
     if (s->reason != WK_WHY_KEEP)
@@ -335,8 +344,10 @@ static void step(struct wk *w, enum wk_event e)
                   wk_fsm_event_name(e), wk_fsm_state_name(before), wk_fsm_state_name(s->next));
     }
     enter(w, s->next);
-    if (s->next != before)
+    if (s->next != before && w->part == WK_ONLY)
         wk_host.moved(w);
+    if (s->next != before && w->twin)
+        wk_overlap_moved(w);
     do_actions(w, s->actions);
     wk_host.stepped(w);
     wk_changed(w);
@@ -472,7 +483,7 @@ void wk_main_exited(struct wk *w, enum wk_end end, int status)
 void wk_gone(struct wk *w)
 {
     struct wk_death d = {
-        .goal = w->goal,
+        .goal = w->part == WK_ONLY ? w->goal : WK_GOAL_DOWN,
         .requested = w->requested || w->yields,
         .watchdog = w->barked,
         .end = w->reason == WK_WHY_START_TIMEOUT ? WK_END_TIMEOUT

@@ -43,7 +43,9 @@ struct wk_host {
     /* Its turn has come? If not, wk_start_now and wk_stop_now are called once it has. */
     bool (*may_start)(struct wk *w);
     bool (*may_stop)(struct wk *w);
-    void (*stepped)(struct wk *w); /* its state or goal may be another */
+    void (*stepped)(struct wk *w);                 /* its state or goal may be another */
+    void (*replaced)(struct wk *w, struct wk *by); /* in the set of workers */
+    void (*rolled_back)(struct wk *w, const char *why);
 };
 extern struct wk_host wk_host;
 
@@ -127,6 +129,11 @@ struct wk {
     bool stop_waits;         /* STOPPING, and its turn has not come */
     bool yields;             /* it stops because another does, and is to come back */
     bool in_queue, admitted; /* owned by budget.c */
+    /* RestartMode=overlap: the other of two instances. NEXT and OLD are not in the set of workers: nobody
+     * sees them, and nothing is on record of them. */
+    struct wk *twin;
+    enum { WK_ONLY, WK_NEXT, WK_OLD } part;
+    bool again; /* it is to be restarted once there is no twin */
     uint8_t leaf_no;
     struct cgroup_leaf leaf;
     int slot;                       /* of facts */
@@ -226,25 +233,6 @@ const char *wk_health_why(const struct wk *w);  /* it is unhealthy, or "" */
 /* wk_live.c: gives the running tree what differs between old and w->def and a process can be given. old NULL:
  * it is not known; then all that is set. */
 void wk_live_apply(struct wk *w, const struct wk_def *old);
-/* wk_adopt.c: facts of an earlier agentd: true if its main process runs on, verified, and is ours now. */
-bool wk_adopt(struct wk *w, const struct facts *f);
-/* It was ready and ended while nobody watched: its policy says what comes, as for any end of unknown status.
- */
-void wk_adopt_ended(struct wk *w);
-void wk_adopt_let_go(struct wk *w); /* of what is held: an operator wants a start all the same */
-/* Waits for the end of a main process that is not our child. */
-void wk_adopt_watch(struct wk *w);
-void wk_adopt_hold(struct wk *w); /* waits for the end of what is held */
-/* wk_take.c: a process that agentd did not start becomes the main process, on an administrator's call;
- * answers it. */
-void wk_take(const struct wire_call *call);
-int wk_take_rest(struct wk *w); /* moves what is below main into the leaf; 0 or -errno */
-/* wk_image.c: over an exec of agentd. load puts in what is known, resume makes it go on; in between the other
- * rooms are made whole. */
-void wk_image_save(const struct wk *w, struct buf *b);
-void wk_image_load(struct wk *w, const struct state *s, const char *line);
-void wk_image_resume(struct wk *w, const struct state *s, const char *line);
-int wk_image_main_fd(const struct state *s, const char *alias, pid_t pid); /* of its main process, or -1 */
-void wk_arm(struct wk *w, uint64_t us);                                    /* its timer */
+void wk_arm(struct wk *w, uint64_t us); /* its timer */
 
 #endif

@@ -16,6 +16,7 @@
 #include "agentd/op.h"
 #include "agentd/reap.h"
 #include "agentd/wk_sock.h"
+#include "agentd/wk_adopt.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"

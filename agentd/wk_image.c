@@ -12,6 +12,7 @@
 #include "agentd/reap.h"
 #include "agentd/state.h"
 #include "agentd/wk_sock.h"
+#include "agentd/wk_adopt.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"

@@ -190,3 +190,143 @@ class Held(Base):
         self.assertEqual(load.bad, [])
         self.assertGreater(load.n, 100)
         h.stop()
+
+
+class Overlap(Base):
+    """RestartMode=overlap: the next one is ready before the earlier one is stopped."""
+
+    def setUp(self):
+        if not harness.ROOT or not harness.cgroup2():
+            self.skipTest("needs root and cgroup2")
+
+    def test_restarts_under_load(self):
+        port = harness.free_port()
+        h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")
+        h.start()
+        h.until("web", "UP")
+        n = 100 if harness.ALL or not harness.SANITIZED else 10
+        with Load(("127.0.0.1", port)) as load:
+            for i in range(n):
+                before = h.record("web")["pid"]
+                r = h.operation("web", "restart")
+                self.assertEqual(r.status, 200, r)
+                self.assertEqual(r.data["before"]["pid"], before)
+                self.assertFalse(harness.is_alive(before), "gone before the reply")
+                w = h.record("web")
+                self.assertEqual((w["pid"], w["generation"], w["state"]), (r.data["after"]["pid"], i + 2, "UP"))
+            self.assertEqual(len(h.processes()), 1)
+        self.assertEqual(load.bad, [])
+        self.assertEqual(len(h.leaves()), 1)
+        h.stop()
+
+    def test_both_run(self):
+        """While the next one is on its way the record is the earlier one's, and it serves."""
+        port = harness.free_port()
+        h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")
+        h.start()
+        w = h.until("web", "UP")
+        gate = h.dir + "/gate"
+        self.define(h, ["127.0.0.1:%d" % port], service="Type=notify\nExecStartPost=/bin/sh -c \"until [ -e %s ]; do sleep 0.01; done\"" % gate, mode="overlap")
+        h.ok("POST", "/agentd/v1/reload")
+        c = h.connect()
+        c.request("POST", "/agentd/v1/workers/web/restart")
+        eventually(lambda: len([p for p in h.processes() if harness.name_of(p) == "server"]) == 2)
+        now = h.record("web")
+        self.assertEqual((now["pid"], now["generation"], now["state"]), (w["pid"], 1, "UP"))
+        self.assertIn(get(("127.0.0.1", port)), h.processes())
+        # another restart waits, a stop ends all of them
+        queued = h.connect()
+        queued.request("POST", "/agentd/v1/workers/web/restart")
+        self.assertEqual(h.operation("web", "stop").status, 200)
+        self.assertEqual([x.getresponse().status for x in (c, queued)], [409, 409])
+        self.assertEqual(h.processes(), {})
+        self.assertEqual(h.record("web")["state"], "DOWN")
+        open(gate, "w", encoding="ascii").close()
+        self.assertEqual(h.operation("web", "start").status, 200)
+        h.stop()
+
+    def test_rolled_back(self):
+        """A broken build: nobody notices, and the operation says why."""
+        port = harness.free_port()
+        h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")
+        h.start()
+        w = h.until("web", "UP")
+        with Load(("127.0.0.1", port)) as load:
+            for broken, why in (("raise SystemExit('no good')", "exited with status 1"), ("import time; time.sleep(1000)", "TimeoutStartSec=")):
+                h.write("server", SERVER.replace("stop = []", broken), 0o755)
+                self.define(h, ["127.0.0.1:%d" % port], service="Type=notify\nTimeoutStartSec=300ms", mode="overlap")
+                h.ok("POST", "/agentd/v1/reload")
+                r = h.operation("web", "restart")
+                self.assertEqual(r.status, 500)
+                self.assertRegex(r.message, "^rolled back, process %d goes on: .*%s" % (w["pid"], why))
+                now = h.record("web")
+                self.assertEqual((now["pid"], now["state"], now["generation"]), (w["pid"], "UP", 1))
+                self.assertEqual(list(h.processes()), [w["pid"]])
+            h.write("server", SERVER, 0o755)
+            self.assertEqual(h.operation("web", "restart").status, 200)
+        self.assertEqual(load.bad, [])
+        h.stop()
+
+    def test_reload_overlaps(self):
+        port = harness.free_port()
+        h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")
+        h.start()
+        w = h.until("web", "UP")
+        with Load(("127.0.0.1", port)) as load:
+            for i in range(5):
+                self.define(h, ["127.0.0.1:%d" % port], service="Type=notify\nEnvironment=N=%d" % i, mode="overlap")
+                h.ok("POST", "/agentd/v1/reload")
+            eventually(lambda: (lambda r: r["state"] == "UP" and not r["stale"] and r["pid"] != w["pid"] and len(h.processes()) == 1)(h.record("web")))
+            pid = h.record("web")["pid"]
+            self.assertEqual(harness.environ_of(pid)[b"N"], b"4")
+        self.assertEqual(load.bad, [])
+        h.stop()
+
+    def test_deaths(self):
+        """The earlier one crashes, agentd dies, while two are there: one is left in the end."""
+        port = harness.free_port()
+        gate = h_gate = None
+        h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")
+        gate = h.dir + "/gate"
+        h_gate = "Type=notify\nExecStartPost=/bin/sh -c \"until [ -e %s ]; do sleep 0.01; done\"" % gate
+        self.define(h, ["127.0.0.1:%d" % port], service=h_gate, mode="overlap")
+        h.start(wait=True)
+        open(gate, "w", encoding="ascii").close()
+        first = h.until("web", "UP")["pid"]
+        for how in ("worker", "agentd"):
+            os.unlink(gate)
+            c = h.connect()
+            c.request("POST", "/agentd/v1/workers/web/restart", headers={"Idempotency-Key": how})
+            eventually(lambda: len([p for p in h.processes() if harness.name_of(p) == "server"]) == 2)
+            if how == "worker":
+                os.kill(first, signal.SIGKILL)
+                eventually(lambda: h.record("web")["pid"] != first)
+                open(gate, "w", encoding="ascii").close()
+                self.assertEqual(c.getresponse().status, 200)
+            else:
+                h.kill()
+                open(gate, "w", encoding="ascii").close()
+                h.start()
+                r = h.http("POST", "/agentd/v1/workers/web/restart", headers={"Idempotency-Key": how})
+                self.assertEqual(r.status, 200, r)
+            first = h.until("web", "UP")["pid"]
+            self.assertEqual(list(h.processes()), [first])
+            self.assertEqual(get(("127.0.0.1", port)), first)
+            self.assertEqual(len(h.leaves()), 1)
+        h.stop()
+
+    def test_upgrade_waits(self):
+        port = harness.free_port()
+        h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")
+        h.start()
+        h.until("web", "UP")
+        with Load(("127.0.0.1", port)) as load:
+            for _ in range(5):
+                c = h.connect()
+                c.request("POST", "/agentd/v1/workers/web/restart")
+                os.kill(h.pid, signal.SIGUSR2)
+                self.assertEqual(c.getresponse().status, 200)
+                eventually(lambda: all(o["result"] != "running" for o in h.ok("GET", "/agentd/v1/operations")["contents"]))
+        self.assertEqual(load.bad, [])
+        self.assertEqual({o["result"] for o in h.ok("GET", "/agentd/v1/operations")["contents"]}, {"done"})
+        h.stop()

@@ -171,6 +171,7 @@ static const struct {
     {CFG_WORKER, "HealthRetries", "7", NULL},
     {CFG_WORKER, "HealthAction", "report", NULL},
     {CFG_WORKER, "ListenStream", "8080", NULL},
+    {CFG_WORKER, "RestartMode", "overlap", NULL},
     {CFG_AGENT, "HostId", "7", NULL},
     {CFG_AGENT, "AgentId", "7", NULL},
     {CFG_AGENT, "InstallHome", "/srv", NULL},
