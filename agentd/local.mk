@@ -101,6 +101,8 @@ libagentd_a_SOURCES = \
 	agentd/wk.h \
 	agentd/wk_adopt.c \
 	agentd/wk_adopt.h \
+	agentd/wk_command.c \
+	agentd/wk_command.h \
 	agentd/wk_env.c \
 	agentd/wk_fsm.c \
 	agentd/wk_fsm.def \
