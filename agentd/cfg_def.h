@@ -48,18 +48,6 @@ struct cfg_ids {
     char *user, *home, *shell; /* user: its name, the number's digits if it has none */
 };
 
-/* One command line of an Exec key. systemd.service(5), "Command lines". */
-struct cfg_command {
-    char *path;  /* absolute */
-    char **argv; /* NULL-terminated; argv[0] differs from path after '@' */
-    char **late; /* NULL, or the words before substitution, see cfg_expand_late and cfg_expand_hook */
-    char *text; /* the expanded line, for people and for startCommand; a variable of an EnvironmentFile= stays
-                   ${NAME} in it, since it may be secret */
-    bool ignore_failure; /* '-' before the path */
-    bool privileged;     /* '+': as agentd itself, without User= and capabilities */
-    bool keeps_user;     /* '!': without User= */
-};
-
 /* The commands of one key, in their order. */
 enum cfg_hook {
     CFG_HOOK_START_PRE,

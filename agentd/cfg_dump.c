@@ -65,12 +65,12 @@ static void word(struct buf *b, const char *s, bool dollar)
         buf_char(b, '"');
 }
 
-static void command(struct buf *b, enum cfg_hook hook, const struct cfg_command *c)
+static void command_line(struct buf *b, const struct cfg_command *c)
 {
     char *const *words = c->late ? c->late : c->argv;
     bool named = str_eq(words[0], c->path);
 
-    buf_printf(b, "%s=%s%s%s", cfg_hook_key(hook), c->ignore_failure ? "-" : "",
+    buf_printf(b, "%s%s%s", c->ignore_failure ? "-" : "",
                c->privileged   ? "+"
                : c->keeps_user ? "!"
                                : "",
@@ -81,6 +81,12 @@ static void command(struct buf *b, enum cfg_hook hook, const struct cfg_command 
         word(b, words[i], !c->late);
     }
     buf_char(b, '\n');
+}
+
+static void command(struct buf *b, enum cfg_hook hook, const struct cfg_command *c)
+{
+    buf_printf(b, "%s=", cfg_hook_key(hook));
+    command_line(b, c);
 }
 
 static void commands(struct buf *b, enum cfg_hook hook, const struct wk_def *d)
@@ -265,6 +271,9 @@ static void check(struct buf *b, const char *key, const struct cfg_check *c)
         text(b, key, "unix:", c->path);
     } else if (c->kind == CFG_CHECK_HTTP) {
         http(b, key, c);
+    } else if (c->kind == CFG_CHECK_EXEC) {
+        buf_printf(b, "%s=exec:", key);
+        command_line(b, &c->command);
     } else {
         buf_printf(b, "%s=stable:", key);
         put_span(b, c->stable_us);

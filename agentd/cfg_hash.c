@@ -162,6 +162,8 @@ CFG_MIXER(cfg_mix_check)
     if (!c)
         return mix(h, CFG_CHECK_NONE);
     h = mix_text(mix_text(mix_text(h, c->path), c->host), c->body);
+    if (c->kind == CFG_CHECK_EXEC)
+        h = mix_command(h, &c->command);
     return mix(mix(mix(mix(h, c->kind), c->port), c->status), c->stable_us);
 }
 

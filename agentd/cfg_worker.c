@@ -121,6 +121,10 @@ static void finish(struct cfg_ctx *c)
     finish_limits(c);
     cfg_env_finish(c);
     cfg_exec_finish(c);
+    if (d->ready && d->ready->kind == CFG_CHECK_EXEC)
+        cfg_exec_check(c, c->ready_at, &d->ready->command);
+    if (d->health && d->health->kind == CFG_CHECK_EXEC)
+        cfg_exec_check(c, c->health_at, &d->health->command);
 }
 
 /* --- one worker --- */

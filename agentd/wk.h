@@ -25,6 +25,7 @@ struct op;
 struct wk;
 struct wire_call;
 struct wk_hook;
+struct wk_command;
 struct wk_socks;
 struct order;
 
@@ -71,6 +72,7 @@ struct wk_start {
     struct wk_env env;
     struct loop_watch *status, *probe_timer;
     struct helper *probe;
+    struct wk_command *asking; /* ReadyCheck=exec: */
     unsigned probe_ms;
     /* ReadyCheck= as it was when this start began: a later one is for the next start. */
     struct cfg_check *ready;

@@ -23,7 +23,7 @@ struct wk_command {
     struct spawn_job job;
     struct spawn_spec spec;
     struct wk_env env;
-    char **argv;
+    char *path, **argv; /* its own: a check is freed before its child has come to read it */
     struct pidref ref;
     struct loop_watch *status, *watch;
     bool spawning, failed;
@@ -38,6 +38,7 @@ static void free_command(struct wk_command *c)
     loop_free(&c->watch);
     spawn_done(&c->job);
     wk_env_done(&c->env);
+    free(c->path);
     free(c->argv);
     pidref_done(&c->ref);
     cfg_def_free(c->def);
@@ -148,8 +149,9 @@ static int prepare(struct wk_command *x, const struct wk *w, const struct cfg_co
     struct cfg_command copy = *c;
     int r;
 
-    if (!(x->argv = cfg_expand_hook(w->def, c, w->id, told)))
+    if (!(x->path = strdup(c->path)) || !(x->argv = cfg_expand_hook(w->def, c, w->id, told)))
         return -ENOMEM;
+    copy.path = x->path;
     copy.argv = x->argv;
     r = wk_env_make(w, w->generation, told, &x->env);
     wk_env_spec(w, &copy, x->env.v, &x->spec);

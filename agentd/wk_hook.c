@@ -108,6 +108,20 @@ static void tell(const struct wk_hook *h, struct cfg_list *out)
     }
 }
 
+struct wk_command *wk_check_command(struct wk *w, const struct cfg_command *c,
+                                    void (*done)(const struct wk_exit *end, const char *why, void *arg),
+                                    void *arg, int *error)
+{
+    struct wk_hook none = {.w = w, .kind = CFG_HOOK_RELOAD};
+    struct cfg_list told = {0};
+    struct wk_command *x;
+
+    tell(&none, &told);
+    x = wk_command_start(w, c, told.v, done, arg, error);
+    cfg_list_clear(&told);
+    return x;
+}
+
 /* --- its end -------------------------------------------------------------------------------------------- */
 
 static const struct cfg_command *command_of(const struct wk_hook *h)

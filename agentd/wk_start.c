@@ -20,6 +20,7 @@
 #include "agentd/notify.h"
 #include "agentd/reap.h"
 #include "agentd/view.h"
+#include "agentd/wk_command.h"
 #include "agentd/wk_hook.h"
 #include "agentd/wk_sock.h"
 #include "base/buf.h"
@@ -41,6 +42,7 @@ void wk_start_done(struct wk *w)
     loop_free(&s->status);
     loop_free(&s->probe_timer);
     helper_cancel(&s->probe);
+    wk_command_abandon(&s->asking);
     spawn_done(&s->job);
     cfg_check_free(s->ready);
     wk_env_done(&s->env);
@@ -412,7 +414,7 @@ static void on_probe_timer(int fd, short what, void *arg)
     struct wk *w = arg;
     const struct cfg_check *c = w->start->ready;
 
-    if (c->kind == CFG_CHECK_UNIX || c->kind == CFG_CHECK_HTTP) {
+    if (c->kind == CFG_CHECK_UNIX || c->kind == CFG_CHECK_HTTP || c->kind == CFG_CHECK_EXEC) {
         loop_free(&w->start->probe_timer);
         wk_start_ask(w);
         return;
@@ -437,6 +439,36 @@ static void on_probe_answer(int status, const char *p, size_t n, void *arg)
         wk_start_ready(w);
     else if (w->state == WK_STARTING) /* not yet; others want to ask, too */
         w->start->probe_timer = loop_timer(PROBE_MAX_MS * 1000, on_probe_timer, w);
+}
+
+static void ask_again(struct wk *w)
+{
+    if (w->state == WK_STARTING && w->start)
+        w->start->probe_timer = loop_timer(PROBE_MAX_MS * 1000, on_probe_timer, w);
+}
+
+static void on_command_end(const struct wk_exit *end, const char *why, void *arg)
+{
+    struct wk *w = arg;
+
+    w->start->asking = NULL;
+    if (!why) {
+        wk_start_ready(w);
+        return;
+    }
+    wk_set_message(w, "ReadyCheck=exec: %s", why);
+    wk_changed(w);
+    ask_again(w);
+}
+
+/* As often as it takes: one that hangs is ended with the start. */
+static void ask_by_command(struct wk *w)
+{
+    int r;
+
+    w->start->asking = wk_check_command(w, &w->start->ready->command, on_command_end, w, &r);
+    if (!w->start->asking)
+        ask_again(w);
 }
 
 /* Type=oneshot without RemainAfterExit= has been up, and is over. */
@@ -468,6 +500,7 @@ void wk_start_ready(struct wk *w)
     if (w->start) {
         loop_free(&w->start->probe_timer);
         helper_cancel(&w->start->probe);
+        wk_command_abandon(&w->start->asking);
     }
     wk_arm(w, STR_USEC_INFINITY);
     wk_hook_run(w, CFG_HOOK_START_POST, on_after);
@@ -512,6 +545,8 @@ void wk_start_ask(struct wk *w)
         s->probe_timer = loop_timer(PROBE_FIRST_MS * 1000, on_probe_timer, w);
     } else if (s->ready->kind == CFG_CHECK_STABLE) {
         s->probe_timer = loop_timer(s->ready->stable_us, on_probe_timer, w);
+    } else if (s->ready->kind == CFG_CHECK_EXEC) {
+        ask_by_command(w);
     } else {
         s->probe = check_for_a_while(s->ready, &w->def->ids, on_probe_answer, w);
         if (!s->probe) /* many start at once: all helpers are at work */
