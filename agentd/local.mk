@@ -11,6 +11,7 @@ libagentd_a_SOURCES = \
 	agentd/cfg_check.h \
 	agentd/cfg_def.h \
 	agentd/cfg_diff.c \
+	agentd/cfg_dirs.c \
 	agentd/cfg_dump.c \
 	agentd/cfg_env.c \
 	agentd/cfg_exec.c \
@@ -114,6 +115,8 @@ libagentd_a_SOURCES = \
 	agentd/wk_live.c \
 	agentd/wk_main.c \
 	agentd/wk_overlap.c \
+	agentd/wk_prepare.c \
+	agentd/wk_prepare.h \
 	agentd/wk_signal.c \
 	agentd/wk_sock.c \
 	agentd/wk_sock.h \

@@ -319,7 +319,8 @@ void op_told(struct wk *w, bool failed)
         mark(o, OP_READY);
         view_sample_new(w);
         o->reached = true;
-    } else if (up && failed && (o->verb == WIRE_VERB_START || w->generation != o->before.generation)) {
+    } else if (up && failed &&
+               (o->verb == WIRE_VERB_START || w->generation != o->before.generation || !w->begun)) {
         w->op = NULL;
         finish(o, OP_FAILED, WIRE_E_START_FAILED, w->message ? w->message : "it did not come up");
     }

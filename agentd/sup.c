@@ -340,7 +340,7 @@ bool sup_runs_commands(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->hook || w->finding || w->find_again || w->twin)
+        if (w->hook || w->finding || w->find_again || w->twin || (w->start && w->start->preparing))
             return true;
     return false;
 }
@@ -506,7 +506,7 @@ bool sup_all_down(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->state != WK_DOWN || w->twin)
+        if (w->state != WK_DOWN || w->twin || w->undo)
             return false;
     return true;
 }

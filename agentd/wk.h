@@ -27,6 +27,7 @@ struct wire_call;
 struct wk_hook;
 struct wk_command;
 struct wk_socks;
+struct wk_undo;
 struct order;
 
 /* A hook's end: why: NULL, or how it failed. */
@@ -73,6 +74,8 @@ struct wk_start {
     struct loop_watch *status, *probe_timer;
     struct helper *probe;
     struct wk_command *asking; /* ReadyCheck=exec: */
+    struct helper *preparing;  /* conditions and folders; then */
+    void (*prepared)(struct wk *w, bool met, const char *why);
     unsigned probe_ms;
     /* ReadyCheck= as it was when this start began: a later one is for the next start. */
     struct cfg_check *ready;
@@ -144,6 +147,7 @@ struct wk {
     bool barked;                    /* its watchdog or HealthCheck= has ended this incarnation */
     struct wk_start *start, *ahead; /* ahead: environment for the next one, made while the old one dies */
     struct wk_stop *stop;
+    struct wk_undo *undo;    /* RuntimeDirectory= is being removed */
     struct wk_socks *socks;  /* ListenStream=, while it is not at rest */
     struct wk_hook *hook;    /* a command that runs */
     struct wk_exit hook_end; /* of the last one */

@@ -22,6 +22,7 @@
 #include "agentd/view.h"
 #include "agentd/wk_command.h"
 #include "agentd/wk_hook.h"
+#include "agentd/wk_prepare.h"
 #include "agentd/wk_sock.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -42,6 +43,7 @@ void wk_start_done(struct wk *w)
     loop_free(&s->status);
     loop_free(&s->probe_timer);
     helper_cancel(&s->probe);
+    helper_cancel(&s->preparing);
     wk_command_abandon(&s->asking);
     spawn_done(&s->job);
     cfg_check_free(s->ready);
@@ -374,10 +376,9 @@ static void begin_before(struct wk *w)
     wk_hook_run(w, CFG_HOOK_START_PRE, on_before);
 }
 
-void wk_start_spawn(struct wk *w)
+static void begin_incarnation(struct wk *w)
 {
-    struct wk_start *s = w->ahead ? TAKE_PTR(w->ahead) : new_start();
-
+    w->begun = true;
     if (w->generation++)
         w->restarts++;
     w->ran_hash = w->def->hash;
@@ -385,11 +386,35 @@ void wk_start_spawn(struct wk *w)
     w->never_ran = w->barked = w->was_ready = w->ended = false;
     w->error_size = -1;
     w->sampled_us = 0;
-    w->start = s;
     if (wk_hook_has(w, CFG_HOOK_START_PRE) || wk_hook_has(w, CFG_HOOK_START))
         begin_before(w);
     else
         spawn_main(w);
+}
+
+static void on_prepared(struct wk *w, bool met, const char *why)
+{
+    if (w->state != WK_STARTING)
+        return;
+    if (met && !*why) {
+        begin_incarnation(w);
+        return;
+    }
+    w->last = (struct wk_exit){WK_END_SPAWN_FAILED, met ? EIO : ENOENT, 0, clock_wall_us()};
+    wk_set_message(w, "%s%s", met ? "its folders can't be made: " : "", why);
+    log_write(met ? LOG_ERR : LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias}, "not started: %s",
+              w->message ? w->message : "no memory");
+    w->never_ran = true;
+    wk_event(w, met ? WK_EV_FAILED : WK_EV_UNMET);
+}
+
+void wk_start_spawn(struct wk *w)
+{
+    w->start = w->ahead ? TAKE_PTR(w->ahead) : new_start();
+    if (w->start && wk_prepare_is_needed(w))
+        wk_prepare(w, on_prepared);
+    else
+        begin_incarnation(w);
 }
 
 void wk_start_resume(struct wk *w, int status_fd)
