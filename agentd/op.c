@@ -317,6 +317,7 @@ void op_told(struct wk *w, bool failed)
         if (w->exec_mono_us > o->began_mono)
             o->phase_mono[OP_SPAWN] = w->exec_mono_us;
         mark(o, OP_READY);
+        note_leftovers(w, o);
         view_sample_new(w);
         o->reached = true;
     } else if (up && failed &&
