@@ -158,6 +158,7 @@ struct wk_def {
     bool send_sigkill;
     uint64_t watchdog_us; /* WatchdogSec=; 0, STR_USEC_INFINITY: none */
     enum cfg_notify notify_access;
+    unsigned fdstore_max; /* FileDescriptorStoreMax= */
 
     struct cfg_check *ready, *health; /* NULL: none */
     uint64_t health_interval_us, health_timeout_us;

@@ -270,6 +270,7 @@ static void service(struct buf *b, const struct wk_def *d)
     buf_printf(b, "KillMode=%s\nSendSIGKILL=%s\n", cfg_kill_names[d->kill_mode], yes(d->send_sigkill));
     span(b, "WatchdogSec", d->watchdog_us);
     buf_printf(b, "NotifyAccess=%s\n", cfg_notify_names[d->notify_access]);
+    number(b, "FileDescriptorStoreMax", d->fdstore_max);
     status_set(b, "SuccessExitStatus", &d->success);
     limits(b, d);
     capabilities(b, "AmbientCapabilities", d->has_ambient, d->ambient);

@@ -98,6 +98,19 @@ CFG_PARSER(cfg_value_unsigned)
         *(unsigned *)target = (unsigned)v;
 }
 
+CFG_PARSER(cfg_value_fdstore)
+{
+    uint64_t v;
+
+    if (str_to_u64(value, 1000000, &v) < 0) {
+        cfg_error(c, l, 0, "%s= is a number, not \"%s\"", k->name, value);
+        return;
+    }
+    if (v > k->max)
+        cfg_warn(c, l, 0, "%s=%s is taken as %llu", k->name, value, (unsigned long long)k->max);
+    *(unsigned *)target = v > k->max ? (unsigned)k->max : (unsigned)v;
+}
+
 CFG_PARSER(cfg_value_u64)
 {
     number(c, k, l, value, target);

@@ -12,6 +12,7 @@
               void *target)
 CFG_PARSER(cfg_value_bool);
 CFG_PARSER(cfg_value_unsigned); /* unsigned within min..max */
+CFG_PARSER(cfg_value_fdstore);  /* the same, cut to max */
 CFG_PARSER(cfg_value_u64);      /* uint64_t within min..max */
 CFG_PARSER(cfg_value_int);      /* int within (int64_t)min..max */
 CFG_PARSER(cfg_value_id);       /* int64_t, positive */

@@ -105,6 +105,8 @@ libagentd_a_SOURCES = \
 	agentd/wk_command.c \
 	agentd/wk_command.h \
 	agentd/wk_env.c \
+	agentd/wk_fds.c \
+	agentd/wk_fds.h \
 	agentd/wk_fsm.c \
 	agentd/wk_fsm.def \
 	agentd/wk_fsm.h \

@@ -13,6 +13,7 @@
 
 #include "agentd/helper.h"
 #include "agentd/loop.h"
+#include "agentd/wk_fds.h"
 #include "agentd/wk_hook.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -238,7 +239,7 @@ static void take_main_pid(struct wk *w, const char *value)
     w->notify->refused = true;
 }
 
-/* sd_notify(3). FDSTORE= and what else it knows are not heard. */
+/* sd_notify(3), but for descriptors, which are taken with their message. */
 static void on_word(struct wk *w, char *word)
 {
     char *value = strchr(word, '=');
@@ -411,16 +412,44 @@ static void close_socket(int fd)
     fd_close(fd);
 }
 
+/* FDSTOREREMOVE=1 and FDNAME= belong together, in whichever order. */
+static void remove_stored(struct wk *w, const char *text)
+{
+    const char *name = strstr(text, "FDNAME=");
+    char copy[65];
+    size_t n;
+
+    if (!strstr(text, "FDSTOREREMOVE=1") || !name)
+        return;
+    name += strlen("FDNAME=");
+    n = strcspn(name, "\n");
+    str_copy(copy, n < sizeof(copy) ? n + 1 : sizeof(copy), name);
+    wk_fds_remove(w, copy);
+}
+
+static void hear(struct wk *w, char *text)
+{
+    char *save = NULL;
+
+    remove_stored(w, text);
+    wk_start_look(w); /* else it would be ready with no pid on its record */
+    for (char *word = strtok_r(text, "\n", &save); word && w->notify; word = strtok_r(NULL, "\n", &save))
+        on_word(w, word);
+}
+
 static void on_message(int fd, short what, void *arg)
 {
     struct wk *w = arg;
-    char text[4097], *save = NULL;
+    char text[4097];
     struct ucred from;
     int kind;
 
     for (int i = 0; i < MESSAGES_A_ROUND && w->notify && (kind = peek(fd, &from)) != 0; i++) {
         if (kind == 2) {
-            take_elsewhere(w);
+            if (!is_too_much(w, &from) && may_speak(w, &from) && wk_fds_peek(w, fd, text, sizeof(text)))
+                hear(w, text);
+            if (w->notify)
+                take_elsewhere(w); /* the message itself */
             return;
         }
         if (is_too_much(w, &from)) {
@@ -432,9 +461,7 @@ static void on_message(int fd, short what, void *arg)
         if (n < 0 || n > (ssize_t)sizeof(text) - 1 || !heard)
             continue;
         text[n] = 0;
-        wk_start_look(w); /* else it would be ready with no pid on its record */
-        for (char *word = strtok_r(text, "\n", &save); word && w->notify; word = strtok_r(NULL, "\n", &save))
-            on_word(w, word);
+        hear(w, text);
     }
 }
 

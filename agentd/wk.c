@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/wk_fds.h"
 #include "agentd/wk_hook.h"
 #include "agentd/wk_adopt.h"
 #include "agentd/wk_prepare.h"
@@ -64,6 +65,7 @@ void wk_free(struct wk *w)
     pidref_done(&w->main);
     wk_adopt_let_go(w);
     wk_sock_let_go(w);
+    wk_fds_close(w);
     cgroup_leaf_done(&w->leaf);
     cfg_def_free(w->def);
     cfg_def_free(w->next_def);
@@ -209,6 +211,8 @@ static void enter(struct wk *w, enum wk_state next)
         wk_prepare_undo(w);
     if (next == WK_DOWN && w->part == WK_ONLY) /* whoever comes now is refused, not kept waiting */
         wk_sock_close(w);
+    if (next == WK_DOWN && w->part == WK_ONLY)
+        wk_fds_close(w);
     notify_watch(w, next == WK_UP);
     wk_health_watch(w, next == WK_UP);
     if (next != WK_STOPPING && next != WK_KILLING)

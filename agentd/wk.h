@@ -27,6 +27,7 @@ struct wire_call;
 struct wk_hook;
 struct wk_command;
 struct wk_socks;
+struct wk_fds;
 struct wk_undo;
 struct order;
 
@@ -73,6 +74,7 @@ struct wk_start {
     struct wk_env env;
     struct loop_watch *status, *probe_timer;
     struct helper *probe;
+    int fds[LIMIT_PASS_FDS];   /* that the program gets */
     struct wk_command *asking; /* ReadyCheck=exec: */
     struct helper *preparing;  /* conditions and folders; then */
     void (*prepared)(struct wk *w, bool met, const char *why);
@@ -148,6 +150,7 @@ struct wk {
     struct wk_start *start, *ahead; /* ahead: environment for the next one, made while the old one dies */
     struct wk_stop *stop;
     struct wk_undo *undo;    /* RuntimeDirectory= is being removed */
+    struct wk_fds *fds;      /* FDSTORE=1 */
     struct wk_socks *socks;  /* ListenStream=, while it is not at rest */
     struct wk_hook *hook;    /* a command that runs */
     struct wk_exit hook_end; /* of the last one */

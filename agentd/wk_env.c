@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "agentd/notify.h"
+#include "agentd/wk_fds.h"
 #include "agentd/wk_hook.h"
 #include "base/buf.h"
 #include "base/str.h"
@@ -78,11 +79,17 @@ static void put_dirs(struct buf *b, const struct wk *w)
     }
 }
 
-static void put_names(struct buf *b, const struct wk_def *d)
+static void put_names(struct buf *b, const struct wk *w)
 {
+    const struct wk_def *d = w->def;
+    int fds[LIMIT_FDSTORE];
+    unsigned n = wk_fds_get(w, fds);
+
     buf_str(b, "LISTEN_FDNAMES=");
     for (unsigned i = 0; i < d->n_sockets; i++)
         buf_printf(b, "%s%s", i ? ":" : "", d->alias);
+    for (unsigned i = 0; i < n; i++)
+        buf_printf(b, "%s%s", i || d->n_sockets ? ":" : "", wk_fds_name(w, i));
     buf_char(b, 0);
 }
 
@@ -92,6 +99,7 @@ static void put_environment(struct buf *b, const struct wk *w, uint32_t generati
 {
     const struct wk_def *d = w->def;
     char text[LIMIT_ALIAS + 64], prefix[LIMIT_ALIAS + 32], path[700];
+    int fds[LIMIT_FDSTORE];
 
     for (char *const *e = hook; e && *e; e++)
         buf_put(b, *e, strlen(*e) + 1);
@@ -113,12 +121,12 @@ static void put_environment(struct buf *b, const struct wk *w, uint32_t generati
         notify_path(w, path, sizeof(path));
         put_var(b, w, "NOTIFY_SOCKET", path);
     }
-    if (!hook && d->n_sockets) {
+    if (!hook && d->n_sockets + wk_fds_get(w, fds)) {
         /* sd_listen_fds(3); the pid is written by the child itself */
-        snprintf(text, sizeof(text), "%u", d->n_sockets);
+        snprintf(text, sizeof(text), "%u", d->n_sockets + wk_fds_get(w, fds));
         put_var(b, w, "LISTEN_FDS", text);
         put_var(b, w, LISTEN_PID, "          ");
-        put_names(b, d);
+        put_names(b, w);
     }
     if (!hook && d->watchdog_us && d->watchdog_us != STR_USEC_INFINITY) {
         snprintf(text, sizeof(text), "%llu", (unsigned long long)d->watchdog_us);

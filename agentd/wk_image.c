@@ -11,6 +11,7 @@
 #include "agentd/op.h"
 #include "agentd/reap.h"
 #include "agentd/state.h"
+#include "agentd/wk_fds.h"
 #include "agentd/wk_sock.h"
 #include "agentd/wk_adopt.h"
 #include "base/clock.h"
@@ -74,6 +75,7 @@ void wk_image_save(const struct wk *w, struct buf *b)
         state_put_u64(b, "watchdog_us", notify_watchdog(w));
     }
     wk_sock_save(w, b);
+    wk_fds_save(w, b);
     if (w->op)
         state_put_text(b, "op", w->op->id);
     if (w->queued)
@@ -159,6 +161,7 @@ void wk_image_load(struct wk *w, const struct state *s, const char *line)
     get_past(w, s, line);
     get_texts(w, s, line);
     wk_sock_restore(w, s, line);
+    wk_fds_restore(w, s, line);
     get_op(&w->op, s, line, "op");
     get_op(&w->queued, s, line, "queued");
     if (w->main.pid || w->state == WK_STOPPING || w->state == WK_KILLING)

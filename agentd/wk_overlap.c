@@ -89,6 +89,8 @@ static void take_identity(struct wk *n, struct wk *w)
     n->queued = TAKE_PTR(w->queued);
     take_texts(n, w);
     w->socks = NULL; /* they are n's, which had them lent */
+    if (!n->fds) /* what it has stored itself is newer */
+        n->fds = TAKE_PTR(w->fds);
     wk_host.replaced(w, n);
 }
 

@@ -21,6 +21,7 @@
 #include "agentd/reap.h"
 #include "agentd/view.h"
 #include "agentd/wk_command.h"
+#include "agentd/wk_fds.h"
 #include "agentd/wk_hook.h"
 #include "agentd/wk_prepare.h"
 #include "agentd/wk_sock.h"
@@ -230,6 +231,18 @@ void wk_start_look(struct wk *w)
         on_status(-1, 0, w);
 }
 
+/* The held sockets first, then what it has stored. */
+static void pass_fds(struct wk *w, struct wk_start *s)
+{
+    const int *sockets;
+    unsigned n = wk_sock_fds(w, &sockets);
+
+    if (n)
+        memcpy(s->fds, sockets, n * sizeof(int));
+    s->spec.pass_fds = s->fds;
+    s->spec.n_pass_fds = n + wk_fds_get(w, s->fds + n);
+}
+
 static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
 {
     int r;
@@ -261,7 +274,7 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
     }
     wk_env_spec(w, &w->def->exec, s->env.v, &s->spec);
     s->spec.pid_text = s->env.pid_text;
-    s->spec.n_pass_fds = wk_sock_fds(w, &s->spec.pass_fds);
+    pass_fds(w, s);
     w->leaf_empty = false;
     wk_put_facts(w, FACTS_INTENT);
     return spawn_start(&s->spec, &s->job, f);

@@ -9,12 +9,14 @@
 #define LIMIT_CONFIG_LINE 8192         /* bytes of one logical line, continuations joined */
 #define LIMIT_CONFIG_ERRORS 100        /* messages listed in one load */
 #define LIMIT_WORKERS 10000
-#define LIMIT_ARGS 256 /* words of one Exec line */
+#define LIMIT_ARGS 256    /* words of one Exec line */
 #define LIMIT_COMMANDS 64 /* command lines of one worker */
 #define LIMIT_NEEDS 256   /* names in After= and its like of one worker */
-#define LIMIT_ENV 256  /* variables of one worker */
-#define LIMIT_SOCKETS 32 /* ListenStream= of one worker, or of the listener */
-#define LIMIT_DIRS 32    /* RuntimeDirectory= and its like of one worker; and conditions */
+#define LIMIT_ENV 256     /* variables of one worker */
+#define LIMIT_SOCKETS 32  /* ListenStream= of one worker, or of the listener */
+#define LIMIT_DIRS 32     /* RuntimeDirectory= and its like of one worker; and conditions */
+#define LIMIT_FDSTORE 16  /* FileDescriptorStoreMax= */
+#define LIMIT_PASS_FDS (LIMIT_SOCKETS + LIMIT_FDSTORE) /* descriptors that a program is started with */
 #define LIMIT_GROUPS 64
 #define LIMIT_CREDENTIALS 256
 #define LIMIT_CREDENTIAL_LINE 512

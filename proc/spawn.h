@@ -79,7 +79,7 @@ struct spawn_spec {
     bool no_new_privileges, ignore_sigpipe;
     bool has_bounding;
     uint64_t bounding, ambient; /* bit per capability */
-    const int *pass_fds;        /* become descriptors 3, 4 ... of the program; LIMIT_SOCKETS at most */
+    const int *pass_fds;        /* become descriptors 3, 4 ... of the program; LIMIT_PASS_FDS at most */
     unsigned n_pass_fds;
     char *pid_text; /* NULL, or where in envp the child's pid is written: room for SPAWN_PID_TEXT */
     int cgroup_fd;  /* a leaf, or -1: then the child waits for spawn_release */

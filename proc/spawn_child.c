@@ -94,7 +94,7 @@ IN_CHILD static void reset_signals(const struct spawn_run *run)
  * its descriptors may live on here. Else its listener would not see the end of the wire. */
 IN_CHILD static void let_go(const struct spawn_run *run)
 {
-    int keep[4 + LIMIT_SOCKETS] = {run->null_fd, run->status_fd, run->gate_fd, run->spec->cgroup_fd};
+    int keep[4 + LIMIT_PASS_FDS] = {run->null_fd, run->status_fd, run->gate_fd, run->spec->cgroup_fd};
     unsigned n = 4;
     long low = 3, next, r = 0;
 
@@ -316,7 +316,7 @@ IN_CHILD static void tell_error_size(const struct spawn_run *run)
 IN_CHILD static void pass_descriptors(struct spawn_run *run)
 {
     unsigned n = run->spec->n_pass_fds;
-    int away[LIMIT_SOCKETS];
+    int away[LIMIT_PASS_FDS];
     long r;
 
     if (n == 0)

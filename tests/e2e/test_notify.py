@@ -377,3 +377,119 @@ class Replies(Case):
             self.assertRegex(r.message, "^operation .* is still going on: .*; the worker is STARTING.*: waits for %s$" % what)
             self.assertNotIn("data", r.json)
         h.stop()
+
+
+# Says what descriptors it was given, then stores what it is told: "store NAME N", "linger N", "remove NAME".
+STORE = """#!/usr/bin/python3
+import array, os, socket, struct, sys
+where = sys.argv[1]
+say = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+say.connect(os.environ["NOTIFY_SOCKET"])
+def send(text, fds=()):
+    say.sendmsg([text.encode()], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else [])
+n = int(os.environ.get("LISTEN_FDS", 0))
+assert not n or int(os.environ["LISTEN_PID"]) == os.getpid()
+with open(where + "/given.new", "w") as f:
+    for i in range(n):
+        f.write("%s %s\\n" % (os.environ["LISTEN_FDNAMES"].split(":")[i], os.pread(3 + i, 100, 0).decode() if os.readlink("/proc/self/fd/%d" % (3 + i)).startswith("/memfd") else "?"))
+os.rename(where + "/given.new", where + "/given")
+orders = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+path = where + "/orders.%d" % os.getpid()
+orders.bind(path)
+os.rename(path, where + "/orders")
+send("READY=1")
+while True:
+    verb, name, count = orders.recv(100).decode().split()
+    if verb == "remove":
+        send("FDSTOREREMOVE=1\\nFDNAME=" + name)
+    for i in range(int(count)):
+        if verb == "linger":
+            a = socket.create_server(("127.0.0.1", 0))
+            b = socket.create_connection(a.getsockname())
+            c = a.accept()[0]
+            b.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 1000))
+            b.setblocking(False)
+            try:
+                while True:
+                    b.send(b"x" * 65536)
+            except BlockingIOError:
+                pass
+            fd = b.detach()
+        else:
+            fd = os.memfd_create("x")
+            os.write(fd, ("%s %d" % (name, i)).encode())
+        send("FDSTORE=1\\nFDNAME=" + name + "\\nSTATUS=%s %d" % (name, i), [fd])
+        if verb != "linger": # else its own close might be the last one, and wait
+            os.close(fd)
+    send("STATUS=%s %s %s done" % (verb, name, count))
+"""
+
+
+@both
+class Store(Case):
+    cgroup = True
+
+    def prepare(self, service="FileDescriptorStoreMax=5"):
+        h = self.host(cgroup=self.cgroup)
+        h.write("store", STORE, 0o755)
+        h.worker("a", command="%s/store %s" % (h.dir, h.dir), service="Type=notify\n" + service)
+        h.start()
+        h.all_up()
+        return h
+
+    def order(self, h, text):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+            s.sendto(text.encode(), h.dir + "/orders")
+        h.meets("a", statusText=text + " done")
+
+    def given(self, h):
+        with open(h.dir + "/given", encoding="ascii") as f:
+            return sorted(f.read().splitlines())
+
+    def test_kept_and_given_back(self):
+        h = self.prepare()
+        self.assertEqual(self.given(h), [])
+        self.order(h, "store one 1")
+        self.order(h, "store two 2")
+        want = ["one one 0", "two two 0", "two two 1"]
+        for how in ("restart", "crash", "upgrade"):
+            before = h.record("a")["generation"]
+            if how == "crash":
+                os.kill(h.record("a")["pid"], signal.SIGKILL)
+                h.meets("a", generation=before + 1, state="UP")
+            else:
+                if how == "upgrade":
+                    h.proc.send_signal(signal.SIGUSR2)
+                    eventually(lambda: [o["result"] for o in h.ok("GET", "/agentd/v1/operations")["contents"] if o["verb"] == "upgrade"] == ["done"])
+                self.assertEqual(h.operation("a", "restart").status, 200)
+            self.assertEqual(self.given(h), want, how)
+        self.order(h, "remove two 0")
+        self.assertEqual(h.operation("a", "restart").status, 200)
+        self.assertEqual(self.given(h), ["one one 0"])
+        self.assertEqual(h.operation("a", "stop").status, 200)
+        self.assertEqual(h.operation("a", "start").status, 200)
+        self.assertEqual(self.given(h), [], "at rest they are closed")
+        h.stop()
+
+    def test_flood(self):
+        """More than it may, names that are none, sockets that linger: bounded, said once, and the loop goes on."""
+        h = self.prepare()
+        before = harness.descriptors(h.pid)
+        self.order(h, "store x:y 100")
+        self.assertLessEqual(harness.descriptors(h.pid), before + 5)
+        self.assertEqual(h.log().count("FDSTORE=1 is refused: FileDescriptorStoreMax=5 descriptors are kept already"), 1)
+        began = time.monotonic()
+        self.order(h, "linger l 20")
+        self.assertEqual(h.operation("a", "restart").status, 200)
+        self.assertLess(time.monotonic() - began, 30, "nobody waits for sockets that linger")
+        self.assertEqual(len(self.given(h)), 5)
+        self.assertEqual({g.split()[0] for g in self.given(h)}, {"stored"})
+        h.stop()
+
+    def test_off(self):
+        """The default: nothing is kept, the words beside are heard all the same by the next message."""
+        h = self.prepare("")
+        self.order(h, "store x 3")
+        self.assertEqual(h.operation("a", "restart").status, 200)
+        self.assertEqual(self.given(h), [])
+        h.stop()

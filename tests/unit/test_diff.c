@@ -162,6 +162,7 @@ static const struct {
     {CFG_SERVICE, "SendSIGKILL", "no", NULL},
     {CFG_SERVICE, "WatchdogSec", "5", NULL},
     {CFG_SERVICE, "NotifyAccess", "all", NULL},
+    {CFG_SERVICE, "FileDescriptorStoreMax", "3", NULL},
     {CFG_SERVICE, "SuccessExitStatus", "3", NULL},
     {CFG_SERVICE, "Nice", "0", NULL},
     {CFG_SERVICE, "OOMScoreAdjust", "0", NULL},

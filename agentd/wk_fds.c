@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/wk_fds.h"
+
+#include <linux/kcmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "agentd/helper.h"
+#include "agentd/state.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+
+#define SCM_MAX_FD 253 /* of one message: the kernel's, unix(7) */
+#define NAME_MAX_ 64
+#define CLOSE_TIMEOUT_US 60000000
+
+struct wk_fds {
+    unsigned n;
+    int fds[LIMIT_FDSTORE];
+    char names[LIMIT_FDSTORE][NAME_MAX_];
+    bool complained;
+};
+
+/* --- closing ---------------------------------------------------------------------------------------------
+ */
+
+static int exit_with_them(int out, void *arg)
+{
+    return 0;
+}
+
+static void close_elsewhere(const int *fds, unsigned n)
+{
+    for (unsigned i = 0; i < n; i += HELPER_KEEP_MAX) {
+        int k = n - i < HELPER_KEEP_MAX ? (int)(n - i) : HELPER_KEEP_MAX;
+        if (!helper_start_keeping(fds + i, k, exit_with_them, NULL, NULL, NULL, CLOSE_TIMEOUT_US, 1)) {
+            log_error("wk", "stored descriptors of a worker can't be closed now: they stay open");
+            return;
+        }
+        for (int j = 0; j < k; j++)
+            close(fds[i + (unsigned)j]);
+    }
+}
+
+void wk_fds_close(struct wk *w)
+{
+    struct wk_fds *f = TAKE_PTR(w->fds);
+
+    if (!f)
+        return;
+    close_elsewhere(f->fds, f->n);
+    free(f);
+}
+
+void wk_fds_remove(struct wk *w, const char *name)
+{
+    struct wk_fds *f = w->fds;
+
+    for (unsigned i = 0; f && i < f->n;)
+        if (str_eq(f->names[i], name)) {
+            close_elsewhere(&f->fds[i], 1);
+            f->n--;
+            f->fds[i] = f->fds[f->n];
+            memcpy(f->names[i], f->names[f->n], NAME_MAX_);
+        } else {
+            i++;
+        }
+    wk_start_forget(w);
+}
+
+/* --- taking ----------------------------------------------------------------------------------------------
+ */
+
+static bool is_same(int a, int b)
+{
+    pid_t self = getpid();
+
+    return syscall(SYS_kcmp, self, self, KCMP_FILE, a, b) == 0;
+}
+
+/* systemd's rule for a name; another one is called "stored". */
+static const char *name_of(const char *text, char name[NAME_MAX_])
+{
+    const char *at = strstr(text, "FDNAME=");
+
+    str_copy(name, NAME_MAX_, "stored");
+    if (!at || (at != text && at[-1] != '\n'))
+        return name;
+    at += strlen("FDNAME=");
+    size_t n = strcspn(at, "\n");
+    if (n == 0 || n >= NAME_MAX_)
+        return name;
+    for (size_t i = 0; i < n; i++)
+        if (at[i] <= ' ' || at[i] > '~' || at[i] == ':')
+            return name;
+    str_copy(name, n + 1, at);
+    return name;
+}
+
+/* True if it is kept. */
+static bool keep(struct wk *w, int fd, const char *name)
+{
+    struct wk_fds *f = w->fds;
+
+    for (unsigned i = 0; f && i < f->n; i++)
+        if (is_same(f->fds[i], fd))
+            return false;
+    if (!f && !(f = w->fds = calloc(1, sizeof(*f))))
+        return false;
+    if (f->n >= w->def->fdstore_max) {
+        if (!f->complained)
+            log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
+                      "FDSTORE=1 is refused: FileDescriptorStoreMax=%u descriptors are kept already",
+                      w->def->fdstore_max);
+        f->complained = true;
+        return false;
+    }
+    f->fds[f->n] = fd;
+    str_copy(f->names[f->n++], NAME_MAX_, name);
+    wk_start_forget(w); /* what was made ahead does not tell of it */
+    return true;
+}
+
+static bool wants_store(const char *text)
+{
+    const char *at = strstr(text, "FDSTORE=1");
+
+    return at && (at == text || at[-1] == '\n') && (at[9] == '\n' || !at[9]);
+}
+
+/* What is not kept is closed here at once: the message still holds it. */
+static void take_all(struct wk *w, struct msghdr *m, const char *text)
+{
+    char name[NAME_MAX_];
+    bool wanted = wants_store(text);
+
+    name_of(text, name);
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (size_t i = 0; i < n; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+            if (!wanted || !keep(w, fd, name))
+                close(fd);
+        }
+    }
+}
+
+bool wk_fds_peek(struct wk *w, int socket, char *text, size_t size)
+{
+    union {
+        char bytes[CMSG_SPACE(sizeof(struct ucred)) + CMSG_SPACE(SCM_MAX_FD * sizeof(int))];
+        struct cmsghdr align;
+    } control;
+    struct iovec iov = {text, size - 1};
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    ssize_t n;
+
+    if (w->def->fdstore_max == 0)
+        return false;
+    n = recvmsg(socket, &m, MSG_PEEK | MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0)
+        return false;
+    text[n] = 0;
+    take_all(w, &m, text);
+    return !(m.msg_flags & MSG_TRUNC);
+}
+
+/* --- giving ----------------------------------------------------------------------------------------------
+ */
+
+/* The second of two at once gets what the first has stored. */
+static const struct wk_fds *given(const struct wk *w)
+{
+    return w->part == WK_NEXT && !w->fds && w->twin ? w->twin->fds : w->fds;
+}
+
+unsigned wk_fds_get(const struct wk *w, int fds[LIMIT_FDSTORE])
+{
+    const struct wk_fds *f = given(w);
+
+    if (f)
+        memcpy(fds, f->fds, f->n * sizeof(int));
+    return f ? f->n : 0;
+}
+
+const char *wk_fds_name(const struct wk *w, unsigned i)
+{
+    return given(w)->names[i];
+}
+
+void wk_fds_save(const struct wk *w, struct buf *b)
+{
+    char key[32];
+
+    for (unsigned i = 0; w->fds && i < w->fds->n; i++) {
+        snprintf(key, sizeof(key), "stored%u_fd", i);
+        state_put(b, key, w->fds->fds[i]);
+        snprintf(key, sizeof(key), "stored%u", i);
+        state_put_text(b, key, w->fds->names[i]);
+    }
+}
+
+void wk_fds_restore(struct wk *w, const struct state *s, const char *line)
+{
+    char key[32];
+
+    for (unsigned i = 0; i < LIMIT_FDSTORE; i++) {
+        snprintf(key, sizeof(key), "stored%u_fd", i);
+        int fd = state_get_fd(s, line, key);
+        if (fd < 0 || (!w->fds && !(w->fds = calloc(1, sizeof(*w->fds)))))
+            return;
+        snprintf(key, sizeof(key), "stored%u", i);
+        _cleanup_free_ char *name = state_get_text(s, line, key);
+        w->fds->fds[w->fds->n] = fd;
+        str_copy(w->fds->names[w->fds->n++], NAME_MAX_, name ? name : "stored");
+    }
+}
