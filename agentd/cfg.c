@@ -66,6 +66,7 @@ void cfg_def_free(struct wk_def *d)
     free(d->env_files);
     free(d->supplementary);
     free(d->limits);
+    free(d->res);
     free(d->fault);
     if (d->source)
         explicit_bzero(d->source, strlen(d->source)); /* an Environment= may be secret */

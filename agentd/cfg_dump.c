@@ -226,6 +226,7 @@ static void service(struct buf *b, const struct wk_def *d)
     buf_printf(b, "NotifyAccess=%s\n", cfg_notify_names[d->notify_access]);
     status_set(b, "SuccessExitStatus", &d->success);
     limits(b, d);
+    cfg_res_dump(d, b);
     capabilities(b, "AmbientCapabilities", d->has_ambient, d->ambient);
     capabilities(b, "CapabilityBoundingSet", d->has_bounding, d->bounding);
     buf_printf(b, "NoNewPrivileges=%s\nIgnoreSIGPIPE=%s\n", yes(d->no_new_privileges),

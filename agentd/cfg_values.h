@@ -41,7 +41,12 @@ CFG_PARSER(cfg_value_health_action);
 CFG_PARSER(cfg_value_log_pattern);
 CFG_PARSER(cfg_value_alias);
 CFG_PARSER(cfg_value_nice);
-CFG_PARSER(cfg_value_limit); /* min: RLIMIT_* */
+CFG_PARSER(cfg_value_limit);  /* min: RLIMIT_* */
+CFG_PARSER(cfg_value_memory); /* min: enum cgroup_res_row */
+CFG_PARSER(cfg_value_tasks);
+CFG_PARSER(cfg_value_quota);
+CFG_PARSER(cfg_value_weight);
+CFG_PARSER(cfg_value_oom_policy);
 CFG_PARSER(cfg_value_caps);
 CFG_PARSER(cfg_value_exec);
 CFG_PARSER(cfg_value_hook); /* min: enum cfg_hook */

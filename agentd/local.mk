@@ -24,6 +24,7 @@ libagentd_a_SOURCES = \
 	agentd/cfg_parse.h \
 	agentd/cfg_read.h \
 	agentd/cfg_report.c \
+	agentd/cfg_res.c \
 	agentd/cfg_resolve.c \
 	agentd/cfg_spec.c \
 	agentd/cfg_status.c \
@@ -104,6 +105,7 @@ libagentd_a_SOURCES = \
 	agentd/wk_image.c \
 	agentd/wk_live.c \
 	agentd/wk_main.c \
+	agentd/wk_res.c \
 	agentd/wk_signal.c \
 	agentd/wk_start.c \
 	agentd/wk_stop.c \

@@ -277,6 +277,20 @@ static struct wk *add(struct wk_def *def)
     return w;
 }
 
+/* What is to be said of a worker whose definition was taken over. */
+static const char *detail_of(const struct wk *w, const char *detail)
+{
+    static char text[256];
+    char keys[200];
+
+    if (w->live_refused && w->message)
+        return w->message;
+    if (!w->res_lost || *detail)
+        return detail;
+    snprintf(text, sizeof(text), "no effect: %s", wk_res_lost(w, "=", keys, sizeof(keys)));
+    return text;
+}
+
 static void plan_line(struct buf *plan, const char *alias, const char *action, const char *detail,
                       const char *keys)
 {
@@ -307,8 +321,7 @@ static void update(struct wk *w, struct wk_def *def, struct buf *plan)
         store_definition(def);
     restart = wk_set_def(w, def) && w->goal == WK_GOAL_UP;
     if (v.action)
-        plan_line(plan, w->def->alias, v.action, w->live_refused && w->message ? w->message : v.detail,
-                  v.keys);
+        plan_line(plan, w->def->alias, v.action, detail_of(w, v.detail), v.keys);
     if (restart)
         op_override(w, WIRE_VERB_RESTART);
     if (back)
@@ -409,8 +422,10 @@ static void apply_one(const struct cfg *cfg, struct wk_def *def, struct buf *pla
     } else if (w) {
         update(w, def, plan);
     } else {
-        plan_line(plan, def->alias, "add", def->fault ? sup_cfg_why(cfg, def->alias) : "", "");
-        add(def);
+        w = add(def);
+        if (w)
+            plan_line(plan, w->def->alias, "add",
+                      detail_of(w, w->def->fault ? sup_cfg_why(cfg, w->def->alias) : ""), "");
     }
 }
 

@@ -25,6 +25,7 @@ struct op;
 struct wk;
 struct wire_call;
 struct wk_hook;
+struct wk_res;
 
 /* A hook's end: why: NULL, or how it failed. */
 typedef void (*wk_hook_fn)(struct wk *w, const char *why);
@@ -81,6 +82,13 @@ struct wk_stop {
     bool main_killed;
 };
 
+/* Processes that the kernel killed for lack of memory. */
+struct wk_oom {
+    unsigned kills;
+    bool main;      /* the main process was one of them */
+    uint64_t limit; /* MemoryMax= in bytes, if that was hit; 0: the host had none left, or an outer limit */
+};
+
 struct wk_exit {
     enum wk_end end;
     int status;
@@ -123,16 +131,23 @@ struct wk {
     bool barked;                    /* its watchdog or HealthCheck= has ended this incarnation */
     struct wk_start *start, *ahead; /* ahead: environment for the next one, made while the old one dies */
     struct wk_stop *stop;
-    struct wk_hook *hook;    /* a command that runs */
-    struct wk_exit hook_end; /* of the last one */
-    struct op *reloading;    /* waits for ExecReload= */
-    struct helper *finding;  /* the main process that Type=forking has left */
+    struct wk_res *res; /* watches its limits; NULL: it has none that tell, or does not run */
+    uint64_t res_hash;  /* what its leaf was given, or WK_RES_UNKNOWN */
+    uint64_t cpu_from;  /* cpu.stat's usage_usec when this incarnation began, + 1; 0: not known */
+    uint64_t kills_before, ooms_before; /* memory.events, when it began */
+    uint16_t res_lost;                  /* bit per enum cgroup_res_row: set, and without effect */
+    bool oomed;                         /* this incarnation ends for lack of memory */
+    struct wk_hook *hook;               /* a command that runs */
+    struct wk_exit hook_end;            /* of the last one */
+    struct op *reloading;               /* waits for ExecReload= */
+    struct helper *finding;             /* the main process that Type=forking has left */
     struct loop_watch *find_again;
     pid_t guessed;
     struct loop_watch *main_watch, *timer;
     struct wk_backoff backoff;
     struct wk_exit last;
-    struct op *op, *queued;                                                           /* owned by op.c */
+    struct wk_oom last_oom; /* of the same incarnation */
+    struct op *op, *queued; /* owned by op.c */
     int64_t create_us, update_us, goal_us, since_us, active_us, retry_us, started_us; /* wall clock */
     uint64_t exec_mono_us, entered_mono_us; /* entered: this state */
     uint64_t timer_us;                      /* monotonic: when timer fires; 0: it does not */
@@ -209,6 +224,20 @@ const char *wk_health_why(const struct wk *w);  /* it is unhealthy, or "" */
 /* wk_live.c: gives the running tree what differs between old and w->def and a process can be given. old NULL:
  * it is not known; then all that is set. */
 void wk_live_apply(struct wk *w, const struct wk_def *old);
+/* wk_res.c */
+#define WK_RES_UNKNOWN UINT64_MAX
+void wk_res_load(struct wk *w);       /* def is new: what it needs is made ready, what can't be had is told */
+bool wk_res_fits(const struct wk *w); /* its leaf has what def says */
+void wk_res_begin(struct wk *w);      /* an incarnation, in its empty leaf */
+void wk_res_live(struct wk *w);       /* the running tree's leaf is brought to def */
+void wk_res_watch(struct wk *w);
+void wk_res_done(struct wk *w);
+/* Its main process has; true: it was killed for lack of memory. */
+bool wk_res_main_exited(struct wk *w, enum wk_end end, int status);
+void wk_res_adopted(struct wk *w, const struct facts *f);
+/* Keys that have no effect, each with end behind it: "MemoryMax,TasksMax". Returns text. */
+const char *wk_res_lost(const struct wk *w, const char *end, char *text, size_t size);
+const char *wk_res_oom_text(const struct wk_oom *o, char *text, size_t size);
 /* wk_adopt.c: facts of an earlier agentd: true if its main process runs on, verified, and is ours now. */
 bool wk_adopt(struct wk *w, const struct facts *f);
 /* It was ready and ended while nobody watched: its policy says what comes, as for any end of unknown status.

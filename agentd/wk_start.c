@@ -52,8 +52,8 @@ static bool leaf_is_clean(const struct wk *w)
 {
     struct stat st;
 
-    return w->leaf.fd >= 0 && !w->leaf_spoiled && fstat(w->leaf.fd, &st) == 0 && st.st_nlink <= 2 &&
-           (w->leaf_empty || cgroup_leaf_populated(&w->leaf) == 0);
+    return w->leaf.fd >= 0 && !w->leaf_spoiled && wk_res_fits(w) && fstat(w->leaf.fd, &st) == 0 &&
+           st.st_nlink <= 2 && (w->leaf_empty || cgroup_leaf_populated(&w->leaf) == 0);
 }
 
 /* Leaves with numbers below n that have become empty are removed; true if all of them are. */
@@ -74,7 +74,7 @@ static bool remove_retired(const struct wk *w, unsigned n)
  * compare its kill count with that of the parent's cgroup); so such a leaf, one found at our start, and one
  * with cgroups below it, is made anew. One that still holds leftovers (KillMode=process) is retired, and the
  * next number taken. */
-int wk_start_leaf(struct wk *w)
+static int make_leaf(struct wk *w)
 {
     char name[LIMIT_ALIAS + 8];
     enum caps_scope scope;
@@ -105,7 +105,17 @@ int wk_start_leaf(struct wk *w)
     if (r == -ENOENT && cgroup_root_repair(&wk_host.cgroups) == 0)
         r = cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
     w->leaf_spoiled = false;
+    w->res_hash = 0;
     caps_enter(scope);
+    return r;
+}
+
+int wk_start_leaf(struct wk *w)
+{
+    int r = make_leaf(w);
+
+    if (r == 0)
+        wk_res_begin(w);
     return r;
 }
 
@@ -122,6 +132,7 @@ static void spawn_failed(struct wk *w, const struct spawn_failure *f)
                                                         : NULL;
 
     w->never_ran = true;
+    w->last_oom = (struct wk_oom){0};
     w->last = (struct wk_exit){WK_END_SPAWN_FAILED, f->error, w->main.pid, clock_wall_us()};
     if (d->fault)
         wk_set_message(w, "%s failed: %s", spawn_stage_name(f->stage), d->fault);
