@@ -280,14 +280,15 @@ static struct wk *add(struct wk_def *def)
 /* What is to be said of a worker whose definition was taken over. */
 static const char *detail_of(const struct wk *w, const char *detail)
 {
-    static char text[256];
+    static char text[512];
     char keys[200];
 
     if (w->live_refused && w->message)
         return w->message;
-    if (!w->res_lost || *detail)
+    if (!w->res_lost)
         return detail;
-    snprintf(text, sizeof(text), "no effect: %s", wk_res_lost(w, "=", keys, sizeof(keys)));
+    snprintf(text, sizeof(text), "%s%swithout effect: %s", detail, *detail ? "; " : "",
+             wk_res_lost(w, "=", keys, sizeof(keys)));
     return text;
 }
 

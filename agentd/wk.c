@@ -214,8 +214,9 @@ static void enter(struct wk *w, enum wk_state next)
         w->ready = w->was_ready = true;
         w->sampled_us = 0; /* what was seen of it while it started is not true any more */
         wk_put_facts(w, FACTS_READY);
-        wk_set_message(w, "%s",
-                       w->clamped ? "a limit or score was refused by the kernel and is clamped" : "");
+        if (!wk_res_recall(w))
+            wk_set_message(w, "%s",
+                           w->clamped ? "a limit or score was refused by the kernel and is clamped" : "");
     }
     if (next != WK_STOPPING && next != WK_KILLING && next != WK_STARTING)
         wk_start_forget(w);

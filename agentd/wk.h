@@ -232,6 +232,7 @@ void wk_res_begin(struct wk *w);      /* an incarnation, in its empty leaf */
 void wk_res_live(struct wk *w);       /* the running tree's leaf is brought to def */
 void wk_res_watch(struct wk *w);
 void wk_res_done(struct wk *w);
+bool wk_res_recall(struct wk *w); /* it ran into TasksMax=: so says its message; else false */
 /* Its main process has; true: it was killed for lack of memory. */
 bool wk_res_main_exited(struct wk *w, enum wk_end end, int status);
 void wk_res_adopted(struct wk *w, const struct facts *f);

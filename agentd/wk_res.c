@@ -36,8 +36,8 @@ struct wk_res {
     struct helper *applying;
     struct loop_watch *again, *pause;
     struct teller memory, tasks;
-    uint64_t kills; /* that were told */
-    uint64_t tasks_before;
+    uint64_t kills;              /* that were told */
+    uint64_t tasks_before, hits; /* of TasksMax=; hits: that were told */
 };
 
 /* --- what has no effect ----------------------------------------------------------------------------------
@@ -316,17 +316,27 @@ static void on_pause(int fd, short what, void *arg)
     w->res->memory.watch = loop_io(w->res->memory.fd, LOOP_READ | LOOP_EDGE, on_memory, w);
 }
 
+bool wk_res_recall(struct wk *w)
+{
+    char limit[CGROUP_RES_TEXT];
+
+    if (!w->res || !w->res->hits)
+        return false;
+    wk_set_message(w, "TasksMax=%s was hit: it was refused more processes (pids.events max %" PRIu64 ")",
+                   cgroup_res_text(w->def->res, CGROUP_RES_TASKS_MAX, limit), w->res->hits);
+    return true;
+}
+
 /* Told once an incarnation. */
 static void take_hits(struct wk *w)
 {
     uint64_t hits = counted(w, CGROUP_PIDS, "pids.events", "max");
-    char limit[CGROUP_RES_TEXT];
 
     if (hits <= w->res->tasks_before || !w->res->tasks.watch)
         return;
     loop_free(&w->res->tasks.watch);
-    wk_set_message(w, "TasksMax=%s was hit: it was refused more processes (pids.events max %" PRIu64 ")",
-                   cgroup_res_text(w->def->res, CGROUP_RES_TASKS_MAX, limit), hits - w->res->tasks_before);
+    w->res->hits = hits - w->res->tasks_before;
+    wk_res_recall(w);
     log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias}, "%s",
               w->message ? w->message : "TasksMax= was hit");
     wk_host.moved(w);

@@ -259,7 +259,7 @@ static void happen(struct life *l)
     }
     if (l->alive && what < 50 && (l->killed || (l->behaves ? l->asked : roll(l, 3) == 0))) {
         l->alive = false;
-        feed(l, !l->behaves && roll(l, 3) == 0 ? WK_EV_OOM : WK_EV_EXIT);
+        feed(l, what % 3 == 0 ? WK_EV_OOM : WK_EV_EXIT);
         return;
     }
     if (l->timer && (what < 90 || is_waiting(l->state)) &&
