@@ -106,6 +106,7 @@ libagentd_a_SOURCES = \
 	agentd/wk_live.c \
 	agentd/wk_main.c \
 	agentd/wk_res.c \
+	agentd/wk_res.h \
 	agentd/wk_signal.c \
 	agentd/wk_start.c \
 	agentd/wk_stop.c \

@@ -13,6 +13,7 @@
 #include "agentd/cfg.h"
 #include "agentd/facts.h"
 #include "agentd/wk_fsm.h"
+#include "agentd/wk_res.h"
 #include "proc/cgroup.h"
 #include "proc/pidref.h"
 #include "proc/spawn.h"
@@ -25,7 +26,6 @@ struct op;
 struct wk;
 struct wire_call;
 struct wk_hook;
-struct wk_res;
 
 /* A hook's end: why: NULL, or how it failed. */
 typedef void (*wk_hook_fn)(struct wk *w, const char *why);
@@ -80,13 +80,6 @@ struct wk_stop {
     bool post_begun;          /* ExecStopPost= */
     bool after_started;       /* the tail of stderr is being read */
     bool main_killed;
-};
-
-/* Processes that the kernel killed for lack of memory. */
-struct wk_oom {
-    unsigned kills;
-    bool main;      /* the main process was one of them */
-    uint64_t limit; /* MemoryMax= in bytes, if that was hit; 0: the host had none left, or an outer limit */
 };
 
 struct wk_exit {
@@ -224,21 +217,6 @@ const char *wk_health_why(const struct wk *w);  /* it is unhealthy, or "" */
 /* wk_live.c: gives the running tree what differs between old and w->def and a process can be given. old NULL:
  * it is not known; then all that is set. */
 void wk_live_apply(struct wk *w, const struct wk_def *old);
-/* wk_res.c */
-#define WK_RES_UNKNOWN UINT64_MAX
-void wk_res_load(struct wk *w);       /* def is new: what it needs is made ready, what can't be had is told */
-bool wk_res_fits(const struct wk *w); /* its leaf has what def says */
-void wk_res_begin(struct wk *w);      /* an incarnation, in its empty leaf */
-void wk_res_live(struct wk *w);       /* the running tree's leaf is brought to def */
-void wk_res_watch(struct wk *w);
-void wk_res_done(struct wk *w);
-bool wk_res_recall(struct wk *w); /* it ran into TasksMax=: so says its message; else false */
-/* Its main process has; true: it was killed for lack of memory. */
-bool wk_res_main_exited(struct wk *w, enum wk_end end, int status);
-void wk_res_adopted(struct wk *w, const struct facts *f);
-/* Keys that have no effect, each with end behind it: "MemoryMax,TasksMax". Returns text. */
-const char *wk_res_lost(const struct wk *w, const char *end, char *text, size_t size);
-const char *wk_res_oom_text(const struct wk_oom *o, char *text, size_t size);
 /* wk_adopt.c: facts of an earlier agentd: true if its main process runs on, verified, and is ours now. */
 bool wk_adopt(struct wk *w, const struct facts *f);
 /* It was ready and ended while nobody watched: its policy says what comes, as for any end of unknown status.

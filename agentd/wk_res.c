@@ -86,7 +86,9 @@ void wk_res_load(struct wk *w)
 
     if (needs & ~wk_host.cgroups.controllers)
         r = cgroup_res_enable(&wk_host.cgroups, needs);
-    w->res_lost = (uint16_t)lost(w, 0);
+    w->res_lost = (uint16_t)lost(w, before); /* what is lost stays so until it was tried again */
+    if (w->res_lost != lost(w, 0))
+        w->res_hash = WK_RES_UNKNOWN;
     if (w->res_lost && w->res_lost != before)
         tell_lost(w, r);
 }
@@ -225,17 +227,17 @@ static const char *put_size(uint64_t v, char text[32])
 const char *wk_res_oom_text(const struct wk_oom *o, char *text, size_t size)
 {
     char limit[32];
+    const char *who = o->main ? "" : "a process of it was ";
 
     if (!o->kills)
         *text = 0;
     else if (o->limit)
-        snprintf(text, size, "killed for lack of memory: MemoryMax=%s was hit (memory.events oom_kill %u)",
-                 put_size(o->limit, limit), o->kills);
+        snprintf(text, size, "%skilled for lack of memory: MemoryMax=%s was hit (memory.events oom_kill %u)",
+                 who, put_size(o->limit, limit), o->kills);
     else
-        snprintf(
-            text, size,
-            "killed for lack of memory, of which no limit of its own was hit (memory.events oom_kill %u)",
-            o->kills);
+        snprintf(text, size,
+                 "%skilled for lack of memory, the host's or an outer cgroup's (memory.events oom_kill %u)",
+                 who, o->kills);
     return text;
 }
 
@@ -258,7 +260,7 @@ static void tell_oom(struct wk *w, const struct wk_oom *o)
 {
     char text[200];
 
-    wk_set_message(w, "a process of it was %s", wk_res_oom_text(o, text, sizeof(text)));
+    wk_set_message(w, "%s", wk_res_oom_text(o, text, sizeof(text)));
     log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias}, "%s",
               w->message ? w->message : text);
     wk_host.moved(w); /* an event of its own */

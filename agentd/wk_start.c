@@ -102,8 +102,10 @@ static int make_leaf(struct wk *w)
         w->leaf_no++;
     }
     r = cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
-    if (r == -ENOENT && cgroup_root_repair(&wk_host.cgroups) == 0)
+    if (r == -ENOENT && cgroup_root_repair(&wk_host.cgroups) == 0) {
+        cgroup_res_enable(&wk_host.cgroups, wk_host.cgroups.controllers);
         r = cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
+    }
     w->leaf_spoiled = false;
     w->res_hash = 0;
     caps_enter(scope);
