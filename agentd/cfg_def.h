@@ -77,6 +77,11 @@ struct cfg_commands {
     unsigned n;
 };
 
+/* LoadCredential= or SetCredential=: either path or value. */
+struct cfg_secret {
+    char *id, *path, *value;
+};
+
 /* Where a value was read, for messages that come later than the reading. */
 struct cfg_at {
     char *file; /* NULL: the worker's own file */
@@ -112,6 +117,8 @@ struct wk_def {
     struct rlimit *limits;  /* RLIM_NLIMITS of them, or NULL if none is set */
     struct cgroup_res *res; /* NULL: nothing of it is set */
     enum cfg_oom oom_policy;
+    struct cfg_secret *secrets;
+    unsigned n_secrets;
     bool no_new_privileges, ignore_sigpipe;
     bool has_bounding, has_ambient;
     uint64_t bounding, ambient; /* bit per capability number */

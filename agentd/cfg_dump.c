@@ -213,6 +213,7 @@ static void service(struct buf *b, const struct wk_def *d)
     }
     buf_printf(b, "%sUMask=%04o\n", d->supplementary ? "\n" : "", (unsigned)d->umask);
     environment(b, d);
+    cfg_secret_dump(d, b);
     buf_printf(b, "Restart=%s\n", cfg_restart_names[d->restart]);
     status_set(b, "RestartPreventExitStatus", &d->prevent);
     span(b, "RestartSec", d->restart_us);

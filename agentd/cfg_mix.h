@@ -14,6 +14,8 @@ CFG_MIXER(cfg_mix_commands); /* a struct cfg_commands */
 CFG_MIXER(cfg_mix_workdir);
 CFG_MIXER(cfg_mix_env);
 CFG_MIXER(cfg_mix_env_file);
+CFG_MIXER(cfg_mix_load_credential);
+CFG_MIXER(cfg_mix_set_credential);
 CFG_MIXER(cfg_mix_limit);
 CFG_MIXER(cfg_mix_nice);
 CFG_MIXER(cfg_mix_oom);

@@ -137,6 +137,8 @@ extern const unsigned cfg_n_limit_names;
 /* value's place in names, -1 after an error that lists them. */
 int cfg_choose(struct cfg_ctx *c, const struct cfg_key *k, const struct cfg_line *l, const char *value,
                const char *const *names);
+void cfg_secrets_free(struct wk_def *d);
+void cfg_secret_dump(const struct wk_def *d, struct buf *b);
 /* CPUQuota= and its like, as they are read. */
 void cfg_res_dump(const struct wk_def *d, struct buf *b);
 /* True if s is an alias: [A-Za-z0-9_.@:-]+, at most LIMIT_ALIAS bytes, not starting with '.' or '-'. */

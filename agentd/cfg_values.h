@@ -52,6 +52,8 @@ CFG_PARSER(cfg_value_exec);
 CFG_PARSER(cfg_value_hook); /* min: enum cfg_hook */
 CFG_PARSER(cfg_value_env);
 CFG_PARSER(cfg_value_env_file);
+CFG_PARSER(cfg_value_load_credential);
+CFG_PARSER(cfg_value_set_credential);
 CFG_PARSER(cfg_value_status);
 CFG_PARSER(cfg_value_listen);
 

@@ -26,6 +26,7 @@ libagentd_a_SOURCES = \
 	agentd/cfg_report.c \
 	agentd/cfg_res.c \
 	agentd/cfg_resolve.c \
+	agentd/cfg_secret.c \
 	agentd/cfg_spec.c \
 	agentd/cfg_status.c \
 	agentd/cfg_stored.c \
@@ -107,6 +108,8 @@ libagentd_a_SOURCES = \
 	agentd/wk_main.c \
 	agentd/wk_res.c \
 	agentd/wk_res.h \
+	agentd/wk_secret.c \
+	agentd/wk_secret.h \
 	agentd/wk_signal.c \
 	agentd/wk_start.c \
 	agentd/wk_stop.c \

@@ -18,6 +18,7 @@
 #include "agentd/sup_left.h"
 #include "agentd/sup_plan.h"
 #include "agentd/wk.h"
+#include "agentd/wk_secret.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -334,7 +335,7 @@ bool sup_runs_commands(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->hook || w->finding || w->find_again)
+        if (w->hook || w->finding || w->find_again || w->secret)
             return true;
     return false;
 }
@@ -465,6 +466,7 @@ void sup_start_wanted(void)
     struct wk *w, *next;
 
     sup_left_forget();
+    wk_secret_sweep();
     for (w = TAILQ_FIRST(&sup_workers); w; w = next) {
         next = TAILQ_NEXT(w, link);
         if (w->def->stored && !w->broken)

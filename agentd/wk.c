@@ -13,6 +13,7 @@
 #include "agentd/loop.h"
 #include "agentd/notify.h"
 #include "agentd/reap.h"
+#include "agentd/wk_secret.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -52,6 +53,7 @@ void wk_free(struct wk *w)
     wk_start_forget(w);
     notify_close(w);
     wk_res_done(w);
+    wk_secret_stop(w);
     wk_health_watch(w, false);
     loop_free(&w->main_watch);
     loop_free(&w->timer);
@@ -194,14 +196,17 @@ static void enter(struct wk *w, enum wk_state next)
     }
     if (next != WK_STARTING) {
         wk_main_find_stop(w);
+        wk_secret_stop(w);
         wk_start_done(w);
     }
     if (next != WK_UP && w->reloading)
         wk_signal_forget(w, "the worker was stopped meanwhile");
     if (next != w->state && next != WK_UP)
         wk_hook_forget(w);
-    if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
+    if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN) {
         notify_close(w);
+        wk_secret_remove(w);
+    }
     notify_watch(w, next == WK_UP);
     wk_health_watch(w, next == WK_UP);
     if (next != WK_STARTING && next != WK_UP)

@@ -26,6 +26,7 @@ struct op;
 struct wk;
 struct wire_call;
 struct wk_hook;
+struct wk_secret;
 
 /* A hook's end: why: NULL, or how it failed. */
 typedef void (*wk_hook_fn)(struct wk *w, const char *why);
@@ -130,6 +131,8 @@ struct wk {
     uint64_t kills_before, ooms_before; /* memory.events, when it began */
     uint16_t res_lost;                  /* bit per enum cgroup_res_row: set, and without effect */
     bool oomed;                         /* this incarnation ends for lack of memory */
+    struct wk_secret *secret;           /* its credentials are being made */
+    bool has_secrets;                   /* its folder of credentials may be there */
     struct wk_hook *hook;               /* a command that runs */
     struct wk_exit hook_end;            /* of the last one */
     struct op *reloading;               /* waits for ExecReload= */

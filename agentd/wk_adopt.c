@@ -130,6 +130,7 @@ static int open_leaf(struct wk *w)
     wk_leaf_name(w, w->leaf_no, name);
     w->leaf_spoiled = true; /* who knows what was done to it */
     w->res_hash = WK_RES_UNKNOWN;
+    w->has_secrets = true;
     return wk_host.cgroups.fd < 0 ? 0 : cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
 }
 

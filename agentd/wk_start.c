@@ -21,6 +21,7 @@
 #include "agentd/reap.h"
 #include "agentd/view.h"
 #include "agentd/wk_hook.h"
+#include "agentd/wk_secret.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -377,6 +378,30 @@ static void begin_before(struct wk *w)
     wk_hook_run(w, CFG_HOOK_START_PRE, on_before);
 }
 
+static void begin_commands(struct wk *w)
+{
+    if (wk_hook_has(w, CFG_HOOK_START_PRE) || wk_hook_has(w, CFG_HOOK_START))
+        begin_before(w);
+    else
+        spawn_main(w);
+}
+
+static void on_secrets(struct wk *w, const char *why)
+{
+    if (w->state != WK_STARTING)
+        return;
+    if (!why) {
+        begin_commands(w);
+        return;
+    }
+    w->never_ran = true;
+    w->last_oom = (struct wk_oom){0};
+    w->last = (struct wk_exit){WK_END_SPAWN_FAILED, EIO, 0, clock_wall_us()};
+    wk_set_message(w, "%s", why);
+    log_write(LOG_ERR, "wk", &(struct log_about){.worker = w->def->alias}, "%s", why);
+    wk_event(w, WK_EV_FAILED);
+}
+
 void wk_start_spawn(struct wk *w)
 {
     struct wk_start *s = w->ahead ? TAKE_PTR(w->ahead) : new_start();
@@ -389,10 +414,10 @@ void wk_start_spawn(struct wk *w)
     w->error_size = -1;
     w->sampled_us = 0;
     w->start = s;
-    if (wk_hook_has(w, CFG_HOOK_START_PRE) || wk_hook_has(w, CFG_HOOK_START))
-        begin_before(w);
-    else
-        spawn_main(w);
+    if (w->def->n_secrets) /* it takes a while, and the last incarnation is over */
+        wk_put_facts(w, FACTS_INTENT);
+    if (!wk_secret_make(w, on_secrets))
+        begin_commands(w);
 }
 
 void wk_start_resume(struct wk *w, int status_fd)

@@ -13,6 +13,8 @@
 #define LIMIT_COMMANDS 64 /* command lines of one worker */
 #define LIMIT_ENV 256  /* variables of one worker */
 #define LIMIT_GROUPS 64
+#define LIMIT_SECRETS 64             /* credentials of one worker */
+#define LIMIT_SECRET_BYTES (1 << 20) /* and of the files among them, in all */
 #define LIMIT_CREDENTIALS 256
 #define LIMIT_CREDENTIAL_LINE 512
 

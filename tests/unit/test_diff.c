@@ -129,6 +129,8 @@ static const struct {
     {CFG_SERVICE, "UMask", "0077", NULL},
     {CFG_SERVICE, "Environment", "A=1", NULL},
     {CFG_SERVICE, "EnvironmentFile", "@/one.env", NULL},
+    {CFG_SERVICE, "LoadCredential", "key:/etc/key", NULL},
+    {CFG_SERVICE, "SetCredential", "key:a secret", NULL},
     {CFG_SERVICE, "Restart", "no", NULL},
     {CFG_SERVICE, "RestartPreventExitStatus", "3", NULL},
     {CFG_SERVICE, "RestartSec", "7", NULL},
