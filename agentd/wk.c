@@ -349,6 +349,8 @@ static void use_def(struct wk *w, struct wk_def *def)
 
     w->stale = w->main.pid != 0 && def->hash != w->ran_hash;
     wk_start_forget(w);
+    if (w->start && !w->start->spawning) /* its credentials are being made: nothing has its environment yet */
+        wk_env_done(&w->start->env);
     w->def = def;
     rearm(w, old);
     wk_live_apply(w, old);

@@ -214,13 +214,14 @@ void wk_res_live(struct wk *w)
 /* "64M" */
 static const char *put_size(uint64_t v, char text[32])
 {
+    static const char *const units[] = {"", "K", "M", "G", "T"};
     unsigned unit = 0;
 
     while (v && v % 1024 == 0 && unit < 4) {
         v /= 1024;
         unit++;
     }
-    snprintf(text, 32, "%" PRIu64 "%.1s", v, "\0KMGT" + unit);
+    snprintf(text, 32, "%" PRIu64 "%s", v, units[unit]);
     return text;
 }
 
