@@ -43,6 +43,21 @@ static void print_pids(const struct json *j, int op, const char *name)
     printf("\n");
 }
 
+static void print_aliases(const struct json *j, int op, const char *name)
+{
+    int list = json_member(j, op, name);
+    char alias[80];
+
+    if (json_count(j, list) == 0)
+        return;
+    printf("    %s:", name);
+    for (int p = json_first(j, list); p >= 0; p = json_next(j, p)) {
+        json_copy(j, p, alias, sizeof(alias));
+        printf(" %s", alias);
+    }
+    printf("\n");
+}
+
 static void print_done(const struct options *o, const char *alias, const struct json *j, int op)
 {
     int before = json_member(j, op, "before"), after = json_member(j, op, "after");
@@ -64,6 +79,7 @@ static void print_done(const struct options *o, const char *alias, const struct 
     print_pids(j, op, "killed");
     print_pids(j, op, "survivors");
     print_pids(j, op, "leftovers");
+    print_aliases(j, op, "affected");
 }
 
 static void print_end(const struct options *o, const char *alias, const struct json *j, int op)

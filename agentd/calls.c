@@ -14,6 +14,7 @@
 #include "agentd/upgrade.h"
 #include "agentd/view.h"
 #include "agentd/wk.h"
+#include "agentd/wk_adopt.h"
 #include "base/fd.h"
 
 static void answer(uint64_t call, enum wire_error e, const char *message)

@@ -47,7 +47,7 @@ static void free_ids(struct cfg_ids *ids)
 
 void cfg_def_free(struct wk_def *d)
 {
-    if (!d)
+    if (!d || (d->more_refs && d->more_refs--))
         return;
     char *strings[] = {d->alias,          d->file,      d->description, d->log_pattern,  d->pid_file,
                        d->workdir,        d->user_name, d->group_name,  d->user_at.file, d->group_at.file,
@@ -59,6 +59,8 @@ void cfg_def_free(struct wk_def *d)
         explicit_bzero(d->env[i], strlen(d->env[i]));
     cfg_check_free(d->ready);
     cfg_check_free(d->health);
+    cfg_needs_free(d);
+    cfg_listeners_done(&d->sockets, &d->n_sockets);
     cfg_command_done(&d->exec);
     for (unsigned i = 0; i < CFG_HOOK_MAX; i++)
         cfg_commands_done(&d->hooks[i]);
@@ -78,12 +80,7 @@ void cfg_def_free(struct wk_def *d)
 
 static void free_rpc(struct cfg_rpc *r)
 {
-    for (unsigned i = 0; i < r->n_listeners; i++) {
-        free(r->listeners[i].text);
-        free(r->listeners[i].path);
-        free(r->listeners[i].host);
-    }
-    free(r->listeners);
+    cfg_listeners_done(&r->listeners, &r->n_listeners);
     free(r->credentials);
     free(r->user);
     free(r->manager_group);

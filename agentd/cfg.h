@@ -33,16 +33,12 @@ struct cfg_agent {
     char *install_home, *host_ip;
     char *workers_dir, *runtime_dir, *state_dir, *log_dir;
     enum cfg_stop stop_workers;
+    unsigned start_concurrency; /* starts under way at once; 0: by the processors */
+    unsigned start_rate;        /* starts a second; 0: no bound */
+    unsigned
+        start_pressure; /* percent of waiting, proc_pressure(5), from which starts are spaced; 0: never */
     uint64_t sample_max_age_ms;
     uint64_t upgrade_timeout_ms; /* for a new image to confirm that it has taken over */
-};
-
-struct cfg_listener {
-    char *text; /* as configured */
-    bool tcp, loopback;
-    char *path; /* unix */
-    char *host; /* tcp: numeric address */
-    unsigned port;
 };
 
 struct cfg_rpc {
@@ -105,7 +101,8 @@ int cfg_expand_late(struct wk_def *d, int64_t id);
 /* The words of a hook with all that is known when it runs; more: NAME=value list of what only hooks have
  * ($MAINPID and what ExecStop= and ExecStopPost= are told). malloc'ed in one block; NULL: no memory. */
 char **cfg_expand_hook(const struct wk_def *d, const struct cfg_command *c, int64_t id, char *const *more);
-const char *cfg_hook_key(enum cfg_hook h); /* "ExecStartPre" */
+const char *cfg_hook_key(enum cfg_hook h);      /* "ExecStartPre" */
+const char *cfg_need_key(enum cfg_need_kind k); /* "After" */
 
 void cfg_free(struct cfg *cfg);
 void cfg_def_free(struct wk_def *d); /* NULL-safe */

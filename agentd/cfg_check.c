@@ -18,6 +18,7 @@ void cfg_check_free(struct cfg_check *k)
     free(k->host);
     free(k->path);
     free(k->body);
+    cfg_command_done(&k->command);
     free(k);
 }
 
@@ -32,7 +33,7 @@ bool cfg_check_same(const struct cfg_check *a, const struct cfg_check *b)
         return a == b;
     return a->kind == b->kind && a->port == b->port && a->status == b->status &&
            a->stable_us == b->stable_us && same_text(a->path, b->path) && same_text(a->host, b->host) &&
-           same_text(a->body, b->body);
+           same_text(a->body, b->body) && same_text(a->command.text, b->command.text);
 }
 
 static char *dup_or_null(const char *s, bool *failed)
@@ -41,6 +42,28 @@ static char *dup_or_null(const char *s, bool *failed)
 
     *failed = *failed || (s && !copy);
     return copy;
+}
+
+static char **dup_words(char *const *v, bool *failed)
+{
+    size_t n = 0;
+    char **copy;
+
+    if (!v)
+        return NULL;
+    while (v[n])
+        n++;
+    copy = cfg_list_pack(v, n);
+    *failed = *failed || !copy;
+    return copy;
+}
+
+static void dup_command(struct cfg_command *to, const struct cfg_command *from, bool *failed)
+{
+    to->path = dup_or_null(from->path, failed);
+    to->text = dup_or_null(from->text, failed);
+    to->argv = dup_words(from->argv, failed);
+    to->late = dup_words(from->late, failed);
 }
 
 struct cfg_check *cfg_check_dup(const struct cfg_check *k)
@@ -54,6 +77,7 @@ struct cfg_check *cfg_check_dup(const struct cfg_check *k)
     copy->host = dup_or_null(k->host, &failed);
     copy->path = dup_or_null(k->path, &failed);
     copy->body = dup_or_null(k->body, &failed);
+    dup_command(&copy->command, &k->command, &failed);
     if (failed) {
         cfg_check_free(copy);
         return NULL;
@@ -196,12 +220,10 @@ static void read_check(const struct reading *r, const char *value, bool stable)
     else if (stable && str_starts(value, "stable:"))
         read_stable(r, value + 7);
     else if (str_starts(value, "exec:"))
-        cfg_error(r->c, r->l, 0,
-                  "%s=exec: is not supported by this version; use tcp:PORT, unix:PATH or http:URL",
-                  r->k->name);
+        r->check->kind = CFG_CHECK_EXEC; /* its words are read when all variables are known */
     else
-        cfg_error(r->c, r->l, 0, "%s= is tcp:PORT, unix:PATH%s http:URL%s, not \"%s\"", r->k->name,
-                  stable ? "," : " or", stable ? " or stable:SPAN" : "", value);
+        cfg_error(r->c, r->l, 0, "%s= is tcp:PORT, unix:PATH, http:URL%s exec:COMMAND%s, not \"%s\"",
+                  r->k->name, stable ? "," : " or", stable ? " or stable:SPAN" : "", value);
 }
 
 static void read_into(struct cfg_ctx *c, const struct cfg_key *k, const struct cfg_line *l, const char *value,
@@ -225,10 +247,12 @@ static void read_into(struct cfg_ctx *c, const struct cfg_key *k, const struct c
 
 CFG_PARSER(cfg_value_ready)
 {
+    c->ready_at = l;
     read_into(c, k, l, value, target, true);
 }
 
 CFG_PARSER(cfg_value_health)
 {
+    c->health_at = l;
     read_into(c, k, l, value, target, false);
 }

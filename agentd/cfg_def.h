@@ -50,18 +50,6 @@ struct cfg_ids {
     char *user, *home, *shell; /* user: its name, the number's digits if it has none */
 };
 
-/* One command line of an Exec key. systemd.service(5), "Command lines". */
-struct cfg_command {
-    char *path;  /* absolute */
-    char **argv; /* NULL-terminated; argv[0] differs from path after '@' */
-    char **late; /* NULL, or the words before substitution, see cfg_expand_late and cfg_expand_hook */
-    char *text; /* the expanded line, for people and for startCommand; a variable of an EnvironmentFile= stays
-                   ${NAME} in it, since it may be secret */
-    bool ignore_failure; /* '-' before the path */
-    bool privileged;     /* '+': as agentd itself, without User= and capabilities */
-    bool keeps_user;     /* '!': without User= */
-};
-
 /* The commands of one key, in their order. */
 enum cfg_hook {
     CFG_HOOK_START_PRE,
@@ -82,10 +70,28 @@ struct cfg_secret {
     char *id, *path, *value;
 };
 
+/* What another worker is to this one. systemd.unit(5). */
+enum cfg_need_kind { CFG_NEED_AFTER, CFG_NEED_BEFORE, CFG_NEED_REQUIRES, CFG_NEED_WANTS, CFG_NEED_BINDS_TO };
+
 /* Where a value was read, for messages that come later than the reading. */
 struct cfg_at {
     char *file; /* NULL: the worker's own file */
     unsigned line, col;
+};
+
+/* One name of After= and its like. */
+struct cfg_need {
+    enum cfg_need_kind kind;
+    char *alias; /* without .service; it need not be a worker's */
+    struct cfg_at at;
+};
+
+struct cfg_listener {
+    char *text; /* as configured */
+    bool tcp, loopback;
+    char *path; /* unix */
+    char *host; /* tcp: numeric address; "": any, of both kinds */
+    unsigned port;
 };
 
 /* One worker's definition. All strings are its own and only cfg_def_free frees them; each NULL-terminated
@@ -95,6 +101,9 @@ struct wk_def {
     int64_t id; /* 0: to be allocated */
     bool operable;
     char *log_pattern; /* absolute, wildcards in the last component only; "" if none */
+
+    struct cfg_need *needs; /* as they were written */
+    unsigned n_needs;
 
     enum cfg_type type;
     struct cfg_command exec; /* ExecStart=, the last of them */
@@ -124,6 +133,10 @@ struct wk_def {
     uint64_t bounding, ambient; /* bit per capability number */
     struct cfg_output_to out, err;
 
+    struct cfg_listener *sockets; /* held for it */
+    unsigned n_sockets;
+    bool overlap; /* RestartMode= */
+
     enum cfg_restart restart;
     struct cfg_status_set success, prevent;
     uint64_t restart_us, restart_max_us;        /* RestartSec= (default 100 ms), RestartMaxDelaySec= (30 s) */
@@ -142,11 +155,12 @@ struct wk_def {
     unsigned health_retries; /* failures in a row, or successes, until it is believed */
     enum cfg_health_action health_action;
 
-    char *source;      /* its lines, until they are stored */
-    bool stored;       /* read from there: its own file is wrong or gone */
-    char *fault;       /* NULL, or why no start can work: a name that nobody knows */
-    uint64_t hash;     /* of the keys of CFG_COST_RESTART, and of the ids that the names stand for */
-    uint64_t hash_all; /* of everything */
+    unsigned more_refs; /* cfg_def_free frees it once for each, and the last time in earnest */
+    char *source;       /* its lines, until they are stored */
+    bool stored;        /* read from there: its own file is wrong or gone */
+    char *fault;        /* NULL, or why no start can work: a name that nobody knows */
+    uint64_t hash;      /* of the keys of CFG_COST_RESTART, and of the ids that the names stand for */
+    uint64_t hash_all;  /* of everything */
 };
 
 #endif

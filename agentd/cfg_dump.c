@@ -65,12 +65,12 @@ static void word(struct buf *b, const char *s, bool dollar)
         buf_char(b, '"');
 }
 
-static void command(struct buf *b, enum cfg_hook hook, const struct cfg_command *c)
+static void command_line(struct buf *b, const struct cfg_command *c)
 {
     char *const *words = c->late ? c->late : c->argv;
     bool named = str_eq(words[0], c->path);
 
-    buf_printf(b, "%s=%s%s%s", cfg_hook_key(hook), c->ignore_failure ? "-" : "",
+    buf_printf(b, "%s%s%s", c->ignore_failure ? "-" : "",
                c->privileged   ? "+"
                : c->keeps_user ? "!"
                                : "",
@@ -81,6 +81,12 @@ static void command(struct buf *b, enum cfg_hook hook, const struct cfg_command 
         word(b, words[i], !c->late);
     }
     buf_char(b, '\n');
+}
+
+static void command(struct buf *b, enum cfg_hook hook, const struct cfg_command *c)
+{
+    buf_printf(b, "%s=", cfg_hook_key(hook));
+    command_line(b, c);
 }
 
 static void commands(struct buf *b, enum cfg_hook hook, const struct wk_def *d)
@@ -185,10 +191,17 @@ static void output(struct buf *b, const char *key, const struct cfg_output_to *o
         buf_printf(b, "%s=%s\n", key, o->kind == CFG_OUT_NULL ? "null" : "journal");
 }
 
+static void needs(struct buf *b, const struct wk_def *d)
+{
+    for (unsigned i = 0; i < d->n_needs; i++)
+        buf_printf(b, "%s=%s\n", cfg_need_key(d->needs[i].kind), d->needs[i].alias);
+}
+
 static void unit(struct buf *b, const struct wk_def *d)
 {
     buf_str(b, "[Unit]\n");
     text(b, "Description", "", d->description);
+    needs(b, d);
     span(b, "StartLimitIntervalSec", d->limit_interval_us);
     number(b, "StartLimitBurst", d->limit_burst);
 }
@@ -260,6 +273,9 @@ static void check(struct buf *b, const char *key, const struct cfg_check *c)
         text(b, key, "unix:", c->path);
     } else if (c->kind == CFG_CHECK_HTTP) {
         http(b, key, c);
+    } else if (c->kind == CFG_CHECK_EXEC) {
+        buf_printf(b, "%s=exec:", key);
+        command_line(b, &c->command);
     } else {
         buf_printf(b, "%s=stable:", key);
         put_span(b, c->stable_us);
@@ -283,6 +299,9 @@ static void worker(struct buf *b, const struct wk_def *d)
     span(b, "HealthTimeout", d->health_timeout_us);
     number(b, "HealthRetries", d->health_retries);
     buf_printf(b, "HealthAction=%s\n", cfg_health_names[d->health_action]);
+    for (unsigned i = 0; i < d->n_sockets; i++)
+        text(b, "ListenStream", "", d->sockets[i].text);
+    buf_printf(b, "RestartMode=%s\n", d->overlap ? "overlap" : "stop-start");
 }
 
 static void agent(struct buf *b, const struct cfg_agent *a)
@@ -299,6 +318,9 @@ static void agent(struct buf *b, const struct cfg_agent *a)
     text(b, "StateDirectory", "", a->state_dir);
     text(b, "LogDirectory", "", a->log_dir);
     buf_printf(b, "StopWorkersOnExit=%s\n", cfg_stop_names[a->stop_workers]);
+    number(b, "StartConcurrency", a->start_concurrency);
+    number(b, "StartRate", a->start_rate);
+    number(b, "StartPressure", a->start_pressure);
     number(b, "SampleMaxAgeMs", (long long)a->sample_max_age_ms);
     span(b, "UpgradeTimeoutSec", a->upgrade_timeout_ms * 1000);
 }

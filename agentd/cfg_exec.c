@@ -575,3 +575,21 @@ void cfg_exec_finish(struct cfg_ctx *c)
             return;
     cfg_error_in(c, c->file, 1, 1, "no ExecStart= in [Service]");
 }
+
+void cfg_exec_check(struct cfg_ctx *c, const struct cfg_line *l, struct cfg_command *ret)
+{
+    struct cfg_words w = {.s = l->value, .flags = CFG_WORD_QUOTES | CFG_WORD_ESCAPES, .at = strlen("exec:")};
+    struct line x = {.l = l, .key = l->key};
+
+    w.at += strspn(w.s + w.at, " \t");
+    if (parse_command(c, &w, &x)) {
+        if (w.s[w.at] == ';')
+            cfg_error(c, l, w.at, "%s=exec: is one command only; write \\; for a semicolon", l->key);
+        else if (x.minus || x.plus)
+            cfg_error(c, l, strlen("exec:"), "%s=exec: has none of the prefixes - and +", l->key);
+        else
+            finish_command(c, &x, true, ret);
+    }
+    free(x.path);
+    cfg_list_clear(&x.words);
+}

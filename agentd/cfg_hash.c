@@ -70,6 +70,16 @@ CFG_MIXER(cfg_mix_commands)
     return mix(h, c->n);
 }
 
+CFG_MIXER(cfg_mix_needs)
+{
+    const struct wk_def *d = object;
+
+    for (unsigned i = 0; i < d->n_needs; i++)
+        if (d->needs[i].kind == k->min)
+            h = mix_text(h, d->needs[i].alias);
+    return mix_text(h, NULL);
+}
+
 CFG_MIXER(cfg_mix_workdir)
 {
     const struct wk_def *d = object;
@@ -152,16 +162,30 @@ CFG_MIXER(cfg_mix_check)
     if (!c)
         return mix(h, CFG_CHECK_NONE);
     h = mix_text(mix_text(mix_text(h, c->path), c->host), c->body);
+    if (c->kind == CFG_CHECK_EXEC)
+        h = mix_command(h, &c->command);
     return mix(mix(mix(mix(h, c->kind), c->port), c->status), c->stable_us);
+}
+
+static uint64_t mix_listeners(uint64_t h, const struct cfg_listener *v, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        h = mix_text(h, v[i].text);
+    return mix_text(h, NULL);
 }
 
 CFG_MIXER(cfg_mix_listeners)
 {
     const struct cfg_rpc *r = &((const struct cfg *)object)->rpc;
 
-    for (unsigned i = 0; i < r->n_listeners; i++)
-        h = mix_text(h, r->listeners[i].text);
-    return mix_text(h, NULL);
+    return mix_listeners(h, r->listeners, r->n_listeners);
+}
+
+CFG_MIXER(cfg_mix_sockets)
+{
+    const struct wk_def *d = object;
+
+    return mix_listeners(h, d->sockets, d->n_sockets);
 }
 
 void cfg_hash(struct wk_def *d)

@@ -55,7 +55,10 @@ static const struct wk_def default_def = {
     .health_retries = 3,
 };
 static const struct cfg default_cfg = {
-    .agent = {.stop_workers = CFG_STOP_AUTO, .sample_max_age_ms = 1000, .upgrade_timeout_ms = 20000},
+    .agent = {.stop_workers = CFG_STOP_AUTO,
+              .start_pressure = 95,
+              .sample_max_age_ms = 1000,
+              .upgrade_timeout_ms = 20000},
     .rpc = {.reply_deadline_ms = 120000,
             .request_deadline_ms = LIMIT_HTTP_REQUEST_SEC * 1000,
             .max_connections = LIMIT_HTTP_CONNECTIONS,

@@ -17,8 +17,21 @@
 #include "base/fd.h"
 #include "base/str.h"
 
-#define LISTENERS_MAX 32
+#define LISTENERS_MAX LIMIT_SOCKETS
 #define PATH_OF_SOCKET_MAX 107 /* sun_path, unix(7) */
+
+/* Of [Rpc], or of a worker. */
+struct list {
+    struct cfg_listener **v;
+    unsigned *n;
+};
+
+static struct list list_of(struct cfg_ctx *c)
+{
+    if (c->def)
+        return (struct list){&c->def->sockets, &c->def->n_sockets};
+    return (struct list){&c->cfg->rpc.listeners, &c->cfg->rpc.n_listeners};
+}
 
 static void forget(struct cfg_listener *x)
 {
@@ -27,13 +40,13 @@ static void forget(struct cfg_listener *x)
     free(x->host);
 }
 
-static void forget_all(struct cfg_rpc *rpc)
+void cfg_listeners_done(struct cfg_listener **v, unsigned *n)
 {
-    for (unsigned i = 0; i < rpc->n_listeners; i++)
-        forget(&rpc->listeners[i]);
-    free(rpc->listeners);
-    rpc->listeners = NULL;
-    rpc->n_listeners = 0;
+    for (unsigned i = 0; i < *n; i++)
+        forget(&(*v)[i]);
+    free(*v);
+    *v = NULL;
+    *n = 0;
 }
 
 /* The address, judged and rewritten in its shortest form. False if it is none. */
@@ -52,6 +65,19 @@ static bool numeric(const char *host, bool six, char text[INET6_ADDRSTRLEN], boo
         return false;
     *loopback = IN6_IS_ADDR_LOOPBACK(&a6) || (IN6_IS_ADDR_V4MAPPED(&a6) && a6.s6_addr[12] == 127);
     return inet_ntop(AF_INET6, &a6, text, INET6_ADDRSTRLEN);
+}
+
+/* PORT alone, for a worker: on every address. systemd.socket(5). */
+static const char *take_port(struct cfg_ctx *c, const char *value, struct cfg_listener *x)
+{
+    uint64_t port;
+
+    if (str_to_u64(value, 65535, &port) < 0 || port == 0)
+        return "is no port from 1 to 65535";
+    x->tcp = true;
+    x->port = (unsigned)port;
+    x->host = cfg_dup(c, "");
+    return NULL;
 }
 
 /* ADDRESS:PORT or [V6]:PORT. Why it is neither; NULL if it is one. */
@@ -107,29 +133,32 @@ static bool same(const struct cfg_listener *a, const struct cfg_listener *b)
 
 static const char *take(struct cfg_ctx *c, const char *value, struct cfg_listener *x)
 {
-    struct cfg_rpc *rpc = &c->cfg->rpc;
-    const char *why = *value == '/' ? take_path(c, value, x) : take_address(c, value, x);
+    struct list list = list_of(c);
+    bool digits = c->def && strspn(value, "0123456789") == strlen(value);
+    const char *why = *value == '/' ? take_path(c, value, x)
+                      : digits      ? take_port(c, value, x)
+                                    : take_address(c, value, x);
 
-    if (!why && rpc->n_listeners == LISTENERS_MAX)
+    if (!why && *list.n == LISTENERS_MAX)
         why = "is one more than this version can have";
-    for (unsigned i = 0; !why && i < rpc->n_listeners; i++)
-        if (same(&rpc->listeners[i], x))
+    for (unsigned i = 0; !why && i < *list.n; i++)
+        if (same(&(*list.v)[i], x))
             why = "is given twice";
     return why;
 }
 
 static void append(struct cfg_ctx *c, struct cfg_listener *x)
 {
-    struct cfg_rpc *rpc = &c->cfg->rpc;
-    struct cfg_listener *bigger = realloc(rpc->listeners, (rpc->n_listeners + 1) * sizeof(*bigger));
+    struct list list = list_of(c);
+    struct cfg_listener *bigger = realloc(*list.v, (*list.n + 1) * sizeof(*bigger));
 
     if (!bigger) {
         cfg_oom(c);
         forget(x);
         return;
     }
-    rpc->listeners = bigger;
-    bigger[rpc->n_listeners++] = *x;
+    *list.v = bigger;
+    bigger[(*list.n)++] = *x;
 }
 
 CFG_PARSER(cfg_value_listen)
@@ -138,7 +167,8 @@ CFG_PARSER(cfg_value_listen)
     const char *why;
 
     if (!*value) {
-        forget_all(&c->cfg->rpc);
+        struct list list = list_of(c);
+        cfg_listeners_done(list.v, list.n);
         c->listen_at = NULL;
         return;
     }

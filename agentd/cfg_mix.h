@@ -11,6 +11,7 @@ CFG_MIXER(cfg_mix_text);  /* a char * */
 CFG_MIXER(cfg_mix_list);  /* a char ** */
 CFG_MIXER(cfg_mix_exec);
 CFG_MIXER(cfg_mix_commands); /* a struct cfg_commands */
+CFG_MIXER(cfg_mix_needs);    /* min: enum cfg_need_kind */
 CFG_MIXER(cfg_mix_workdir);
 CFG_MIXER(cfg_mix_env);
 CFG_MIXER(cfg_mix_env_file);
@@ -26,5 +27,6 @@ CFG_MIXER(cfg_mix_output);
 CFG_MIXER(cfg_mix_error);
 CFG_MIXER(cfg_mix_check); /* a struct cfg_check * */
 CFG_MIXER(cfg_mix_listeners);
+CFG_MIXER(cfg_mix_sockets);
 
 #endif

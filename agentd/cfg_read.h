@@ -48,7 +48,7 @@ struct cfg_ctx {
     const char *file;   /* the main file, for what is about all of it */
     struct cfg_names names;
     unsigned n_errors; /* in this worker or agentd.conf */
-    const struct cfg_line *stdout_at, *listen_at, *workers_dir_at, *credentials_at;
+    const struct cfg_line *stdout_at, *ready_at, *health_at, *listen_at, *workers_dir_at, *credentials_at;
     struct cfg_exec_line *execs;
     unsigned n_execs;
     struct cfg_list env; /* Environment= */
@@ -167,7 +167,15 @@ int64_t cfg_local_gid(const char *name);
 void cfg_env_finish(struct cfg_ctx *c);
 void cfg_exec_finish(struct cfg_ctx *c);
 void cfg_command_done(struct cfg_command *c);
+/* The command behind "exec:" of a check's line, once the environment is known. */
+void cfg_exec_check(struct cfg_ctx *c, const struct cfg_line *l, struct cfg_command *ret);
 void cfg_commands_done(struct cfg_commands *c);
+void cfg_listeners_done(struct cfg_listener **v, unsigned *n);
+struct cfg_entry;
+void cfg_needs_free(struct wk_def *d);
+/* Whom Requires= and BindsTo= name has to be a worker, broken or not, and no way along what is waited for may
+ * lead back: what is wrong is reported, and its entry broken. v: all of them, sorted by alias. */
+void cfg_needs_check(struct cfg *cfg, struct cfg_report *report, struct cfg_entry *v, size_t n);
 /* The value of a NAME in a NAME=value list; NULL. */
 const char *cfg_env_get(char *const *env, const char *name);
 bool cfg_env_name_ok(const char *s, size_t len);

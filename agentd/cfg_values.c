@@ -407,6 +407,15 @@ CFG_PARSER(cfg_value_kill_mode)
         *(enum cfg_kill *)target = (enum cfg_kill)i;
 }
 
+CFG_PARSER(cfg_value_restart_mode)
+{
+    static const char *const names[] = {"stop-start", "overlap", NULL};
+    int i = cfg_choose(c, k, l, value, names);
+
+    if (i >= 0)
+        *(bool *)target = i == 1;
+}
+
 CFG_PARSER(cfg_value_signal)
 {
     int sig = cfg_signal_from_name(value);

@@ -32,6 +32,7 @@ CFG_PARSER(cfg_value_type);
 CFG_PARSER(cfg_value_restart);
 CFG_PARSER(cfg_value_pid_file);
 CFG_PARSER(cfg_value_kill_mode);
+CFG_PARSER(cfg_value_restart_mode);
 CFG_PARSER(cfg_value_notify_access);
 CFG_PARSER(cfg_value_signal);
 CFG_PARSER(cfg_value_output);
@@ -49,7 +50,8 @@ CFG_PARSER(cfg_value_weight);
 CFG_PARSER(cfg_value_oom_policy);
 CFG_PARSER(cfg_value_caps);
 CFG_PARSER(cfg_value_exec);
-CFG_PARSER(cfg_value_hook); /* min: enum cfg_hook */
+CFG_PARSER(cfg_value_hook);  /* min: enum cfg_hook */
+CFG_PARSER(cfg_value_needs); /* min: enum cfg_need_kind */
 CFG_PARSER(cfg_value_env);
 CFG_PARSER(cfg_value_env_file);
 CFG_PARSER(cfg_value_load_credential);

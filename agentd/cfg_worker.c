@@ -64,6 +64,25 @@ static void finish_type(struct cfg_ctx *c)
         cfg_error_in(c, c->file, 1, 1, "Type=oneshot is ready when it has ended: ReadyCheck= can't be asked");
 }
 
+static void finish_restart(struct cfg_ctx *c)
+{
+    const struct wk_def *d = c->def;
+
+    if (d->overlap && d->kill_mode == CFG_KILL_PROCESS)
+        cfg_error_in(c, c->file, 1, 1,
+                     "RestartMode=overlap with KillMode=process: a second instance could be left behind");
+    if (d->overlap && (d->type == CFG_ONESHOT || d->type == CFG_FORKING))
+        cfg_error_in(c, c->file, 1, 1, "RestartMode=overlap wants a Type= whose program stays: not %s",
+                     cfg_type_names[d->type]);
+    for (unsigned i = 0; d->ready && d->ready->kind == CFG_CHECK_TCP && i < d->n_sockets; i++)
+        if (d->sockets[i].tcp && d->sockets[i].port == d->ready->port)
+            cfg_warn_in(
+                c, c->file, 1, 1,
+                "ReadyCheck=tcp:%u is true at once, since agentd holds that socket for the worker; use "
+                "Type=notify or http:",
+                d->ready->port);
+}
+
 static void finish_limits(struct cfg_ctx *c)
 {
     struct wk_def *d = c->def;
@@ -97,10 +116,15 @@ static void finish(struct cfg_ctx *c)
         cfg_oom(c);
     cfg_list_clear(&c->groups);
     finish_type(c);
+    finish_restart(c);
     finish_outputs(c);
     finish_limits(c);
     cfg_env_finish(c);
     cfg_exec_finish(c);
+    if (d->ready && d->ready->kind == CFG_CHECK_EXEC)
+        cfg_exec_check(c, c->ready_at, &d->ready->command);
+    if (d->health && d->health->kind == CFG_CHECK_EXEC)
+        cfg_exec_check(c, c->health_at, &d->health->command);
 }
 
 /* --- one worker --- */
@@ -348,6 +372,7 @@ void cfg_workers_read(struct cfg *cfg, struct cfg_report *report)
         n = read_all(cfg, report, dir, &names, v);
         qsort(v, n, sizeof(*v), by_alias);
         find_clashes(cfg, report, v, n);
+        cfg_needs_check(cfg, report, v, n);
         keep(cfg, v, n);
         free(v);
     }

@@ -24,6 +24,7 @@
 #include "agentd/loop.h"
 #include "agentd/notify.h"
 #include "agentd/op.h"
+#include "agentd/order.h"
 #include "agentd/paths.h"
 #include "agentd/peer.h"
 #include "agentd/private.h"
@@ -33,6 +34,7 @@
 #include "agentd/sup.h"
 #include "agentd/upgrade.h"
 #include "agentd/wk.h"
+#include "agentd/wk_adopt.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -291,6 +293,8 @@ static int catch_signals(void)
 
 static void after_round(void)
 {
+    order_round();
+    wk_overlap_round();
     sup_forget_removed();
     if (started && !stopping)
         upgrade_end_round();

@@ -55,6 +55,7 @@ static struct {
     struct peer *current; /* the listener that serves; NULL: none */
     struct spawn_job job; /* its start, until its exec was seen */
     struct spawn_spec spec;
+    int theirs; /* its end of the wire, until its exec was seen */
     struct loop_watch *status, *respawn, *push;
     char *argv[2], *env[8], *env_text[8];
     unsigned deaths;
@@ -111,6 +112,14 @@ void link_changed(struct wk *w)
         return;
     w->dirty = true;
     TAILQ_INSERT_TAIL(&dirty_workers, w, dirty_link);
+}
+
+void link_replace_worker(struct wk *w, struct wk *by)
+{
+    if (w->dirty)
+        TAILQ_REMOVE(&dirty_workers, w, dirty_link);
+    w->dirty = false;
+    link_changed(by);
 }
 
 static void put_events(struct peer *p)
@@ -589,7 +598,9 @@ static int spawn_listener(struct peer *p, int theirs)
     struct spawn_failure f;
     int r;
 
-    self.spec.pass_fd = theirs;
+    self.theirs = theirs;
+    self.spec.pass_fds = &self.theirs;
+    self.spec.n_pass_fds = 1;
     if ((r = spawn_start(&self.spec, &self.job, &f)) < 0)
         return r;
     p->wire = WIRE_VERSION;
@@ -728,7 +739,6 @@ int link_init(const struct cfg *cfg, const char *path, struct err *err)
                                     .limits_set = 1u << RLIMIT_CORE,
                                     .no_new_privileges = true,
                                     .ignore_sigpipe = true,
-                                    .pass_fd = -1,
                                     .cgroup_fd = -1};
     choose_user(cfg);
     choose_environment();

@@ -24,6 +24,8 @@ void link_replace(void);
 void link_stop(void);
 bool link_ended(void);
 
+/* Another object is this worker. */
+void link_replace_worker(struct wk *w, struct wk *by);
 void link_changed(struct wk *w); /* its record goes out at the end of this round */
 void link_forget(struct wk *w);
 void link_happened(void); /* an event: it goes out with the next records */

@@ -1,5 +1,7 @@
 noinst_LIBRARIES += libagentd.a
 libagentd_a_SOURCES = \
+	agentd/budget.c \
+	agentd/budget.h \
 	agentd/calls.c \
 	agentd/calls.h \
 	agentd/cfg.c \
@@ -15,6 +17,7 @@ libagentd_a_SOURCES = \
 	agentd/cfg_files.c \
 	agentd/cfg_hash.c \
 	agentd/cfg_keys.c \
+	agentd/cfg_needs.c \
 	agentd/cfg_keys.def \
 	agentd/cfg_later.def \
 	agentd/cfg_limits.c \
@@ -64,6 +67,9 @@ libagentd_a_SOURCES = \
 	agentd/op.c \
 	agentd/op.h \
 	agentd/op_record.c \
+	agentd/op_view.c \
+	agentd/order.c \
+	agentd/order.h \
 	agentd/paths.c \
 	agentd/paths.h \
 	agentd/peer.c \
@@ -96,6 +102,9 @@ libagentd_a_SOURCES = \
 	agentd/wk.c \
 	agentd/wk.h \
 	agentd/wk_adopt.c \
+	agentd/wk_adopt.h \
+	agentd/wk_command.c \
+	agentd/wk_command.h \
 	agentd/wk_env.c \
 	agentd/wk_fsm.c \
 	agentd/wk_fsm.def \
@@ -106,11 +115,14 @@ libagentd_a_SOURCES = \
 	agentd/wk_image.c \
 	agentd/wk_live.c \
 	agentd/wk_main.c \
+	agentd/wk_overlap.c \
 	agentd/wk_res.c \
 	agentd/wk_res.h \
 	agentd/wk_secret.c \
 	agentd/wk_secret.h \
 	agentd/wk_signal.c \
+	agentd/wk_sock.c \
+	agentd/wk_sock.h \
 	agentd/wk_start.c \
 	agentd/wk_stop.c \
 	agentd/wk_take.c

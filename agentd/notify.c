@@ -13,7 +13,7 @@
 
 #include "agentd/helper.h"
 #include "agentd/loop.h"
-#include "agentd/wk.h"
+#include "agentd/wk_hook.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/limits.h"
@@ -34,7 +34,7 @@ struct notify {
     struct helper *taking; /* a message with descriptors */
     enum cfg_notify access;
     char *status;
-    bool reloading, stopping, watched, bounded;
+    bool reloading, stopping, watched, bounded, refused;
     uint64_t watchdog_us; /* of this incarnation; 0: none */
     uint64_t heard_us;    /* monotonic: its last WATCHDOG=1 */
     uint64_t second;      /* monotonic, of the next two */
@@ -49,7 +49,10 @@ bool notify_is_wanted(const struct wk_def *d)
 /* By number, since an alias may be longer than a socket's path. */
 void notify_path(const struct wk *w, char *path, size_t size)
 {
-    snprintf(path, size, "%s/notify/%d", wk_host.runtime_dir, w->slot);
+    int n = snprintf(path, size, "%s/notify/%d", wk_host.runtime_dir, w->slot);
+
+    if (w->leaf_no && n > 0 && (size_t)n < size) /* two instances at once are in two leaves */
+        snprintf(path + n, size - (size_t)n, ".%u", w->leaf_no);
 }
 
 const char *notify_status(const struct wk *w)
@@ -220,7 +223,22 @@ static void take_watchdog_usec(struct wk *w, const char *value)
         wk_put_facts(w, FACTS_READY); /* the next agentd waits as long */
 }
 
-/* sd_notify(3). MAINPID=, FDSTORE= and what else it knows are not heard. */
+/* Only a process of the worker's own, whoever says it. */
+static void take_main_pid(struct wk *w, const char *value)
+{
+    uint64_t pid;
+    int r = number(value, &pid) && pid < 1 << 22 ? wk_main_set(w, (pid_t)pid) : -EINVAL;
+
+    if (r == 0 || (w->state != WK_STARTING && w->state != WK_UP))
+        return;
+    if (!w->notify->refused)
+        log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
+                  "MAINPID=%.20s is refused: %s", value,
+                  r == -EPERM ? "it is no process of this worker" : strerror(-r));
+    w->notify->refused = true;
+}
+
+/* sd_notify(3). FDSTORE= and what else it knows are not heard. */
 static void on_word(struct wk *w, char *word)
 {
     char *value = strchr(word, '=');
@@ -245,6 +263,9 @@ static void on_word(struct wk *w, char *word)
         take_watchdog(w, value);
     } else if (str_eq(word, "WATCHDOG_USEC")) {
         take_watchdog_usec(w, value);
+    } else if (str_eq(word, "MAINPID")) {
+        if (w->state == WK_STARTING || w->state == WK_UP)
+            take_main_pid(w, value);
     } else if (str_eq(word, "EXTEND_TIMEOUT_USEC") && number(value, &us)) {
         extend(w, us);
     }
@@ -297,10 +318,12 @@ static bool needs_look(const struct wk *w, const struct ucred *from)
 
 static bool may_speak(const struct wk *w, const struct ucred *from)
 {
-    if (!w->main.pid || from->pid <= 0)
+    if (from->pid <= 0)
         return false;
-    if (from->pid == w->main.pid)
+    if (from->pid == w->main.pid || (w->notify->access >= CFG_NOTIFY_EXEC && from->pid == wk_hook_pid(w)))
         return true;
+    if (!w->main.pid)
+        return false;
     return needs_look(w, from) && w->notify->looks++ < LIMIT_NOTIFY_LOOKS && is_of_tree(w, from->pid);
 }
 
@@ -474,7 +497,7 @@ int notify_open(struct wk *w)
         return fd < 0 ? fd : r;
     free(TAKE_PTR(w->notify->status));
     w->notify->access = w->def->notify_access;
-    w->notify->reloading = w->notify->stopping = w->notify->bounded = false;
+    w->notify->reloading = w->notify->stopping = w->notify->bounded = w->notify->refused = false;
     w->notify->watchdog_us = w->def->watchdog_us == STR_USEC_INFINITY ? 0 : w->def->watchdog_us;
     return 0;
 }

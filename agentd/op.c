@@ -9,26 +9,21 @@
 #include "agentd/event.h"
 #include "agentd/link.h"
 #include "agentd/loop.h"
+#include "agentd/order.h"
 #include "agentd/peer.h"
 #include "agentd/state.h"
 #include "agentd/store.h"
 #include "agentd/view.h"
 #include "agentd/wk.h"
+#include "agentd/wk_adopt.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
 
 #define SLOW_US 100000
+#define AFFECTED_TEXT_MAX 440 /* and one alias more: what the journal keeps */
 #define HOUR_US 3600000000ll
-
-static const char *const result_names[] = {"running", "done", "failed", "superseded"};
-static const char *const phase_names[] = {"stop", "spawn", "ready"};
-
-const char *op_result_name(enum op_result r)
-{
-    return result_names[r];
-}
 
 static void make_id(char id[24])
 {
@@ -155,68 +150,6 @@ void op_forget_waiters(uint16_t peer)
         forget_waiters_of(o, peer);
 }
 
-/* Each phase lasts from the end of the one before. */
-static void print_phases(const struct op *o, char *text, size_t size)
-{
-    uint64_t last = o->began_mono;
-    size_t at = 0;
-
-    text[0] = 0;
-    for (int i = 0; i < OP_PHASE_MAX; i++)
-        if (o->phase_mono[i] && at < size) {
-            at += (size_t)snprintf(text + at, size - at, "%s%s:%llu", at ? "," : "", phase_names[i],
-                                   (unsigned long long)(o->phase_mono[i] - last));
-            last = o->phase_mono[i];
-        }
-}
-
-/* What was killed and is still there, now. */
-static const char *survivors_of(const struct op *o)
-{
-    static char text[2048];
-    struct wk *w = o->result == OP_RUNNING ? link_find_worker(o->alias) : NULL;
-
-    if (!w || w->op != o || w->state != WK_KILLING)
-        return NULL;
-    wk_stop_survivors(w, text, sizeof(text));
-    return text;
-}
-
-void op_fill_reply(const struct op *o, struct wire_reply *r, char *phases, size_t size)
-{
-    print_phases(o, phases, size);
-    r->has_operation = 1;
-    r->operation = o->id;
-    r->verb = op_verb_name(o->verb);
-    r->alias = o->alias;
-    r->actor = o->actor;
-    r->source = o->source;
-    r->reason = o->reason;
-    r->result = result_names[o->result];
-    r->durable = o->durable;
-    r->created_us = o->created_us;
-    r->ended_us = o->ended_us;
-    r->phases = phases;
-    r->before_pid = o->before.pid;
-    r->before_start = o->before.start;
-    r->before_generation = o->before.generation;
-    r->after_pid = o->after.pid;
-    r->after_start = o->after.start;
-    r->after_generation = o->after.generation;
-    r->killed = o->killed;
-    r->survivors = survivors_of(o);
-    r->leftovers = o->leftovers;
-}
-
-void op_put_line(const struct op *o, struct buf *b)
-{
-    char actor[160];
-
-    buf_printf(b, "%s\t%s\t%s\t%s\t%s\t%lld\t%lld\n", o->id, op_verb_name(o->verb), o->alias,
-               str_escape(actor, sizeof(actor), o->actor), result_names[o->result], (long long)o->created_us,
-               (long long)o->ended_us);
-}
-
 static void reply(const struct op *o, uint64_t call, enum wire_error error)
 {
     struct wire_reply r = {.call = call, .error = (uint8_t)error, .message = o->message};
@@ -268,7 +201,7 @@ static void finish(struct op *o, enum op_result result, enum wire_error error, c
     store_changed_soon();
     log_write(result == OP_FAILED ? LOG_WARNING : LOG_INFO, "op",
               &(struct log_about){.worker = o->alias, .operation = o->id}, "%s by %s %s%s%s",
-              op_verb_name(o->verb), o->actor, result_names[result], message ? ": " : "",
+              op_verb_name(o->verb), o->actor, op_result_name(result), message ? ": " : "",
               message ? message : "");
     for (unsigned i = 0; i < o->n_waiters; i++)
         reply(o, o->waiters[i], error);
@@ -331,6 +264,8 @@ static void begin(struct wk *w, struct op *o)
         o->began_mono = clock_mono_us();
     }
     want(w, o, o->verb == WIRE_VERB_STOP ? WK_GOAL_DOWN : WK_GOAL_UP);
+    if (o->verb != WIRE_VERB_STOP && order_pull(w))
+        o->wants_disk = true;
     op_save(o); /* before it acts */
     event_operation(o);
     wk_event(w, events[o->verb]);
@@ -359,7 +294,7 @@ static void mark(struct op *o, enum op_phase phase)
 
 static bool is_up_anew(const struct wk *w, const struct op *o)
 {
-    return w->state == WK_UP &&
+    return w->state == WK_UP && !w->twin && /* the earlier one is to be gone, too */
            (o->verb == WIRE_VERB_START || w->generation != o->before.generation || !o->before.pid);
 }
 
@@ -375,7 +310,7 @@ void op_told(struct wk *w, bool failed)
         o->killed = TAKE_PTR(killed);
     if (w->state != WK_UP)
         mark(o, OP_STOP);
-    if (o->verb == WIRE_VERB_STOP && w->state == WK_DOWN) {
+    if (o->verb == WIRE_VERB_STOP && w->state == WK_DOWN && !w->twin) {
         note_leftovers(w, o);
         o->reached = true;
     } else if (up && is_up_anew(w, o)) {
@@ -422,7 +357,8 @@ static struct op **joinable(struct wk *w, enum wire_verb verb)
         return &w->op;
     if (o->verb == WIRE_VERB_RESTART && verb == WIRE_VERB_START)
         return &w->op;
-    if (o->verb == WIRE_VERB_RESTART && verb == WIRE_VERB_RESTART && w->generation == o->before.generation)
+    if (o->verb == WIRE_VERB_RESTART && verb == WIRE_VERB_RESTART && !w->twin &&
+        w->generation == o->before.generation)
         return &w->op;
     return NULL;
 }
@@ -520,6 +456,39 @@ void op_override(struct wk *w, enum wire_verb verb)
     wk_event(w, verb == WIRE_VERB_STOP ? WK_EV_STOP : verb == WIRE_VERB_START ? WK_EV_START : WK_EV_RESTART);
 }
 
+void op_want_for(struct wk *w, const char *by)
+{
+    free(w->goal_by);
+    if (asprintf(&w->goal_by, "needed by %s", by) < 0)
+        w->goal_by = NULL;
+    w->goal_us = w->update_us = clock_wall_us();
+    w->goal = WK_GOAL_UP;
+    store_changed();
+    op_override(w, WIRE_VERB_START);
+}
+
+static bool is_listed(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+
+    for (; list && *list; list += strcspn(list, ","), list += *list == ',')
+        if (strncmp(list, word, n) == 0 && (list[n] == ',' || !list[n]))
+            return true;
+    return false;
+}
+
+void op_note_affected(struct op *o, const char *alias)
+{
+    char *text;
+
+    if (is_listed(o->affected, alias) || (o->affected && strlen(o->affected) > AFFECTED_TEXT_MAX))
+        return;
+    if (asprintf(&text, "%s%s%s", o->affected ? o->affected : "", o->affected ? "," : "", alias) < 0)
+        return;
+    free(o->affected);
+    o->affected = text;
+}
+
 void op_worker_gone(struct wk *w)
 {
     supersede(&w->op, "the worker's removal");
@@ -600,6 +569,17 @@ void op_refused(struct wk *w, struct op *o, enum wire_error error, const char *m
     if (w->op == o)
         w->op = NULL;
     finish(o, OP_FAILED, error, message);
+    next_queued(w);
+}
+
+void op_rolled_back(struct wk *w, const char *why)
+{
+    struct op *o = w->op;
+
+    if (!o || o->verb != WIRE_VERB_RESTART)
+        return;
+    w->op = NULL;
+    finish(o, OP_FAILED, WIRE_E_START_FAILED, why);
     next_queued(w);
 }
 

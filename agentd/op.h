@@ -2,8 +2,8 @@
 /* agentd/op: every change is an operation with an id that outlives its caller, and agentd: it is in the
  * journal before anything is done. One at a time per worker; a restart joins a running one only until that
  * one has spawned, later ones share one queued restart; an opposite verb supersedes. Knows verbs, callers and
- * proofs; never knows how a worker is stopped or started. op.c: admission and life. op_record.c: the journal,
- * keys. */
+ * proofs; never knows how a worker is stopped or started. op.c: admission and life. op_view.c: how it is
+ * told. op_record.c: the journal, keys. */
 #ifndef AGENTD_OP_H
 #define AGENTD_OP_H
 
@@ -43,7 +43,7 @@ struct op {
     char id[24];
     enum wire_verb verb;
     enum op_result result;
-    char *alias, *actor, *source, *reason, *message, *killed, *leftovers;
+    char *alias, *actor, *source, *reason, *message, *killed, *leftovers, *affected;
     enum wire_error error;
     int64_t created_us, ended_us;                  /* wall clock */
     uint64_t began_mono, phase_mono[OP_PHASE_MAX]; /* monotonic: begin, end of each phase; 0: did not come */
@@ -68,6 +68,10 @@ void op_override(struct wk *w, enum wire_verb verb);
 /* The worker has come to a point where an operation may end; failed: a start just failed. */
 void op_told(struct wk *w, bool failed);
 void op_worker_gone(struct wk *w); /* it is about to be freed */
+/* Another worker is stopped, and started again, along with this one. */
+void op_note_affected(struct op *o, const char *alias);
+/* Wanted up since by, which an operator wants, needs it. */
+void op_want_for(struct wk *w, const char *by);
 
 /* Reads what an earlier agentd left; those that were under way stay so until op_resume. */
 void op_open(const char *runtime_dir, const char *state_dir);
@@ -95,6 +99,7 @@ void op_aim(struct wk *w, struct op *o, const struct pidref *target);
 void op_taken(struct wk *w, struct op *o);
 struct op *op_aimed(const struct wk *w, const struct pidref *target);
 void op_reached(struct wk *w, const char *message);
+void op_rolled_back(struct wk *w, const char *why); /* a restart, and nothing has changed */
 void op_refused(struct wk *w, struct op *o, enum wire_error error, const char *message);
 /* True if the call's key is known: then it is answered. */
 bool op_repeats(const struct wire_call *call);

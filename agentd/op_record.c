@@ -30,7 +30,7 @@ struct op_slot {
     uint64_t began_mono, phase_mono[OP_PHASE_MAX];
     struct op_identity before, after;
     char alias[LIMIT_ALIAS + 1], actor[128], source[128], reason[LIMIT_HTTP_REASON + 1];
-    char message[1024], killed[768], leftovers[768];
+    char message[1024], killed[768], leftovers[768], affected[512];
 };
 struct key_slot {
     char id[24];
@@ -150,6 +150,7 @@ void op_save(struct op *o)
     PUT(s.message, o->message);
     PUT(s.killed, o->killed);
     PUT(s.leftovers, o->leftovers);
+    PUT(s.affected, o->affected);
     b.s = s;
     if ((r = save_keys(o)) >= 0 && (r = journal_put(&operations, o->slot, &b)) >= 0)
         o->slot = r;
@@ -301,6 +302,7 @@ void op_free(struct op *o)
     free(o->message);
     free(o->killed);
     free(o->leftovers);
+    free(o->affected);
     free(o->waiters);
     loop_free(&o->slow);
     free(o);
@@ -351,6 +353,7 @@ static void take_slot(int slot, const void *content, bool this_boot, void *arg)
     o->message = copy(s->message);
     o->killed = copy(s->killed);
     o->leftovers = copy(s->leftovers);
+    o->affected = copy(s->affected);
     insert_by_age(o);
     if (!this_boot && o->result == OP_RUNNING) {
         o->result = OP_FAILED;

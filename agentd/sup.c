@@ -12,12 +12,14 @@
 #include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/op.h"
+#include "agentd/order.h"
 #include "agentd/reap.h"
 #include "agentd/state.h"
 #include "agentd/store.h"
 #include "agentd/sup_left.h"
 #include "agentd/sup_plan.h"
 #include "agentd/wk.h"
+#include "agentd/wk_adopt.h"
 #include "agentd/wk_secret.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -82,6 +84,18 @@ static void collect_state(void)
     }
 }
 
+/* Another instance is this worker from now on. */
+static void replace(struct wk *w, struct wk *by)
+{
+    order_forget(w);
+    link_replace_worker(w, by);
+    TAILQ_INSERT_AFTER(&sup_workers, w, by, link);
+    TAILQ_REMOVE(&sup_workers, w, link);
+    LIST_REMOVE(w, by_id);
+    LIST_INSERT_HEAD(&buckets[(uint64_t)by->id % N_BUCKETS], by, by_id);
+    order_rebuild_soon();
+}
+
 static void on_told(struct wk *w, bool failed)
 {
     op_told(w, failed);
@@ -97,6 +111,10 @@ void sup_init(const struct cfg *cfg)
     wk_host.changed = link_changed;
     wk_host.moved = event_worker;
     wk_host.told = on_told;
+    wk_host.replaced = replace;
+    wk_host.rolled_back = op_rolled_back;
+    order_init();
+    order_set_budget(&cfg->agent);
     store_set_collect(collect_state);
     store_on_written(op_disk);
 }
@@ -152,6 +170,7 @@ void sup_resume_image(void)
     TAILQ_FOREACH (w, &sup_workers, link)
         if ((line = image_line(w->def->alias)))
             wk_image_resume(w, image, line);
+    order_resume();
     reap_sweep(); /* who ended during the exec */
 }
 
@@ -197,6 +216,7 @@ static void forget(struct wk *w)
 {
     op_worker_gone(w);
     link_forget(w);
+    order_forget(w);
     TAILQ_REMOVE(&sup_workers, w, link);
     LIST_REMOVE(w, by_id);
     n_workers--;
@@ -269,6 +289,7 @@ static struct wk *add(struct wk_def *def)
     w->broken = w->def->stored && (image || sup_left_is_broken(w->def->alias));
     store_definition(w->def);
     insert_sorted(w);
+    wk_res_load(w);
     wk_changed(w);
     adopt_if_it_runs(w, e->def_hash_all && e->def_hash_all != w->def->hash_all);
     if (!initial && !w->main.pid)
@@ -335,7 +356,7 @@ bool sup_runs_commands(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->hook || w->finding || w->find_again || w->secret)
+        if (w->hook || w->finding || w->find_again || w->twin || w->secret)
             return true;
     return false;
 }
@@ -356,7 +377,7 @@ void sup_forget_removed(void)
     n_removed = 0;
     for (w = TAILQ_FIRST(&sup_workers); w; w = next) {
         next = TAILQ_NEXT(w, link);
-        if (w->removed && w->state == WK_DOWN)
+        if (w->removed && w->state == WK_DOWN && !w->twin)
             forget(w);
         else
             n_removed += w->removed;
@@ -433,6 +454,8 @@ static void apply_one(const struct cfg *cfg, struct wk_def *def, struct buf *pla
 
 void sup_apply(struct cfg *cfg, struct buf *plan)
 {
+    order_hold(true);
+    order_set_budget(&cfg->agent);
     drop_missing(cfg, plan);
     for (unsigned i = 0; i < cfg->n_workers; i++) /* those that run keep their ids */
         if (cfg->workers[i] && cfg->workers[i]->stored)
@@ -449,6 +472,8 @@ void sup_apply(struct cfg *cfg, struct buf *plan)
         for (unsigned i = 0; plan && i < cfg->n_broken; i++)
             if (!sup_find_alias(cfg->broken[i]))
                 plan_line(plan, cfg->broken[i], "refuse", sup_cfg_why(cfg, cfg->broken[i]), "");
+    order_rebuild();
+    order_hold(initial); /* at first until it is known what is left of an earlier agentd */
     initial = false;
     store_changed();
 }
@@ -478,6 +503,8 @@ void sup_start_wanted(void)
         else
             wk_event(w, WK_EV_START);
     }
+    order_hold(false);
+    order_round();
 }
 
 /* --- the end ----------------------------------------------------------------------------------------- */
@@ -488,8 +515,9 @@ void sup_stop_all(void)
 
     collect_state();
     store_set_collect(NULL); /* stopping with agentd is no wish of the operator's: it is not written down */
-    TAILQ_FOREACH (w, &sup_workers, link)
-        op_override(w, WIRE_VERB_STOP);
+    order_stop_all();
+    TAILQ_FOREACH_REVERSE(w, &sup_workers, sup_list, link)
+    op_override(w, WIRE_VERB_STOP);
 }
 
 bool sup_all_down(void)
@@ -497,7 +525,7 @@ bool sup_all_down(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->state != WK_DOWN)
+        if (w->state != WK_DOWN || w->twin)
             return false;
     return true;
 }
@@ -508,6 +536,9 @@ void sup_done(void)
 
     while ((w = TAILQ_FIRST(&sup_workers))) {
         TAILQ_REMOVE(&sup_workers, w, link);
+        order_forget(w);
+        if (w->twin)
+            wk_free(w->twin);
         wk_free(w);
     }
     sup_left_remove_empty();

@@ -48,8 +48,9 @@ unsigned sup_count(void);
 /* Frees those whose file is gone, once they are down; at the end of each round. */
 void sup_forget_removed(void);
 
-bool sup_is_removing(void);   /* one of them is still stopping */
-bool sup_runs_commands(void); /* one of them runs an ExecStop= or its like, or looks for its main process */
+bool sup_is_removing(void); /* one of them is still stopping */
+/* One of them runs an ExecStop= or its like, looks for its main process, or has two at once. */
+bool sup_runs_commands(void);
 
 /* True once when a reload now would do what the last one could not: an id has become free. */
 bool sup_wants_reload(void);

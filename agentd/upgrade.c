@@ -197,7 +197,7 @@ static const char *unrest(uint64_t waited)
     if (reload_is_busy())
         return "a reload goes on";
     if (sup_runs_commands())
-        return "a command of a worker (ExecStop= and its like) runs";
+        return "a command of a worker (ExecStop= and its like) runs, or its next instance beside it";
     if (sup_is_removing())
         return "a worker that was removed is still stopping";
     if (store_is_busy())

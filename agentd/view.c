@@ -33,10 +33,11 @@ static int tree_of(const struct wk *w, struct snap_tree *tree)
 
 /* The cgroups that a worker's sockets are known by. 0: they are to be found by descriptors, since there is no
  * leaf, or it has more below it than are looked up, or it was adopted and its sockets may be older than its
- * leaf. */
+ * leaf, or agentd made some of them. */
 static size_t find_cgroups(const struct wk *w, uint64_t ids[IDS_MAX])
 {
-    ssize_t n = w->leaf.fd >= 0 && !w->adopted ? cgroup_leaf_ids(&w->leaf, ids, IDS_MAX) : 0;
+    bool own = w->leaf.fd >= 0 && !w->adopted && !w->def->n_sockets;
+    ssize_t n = own ? cgroup_leaf_ids(&w->leaf, ids, IDS_MAX) : 0;
 
     return n > 0 && n <= IDS_MAX ? (size_t)n : 0;
 }
@@ -127,7 +128,8 @@ void view_sample_all(void)
  * has no port, and nobody has to be asked while the new program wants the processor. */
 void view_sample_new(struct wk *w)
 {
-    if (w->leaf.fd < 0 || w->def->type == CFG_NOTIFY || w->def->ready || wk_lived_us(w) > JUST_STARTED_US) {
+    if (w->leaf.fd < 0 || w->def->type == CFG_NOTIFY || w->def->ready || w->def->n_sockets ||
+        wk_lived_us(w) > JUST_STARTED_US) {
         view_sample(w);
         return;
     }
@@ -269,7 +271,9 @@ void view_put_record(struct wk *w, struct buf *b)
         .goal_us = w->goal_us,
         .stale = stale_of(w),
         .status_text = notify_status(w),
-        .phase = w->hook ? wk_hook_phase(w) : notify_phase(w),
+        .phase = w->waiting || w->stop_waits ? "waiting"
+                 : w->hook                   ? wk_hook_phase(w)
+                                             : notify_phase(w),
         .health = wk_health_name(w),
         .health_why = wk_health_why(w),
         .no_effect = wk_res_lost(w, "", lost, sizeof(lost)),

@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentd/wk_hook.h"
+#include "agentd/wk_adopt.h"
+#include "agentd/wk_sock.h"
 
 #include <signal.h>
 #include <stdarg.h>
@@ -9,6 +11,7 @@
 #include <sys/random.h>
 #include <sys/stat.h>
 
+#include "agentd/budget.h"
 #include "agentd/helper.h"
 #include "agentd/loop.h"
 #include "agentd/notify.h"
@@ -39,7 +42,6 @@ struct wk *wk_new(struct wk_def *def, int64_t id)
     w->reason = WK_WHY_NEW;
     w->error_size = -1;
     w->slot = facts_slot(def->alias);
-    wk_res_load(w);
     w->since_us = clock_wall_us();
     return w;
 }
@@ -57,10 +59,12 @@ void wk_free(struct wk *w)
     wk_health_watch(w, false);
     loop_free(&w->main_watch);
     loop_free(&w->timer);
+    budget_forget(w);
     if (w->main.pid)
         reap_remove(w->main.pid);
     pidref_done(&w->main);
     wk_adopt_let_go(w);
+    wk_sock_let_go(w);
     cgroup_leaf_done(&w->leaf);
     cfg_def_free(w->def);
     cfg_def_free(w->next_def);
@@ -85,7 +89,8 @@ void wk_set_message(struct wk *w, const char *fmt, ...)
 
 void wk_changed(struct wk *w)
 {
-    wk_host.changed(w);
+    if (w->part == WK_ONLY)
+        wk_host.changed(w);
 }
 
 bool wk_is_alive(const struct wk *w)
@@ -152,6 +157,8 @@ void wk_put_facts(struct wk *w, enum facts_phase phase)
     };
     int r;
 
+    if (w->part != WK_ONLY)
+        return;
     str_copy(f.alias, sizeof(f.alias), w->def->alias);
     if (phase == FACTS_READY)
         note_program(w, &f);
@@ -194,7 +201,10 @@ static void enter(struct wk *w, enum wk_state next)
         w->since_us = clock_wall_us();
         w->entered_mono_us = clock_mono_us();
     }
+    if (next != WK_STOPPING)
+        w->stop_waits = false;
     if (next != WK_STARTING) {
+        w->waiting = false;
         wk_main_find_stop(w);
         wk_secret_stop(w);
         wk_start_done(w);
@@ -203,10 +213,10 @@ static void enter(struct wk *w, enum wk_state next)
         wk_signal_forget(w, "the worker was stopped meanwhile");
     if (next != w->state && next != WK_UP)
         wk_hook_forget(w);
-    if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN) {
+    if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
         notify_close(w);
-        wk_secret_remove(w);
-    }
+    if (next == WK_DOWN && w->part == WK_ONLY) /* whoever comes now is refused, not kept waiting */
+        wk_sock_close(w);
     notify_watch(w, next == WK_UP);
     wk_health_watch(w, next == WK_UP);
     if (next != WK_STARTING && next != WK_UP)
@@ -244,19 +254,61 @@ static uint64_t random_delay_seed(void)
     return v;
 }
 
+static void start(struct wk *w)
+{
+    w->begun = true;
+    wk_arm(w, w->def->start_timeout_us);
+    wk_start_spawn(w);
+}
+
+static void begin_start(struct wk *w)
+{
+    wk_adopt_let_go(w);
+    w->requested = w->yields = false;
+    w->begun = w->was_ready = false;
+    w->waiting = true;
+    if (!wk_host.may_start(w))
+        return;
+    w->waiting = false;
+    start(w);
+}
+
+void wk_start_now(struct wk *w)
+{
+    w->waiting = false;
+    wk_set_message(w, "%s", "");
+    start(w);
+    wk_changed(w);
+}
+
+static void begin_stop(struct wk *w)
+{
+    w->stop_waits = !wk_host.may_stop(w);
+    if (w->stop_waits)
+        disarm(w);
+    else
+        wk_stop_begin(w);
+}
+
+void wk_stop_now(struct wk *w)
+{
+    w->stop_waits = false;
+    wk_set_message(w, "%s", "");
+    wk_arm(w, w->def->stop_timeout_us);
+    wk_stop_begin(w);
+    wk_changed(w);
+}
+
 static void do_actions(struct wk *w, unsigned actions)
 {
     if (actions & WK_DO_TELL) {
         bool failed = w->start_failed;
         w->start_failed = false;
-        wk_host.told(w, failed);
+        if (w->part == WK_ONLY)
+            wk_host.told(w, failed);
     }
-    if (actions & WK_DO_SPAWN) {
-        wk_adopt_let_go(w);
-        w->requested = false;
-        wk_arm(w, w->def->start_timeout_us);
-        wk_start_spawn(w);
-    }
+    if (actions & WK_DO_SPAWN)
+        begin_start(w);
     if (actions & WK_DO_PROBE)
         wk_start_probe(w);
     if (actions & WK_DO_STOP_TIMER)
@@ -264,7 +316,7 @@ static void do_actions(struct wk *w, unsigned actions)
     if (actions & WK_DO_RETRY_TIMER)
         wk_arm(w, w->retry_us > clock_wall_us() ? (uint64_t)(w->retry_us - clock_wall_us()) : 1);
     if (actions & WK_DO_SIGNAL)
-        wk_stop_begin(w);
+        begin_stop(w);
     if (actions & WK_DO_ABORT)
         wk_stop_signal(w, SIGABRT);
     if (actions & WK_DO_KILL)
@@ -283,6 +335,8 @@ static void note_goal(struct wk *w, enum wk_event e)
         w->goal = WK_GOAL_DOWN;
         w->requested = false;
     }
+    if (e == WK_EV_YIELD)
+        w->yields = w->state == WK_UP || w->state == WK_STARTING;
     if (w->state == WK_STARTING &&
         (e == WK_EV_EXIT || e == WK_EV_FAILED || e == WK_EV_TIMEOUT || e == WK_EV_HOOK || e == WK_EV_OOM))
         w->start_failed = true;
@@ -295,6 +349,8 @@ static void step(struct wk *w, enum wk_event e)
     const struct wk_step *s;
     enum wk_state before = w->state;
 
+    if (e == WK_EV_RESTART && wk_overlap_begin(w))
+        return;
     note_goal(w, e);
     s = wk_fsm_step(w->state, w->goal, e);
     if (s->reason != WK_WHY_KEEP)
@@ -305,9 +361,12 @@ static void step(struct wk *w, enum wk_event e)
                   wk_fsm_event_name(e), wk_fsm_state_name(before), wk_fsm_state_name(s->next));
     }
     enter(w, s->next);
-    if (s->next != before)
+    if (s->next != before && w->part == WK_ONLY)
         wk_host.moved(w);
+    if (s->next != before && w->twin)
+        wk_overlap_moved(w);
     do_actions(w, s->actions);
+    wk_host.stepped(w);
     wk_changed(w);
 }
 
@@ -338,7 +397,7 @@ static void rearm(struct wk *w, const struct wk_def *old)
     uint64_t before = w->state == WK_STARTING ? old->start_timeout_us : old->stop_timeout_us;
     uint64_t passed = clock_mono_us() - w->entered_mono_us;
 
-    if (now == 0 || now == before)
+    if (now == 0 || now == before || w->waiting || w->stop_waits)
         return;
     wk_arm(w, now == STR_USEC_INFINITY ? now : now > passed ? now - passed : 1);
 }
@@ -365,7 +424,7 @@ static void use_def(struct wk *w, struct wk_def *def)
 bool wk_must_restart(const struct wk *w, const struct wk_def *def)
 {
     return def->hash != w->def->hash && def->hash != w->ran_hash &&
-           (w->main.pid != 0 || w->state == WK_STARTING);
+           (w->main.pid != 0 || (w->state == WK_STARTING && !w->waiting));
 }
 
 /* A child on its way to exec may still be reading the definition, or a hook goes through its commands. */
@@ -452,8 +511,8 @@ void wk_main_exited(struct wk *w, enum wk_end end, int status)
 void wk_gone(struct wk *w)
 {
     struct wk_death d = {
-        .goal = w->goal,
-        .requested = w->requested,
+        .goal = w->part == WK_ONLY ? w->goal : WK_GOAL_DOWN,
+        .requested = w->requested || w->yields,
         .watchdog = w->barked,
         .oom = w->oomed,
         .end = w->reason == WK_WHY_START_TIMEOUT ? WK_END_TIMEOUT
@@ -470,6 +529,7 @@ void wk_gone(struct wk *w)
     w->exec_mono_us = 0;
     if (e != WK_EV_AGAIN) /* else the next intent stands there at once */
         wk_put_facts(w, e == WK_EV_REST && w->goal == WK_GOAL_UP ? FACTS_RESTED : FACTS_NONE);
+    wk_secret_remove(w);
     free(TAKE_PTR(w->ports));
     w->processes = 0;
     w->memory = 0;

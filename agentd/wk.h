@@ -27,6 +27,9 @@ struct wk;
 struct wire_call;
 struct wk_hook;
 struct wk_secret;
+struct wk_command;
+struct wk_socks;
+struct order;
 
 /* A hook's end: why: NULL, or how it failed. */
 typedef void (*wk_hook_fn)(struct wk *w, const char *why);
@@ -40,6 +43,12 @@ struct wk_host {
     void (*moved)(const struct wk *w);       /* its state changed */
     void (*changed)(struct wk *w);           /* the record changed */
     void (*told)(struct wk *w, bool failed); /* WK_DO_TELL; failed: a start just failed */
+    /* Its turn has come? If not, wk_start_now and wk_stop_now are called once it has. */
+    bool (*may_start)(struct wk *w);
+    bool (*may_stop)(struct wk *w);
+    void (*stepped)(struct wk *w);                 /* its state or goal may be another */
+    void (*replaced)(struct wk *w, struct wk *by); /* in the set of workers */
+    void (*rolled_back)(struct wk *w, const char *why);
 };
 extern struct wk_host wk_host;
 
@@ -53,8 +62,9 @@ struct wk_member {
 };
 
 struct wk_env {
-    char **v;    /* NULL-terminated NAME=value */
-    char *block; /* their text */
+    char **v;       /* NULL-terminated NAME=value */
+    char *block;    /* their text */
+    char *pid_text; /* where the child writes $LISTEN_PID; NULL: it has none */
 };
 
 /* Only while a process is being made or is not ready: so that a worker at rest costs no memory for it. */
@@ -64,6 +74,7 @@ struct wk_start {
     struct wk_env env;
     struct loop_watch *status, *probe_timer;
     struct helper *probe;
+    struct wk_command *asking; /* ReadyCheck=exec: */
     unsigned probe_ms;
     /* ReadyCheck= as it was when this start began: a later one is for the next start. */
     struct cfg_check *ready;
@@ -109,14 +120,24 @@ struct wk {
     struct pidref
         held; /* a process on record that can't be proven to be ours to end: nothing starts beside it */
     struct loop_watch *held_watch;
-    bool was_ready;    /* this incarnation: ExecStop= is for it */
-    bool ended;        /* its main process has: last is of it */
-    bool rested;       /* it ended before, and its policy left it down */
-    bool never_ran;    /* the child told why it can't become the program, and goes */
-    bool leaf_spoiled; /* cgroup.kill was used on it */
-    bool clamped;      /* the kernel refused a limit or score of this incarnation */
-    bool live_refused; /* the last wk_set_def met such a refusal; message tells which */
-    bool leaf_empty;   /* seen to be, and nothing was started since */
+    bool was_ready;          /* this incarnation: ExecStop= is for it */
+    bool ended;              /* its main process has: last is of it */
+    bool rested;             /* it ended before, and its policy left it down */
+    bool never_ran;          /* the child told why it can't become the program, and goes */
+    bool leaf_spoiled;       /* cgroup.kill was used on it */
+    bool clamped;            /* the kernel refused a limit or score of this incarnation */
+    bool live_refused;       /* the last wk_set_def met such a refusal; message tells which */
+    bool leaf_empty;         /* seen to be, and nothing was started since */
+    bool begun;              /* something of this incarnation was started: ExecStopPost= is for it */
+    bool waiting;            /* STARTING, and its turn has not come */
+    bool stop_waits;         /* STOPPING, and its turn has not come */
+    bool yields;             /* it stops because another does, and is to come back */
+    bool in_queue, admitted; /* owned by budget.c */
+    /* RestartMode=overlap: the other of two instances. NEXT and OLD are not in the set of workers: nobody
+     * sees them, and nothing is on record of them. */
+    struct wk *twin;
+    enum { WK_ONLY, WK_NEXT, WK_OLD } part;
+    bool again; /* it is to be restarted once there is no twin */
     uint8_t leaf_no;
     struct cgroup_leaf leaf;
     int slot;                       /* of facts */
@@ -125,18 +146,17 @@ struct wk {
     bool barked;                    /* its watchdog or HealthCheck= has ended this incarnation */
     struct wk_start *start, *ahead; /* ahead: environment for the next one, made while the old one dies */
     struct wk_stop *stop;
-    struct wk_res *res; /* watches its limits; NULL: it has none that tell, or does not run */
-    uint64_t res_hash;  /* what its leaf was given, or WK_RES_UNKNOWN */
-    uint64_t cpu_from;  /* cpu.stat's usage_usec when this incarnation began, + 1; 0: not known */
-    uint64_t kills_before, ooms_before; /* memory.events, when it began */
-    uint16_t res_lost;                  /* bit per enum cgroup_res_row: set, and without effect */
-    bool oomed;                         /* this incarnation ends for lack of memory */
-    struct wk_secret *secret;           /* its credentials are being made */
-    bool has_secrets;                   /* its folder of credentials may be there */
-    struct wk_hook *hook;               /* a command that runs */
-    struct wk_exit hook_end;            /* of the last one */
-    struct op *reloading;               /* waits for ExecReload= */
-    struct helper *finding;             /* the main process that Type=forking has left */
+    struct wk_res *res; /* these: wk_res.h */
+    uint64_t res_hash, cpu_from, kills_before, ooms_before;
+    uint16_t res_lost;
+    bool oomed;
+    struct wk_secret *secret; /* its credentials are being made */
+    uint32_t secrets_of;      /* the generation that they are there for; 0: none */
+    struct wk_socks *socks;   /* ListenStream=, while it is not at rest */
+    struct wk_hook *hook;     /* a command that runs */
+    struct wk_exit hook_end;  /* of the last one */
+    struct op *reloading;     /* waits for ExecReload= */
+    struct helper *finding;   /* the main process that Type=forking has left */
     struct loop_watch *find_again;
     pid_t guessed;
     struct loop_watch *main_watch, *timer;
@@ -155,12 +175,16 @@ struct wk {
     uint64_t cpu_us, memory, sampled_us;
     uint8_t queue[8], n_queue; /* events that came up while one was handled */
     LIST_ENTRY(wk) by_id;
-    TAILQ_ENTRY(wk) link, dirty_link;
+    struct order *order; /* NULL: it waits for nobody, and nobody for it */
+    TAILQ_ENTRY(wk) link, dirty_link, start_link;
 };
 
 /* Takes def over. NULL if there is no memory. The worker is DOWN with goal DOWN. */
 struct wk *wk_new(struct wk_def *def, int64_t id);
 void wk_free(struct wk *w); /* its processes are left alone */
+
+void wk_start_now(struct wk *w); /* it waits in STARTING */
+void wk_stop_now(struct wk *w);  /* it waits in STOPPING */
 
 /* Feeds an event through the table. START, STOP and RESTART set the goal. */
 void wk_event(struct wk *w, enum wk_event e);
@@ -220,25 +244,6 @@ const char *wk_health_why(const struct wk *w);  /* it is unhealthy, or "" */
 /* wk_live.c: gives the running tree what differs between old and w->def and a process can be given. old NULL:
  * it is not known; then all that is set. */
 void wk_live_apply(struct wk *w, const struct wk_def *old);
-/* wk_adopt.c: facts of an earlier agentd: true if its main process runs on, verified, and is ours now. */
-bool wk_adopt(struct wk *w, const struct facts *f);
-/* It was ready and ended while nobody watched: its policy says what comes, as for any end of unknown status.
- */
-void wk_adopt_ended(struct wk *w);
-void wk_adopt_let_go(struct wk *w); /* of what is held: an operator wants a start all the same */
-/* Waits for the end of a main process that is not our child. */
-void wk_adopt_watch(struct wk *w);
-void wk_adopt_hold(struct wk *w); /* waits for the end of what is held */
-/* wk_take.c: a process that agentd did not start becomes the main process, on an administrator's call;
- * answers it. */
-void wk_take(const struct wire_call *call);
-int wk_take_rest(struct wk *w); /* moves what is below main into the leaf; 0 or -errno */
-/* wk_image.c: over an exec of agentd. load puts in what is known, resume makes it go on; in between the other
- * rooms are made whole. */
-void wk_image_save(const struct wk *w, struct buf *b);
-void wk_image_load(struct wk *w, const struct state *s, const char *line);
-void wk_image_resume(struct wk *w, const struct state *s, const char *line);
-int wk_image_main_fd(const struct state *s, const char *alias, pid_t pid); /* of its main process, or -1 */
-void wk_arm(struct wk *w, uint64_t us);                                    /* its timer */
+void wk_arm(struct wk *w, uint64_t us); /* its timer */
 
 #endif

@@ -15,7 +15,8 @@
 #include "agentd/notify.h"
 #include "agentd/op.h"
 #include "agentd/reap.h"
-#include "agentd/wk.h"
+#include "agentd/wk_sock.h"
+#include "agentd/wk_adopt.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -103,6 +104,8 @@ static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
     w->session = ref.pid;
     w->adopted = true;
     w->was_ready = f->phase == FACTS_READY;
+    w->begun = true;
+    wk_sock_take_back(w);
     w->started_us = f->started_us;
     w->ran_hash = f->def_hash;
     w->stale = w->ran_hash != w->def->hash;
@@ -130,7 +133,6 @@ static int open_leaf(struct wk *w)
     wk_leaf_name(w, w->leaf_no, name);
     w->leaf_spoiled = true; /* who knows what was done to it */
     w->res_hash = WK_RES_UNKNOWN;
-    w->has_secrets = true;
     return wk_host.cgroups.fd < 0 ? 0 : cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
 }
 
@@ -243,7 +245,7 @@ static void note_ended(struct wk *w, const struct facts *f)
 /* RemainAfterExit=: it is up without a process, and what else is in its leaf is its own. */
 static bool take_without(struct wk *w)
 {
-    w->was_ready = true;
+    w->was_ready = w->begun = true;
     w->ran_hash = w->def->hash;
     return open_leaf(w) == 0;
 }
@@ -255,6 +257,7 @@ bool wk_adopt(struct wk *w, const struct facts *f)
 
     w->generation = f->generation;
     w->leaf_no = f->leaf == FACTS_NO_LEAF ? 0 : f->leaf;
+    w->secrets_of = f->generation;
     w->restarts = f->restarts;
     w->rested = f->phase == FACTS_RESTED;
     w->last = (struct wk_exit){f->last_end, f->last_status, f->last_pid, f->last_us};

@@ -13,6 +13,8 @@
 #include "base/buf.h"
 #include "base/str.h"
 
+#define LISTEN_PID "LISTEN_PID"
+
 static bool defines(char *const *env, const char *name)
 {
     size_t n = strlen(name);
@@ -29,6 +31,14 @@ static void put_var(struct buf *b, const struct wk *w, const char *name, const c
         buf_printf(b, "%s=%s", name, value);
         buf_char(b, 0);
     }
+}
+
+static void put_names(struct buf *b, const struct wk_def *d)
+{
+    buf_str(b, "LISTEN_FDNAMES=");
+    for (unsigned i = 0; i < d->n_sockets; i++)
+        buf_printf(b, "%s%s", i ? ":" : "", d->alias);
+    buf_char(b, 0);
 }
 
 /* What systemd sets for a service, what agentd adds, what the file says. systemd.exec(5), "Environment
@@ -59,12 +69,19 @@ static void put_environment(struct buf *b, const struct wk *w, uint32_t generati
     snprintf(text, sizeof(text), "%s%u", prefix, generation);
     put_var(b, w, "AGENTD_COOKIE", text);
     if (d->n_secrets) {
-        wk_secret_path(w, path, sizeof(path));
+        wk_secret_path(w, generation, path, sizeof(path));
         put_var(b, w, "CREDENTIALS_DIRECTORY", path);
     }
     if (hook ? d->notify_access >= CFG_NOTIFY_EXEC : notify_is_wanted(d)) {
         notify_path(w, path, sizeof(path));
         put_var(b, w, "NOTIFY_SOCKET", path);
+    }
+    if (!hook && d->n_sockets) {
+        /* sd_listen_fds(3); the pid is written by the child itself */
+        snprintf(text, sizeof(text), "%u", d->n_sockets);
+        put_var(b, w, "LISTEN_FDS", text);
+        put_var(b, w, LISTEN_PID, "          ");
+        put_names(b, d);
     }
     if (!hook && d->watchdog_us && d->watchdog_us != STR_USEC_INFINITY) {
         snprintf(text, sizeof(text), "%llu", (unsigned long long)d->watchdog_us);
@@ -89,6 +106,9 @@ int wk_env_make(const struct wk *w, uint32_t generation, char *const *hook, stru
         return -ENOMEM;
     for (size_t at = 0; at < b.len; at += strlen(b.p + at) + 1)
         ret->v[i++] = b.p + at;
+    for (i = 0; !hook && i < n && !ret->pid_text; i++)
+        if (str_starts(ret->v[i], LISTEN_PID "="))
+            ret->pid_text = ret->v[i] + strlen(LISTEN_PID "=");
     return 0;
 }
 
@@ -143,7 +163,6 @@ void wk_env_spec(const struct wk *w, const struct cfg_command *c, char *const *e
         .has_bounding = d->has_bounding && !c->privileged,
         .bounding = d->bounding,
         .ambient = d->has_ambient && !c->privileged ? d->ambient : 0,
-        .pass_fd = -1,
         .cgroup_fd = w->leaf.fd,
     };
     if (same_output(d))

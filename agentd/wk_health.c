@@ -8,7 +8,8 @@
 #include "agentd/check.h"
 #include "agentd/loop.h"
 #include "agentd/view.h"
-#include "agentd/wk.h"
+#include "agentd/wk_command.h"
+#include "agentd/wk_hook.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -22,6 +23,7 @@ enum verdict { UNKNOWN, HEALTHY, UNHEALTHY };
 struct wk_health {
     struct loop_watch *timer;
     struct helper *asking;
+    struct wk_command *command; /* the same, exec: */
     enum verdict verdict;
     unsigned in_a_row; /* answers that differ from the verdict */
     char why[WHY_MAX]; /* it was not well, the last time that it was not */
@@ -89,6 +91,34 @@ static void on_answer(int status, const char *p, size_t n, void *arg)
         wait_until_next(w, BUSY_US);
 }
 
+static void on_command_end(const struct wk_exit *end, const char *why, void *arg)
+{
+    struct wk *w = arg;
+
+    w->health->command = NULL;
+    take_answer(w, !why, why ? why : "");
+}
+
+static void on_command_late(int fd, short what, void *arg)
+{
+    struct wk *w = arg;
+
+    loop_free(&w->health->timer);
+    wk_command_abandon(&w->health->command);
+    take_answer(w, false, "it was not finished within HealthTimeout=");
+}
+
+static void ask_by_command(struct wk *w)
+{
+    int r;
+
+    w->health->command = wk_check_command(w, &w->def->health->command, on_command_end, w, &r);
+    if (w->health->command)
+        w->health->timer = loop_timer(w->def->health_timeout_us, on_command_late, w);
+    else
+        wait_until_next(w, BUSY_US);
+}
+
 static void on_time(int fd, short what, void *arg)
 {
     struct wk *w = arg;
@@ -106,6 +136,10 @@ static void on_time(int fd, short what, void *arg)
             take_answer(w, r, why);
         return;
     }
+    if (c->kind == CFG_CHECK_EXEC) {
+        ask_by_command(w);
+        return;
+    }
     h->asking = check_once(c, &w->def->ids, w->def->health_timeout_us, on_answer, w);
     if (!h->asking)
         wait_until_next(w, BUSY_US);
@@ -119,6 +153,7 @@ static void forget(struct wk *w)
         return;
     loop_free(&h->timer);
     helper_cancel(&h->asking);
+    wk_command_abandon(&h->command);
     free(h);
 }
 

@@ -12,6 +12,7 @@
 #include "agentd/cfg_parse.h"
 #include "agentd/loop.h"
 #include "agentd/reap.h"
+#include "agentd/wk_command.h"
 #include "agentd/wk_hook.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -21,19 +22,13 @@
 
 #define WHY_MAX 600
 
-/* What is told only once nothing of it is left that reads our memory. */
+/* What runs the commands of one key. */
 struct wk_hook {
     struct wk *w;
     enum cfg_hook kind;
     unsigned at; /* which of its commands */
-    struct spawn_job job;
-    struct spawn_spec spec;
-    struct wk_env env;
-    struct cfg_command command; /* argv is its own, the rest is the definition's */
-    struct pidref ref;
-    struct loop_watch *status, *watch, *timer;
-    bool spawning, failed;
-    struct spawn_failure failure;
+    struct wk_command *command;
+    struct loop_watch *timer;
     wk_hook_fn done; /* NULL: nobody waits any more */
     /* Asked for while this one has not ended yet. */
     bool has_next;
@@ -115,18 +110,21 @@ static void tell(const struct wk_hook *h, struct cfg_list *out)
     }
 }
 
-/* --- its end -------------------------------------------------------------------------------------------- */
-
-static void release(struct wk_hook *h)
+struct wk_command *wk_check_command(struct wk *w, const struct cfg_command *c,
+                                    void (*done)(const struct wk_exit *end, const char *why, void *arg),
+                                    void *arg, int *error)
 {
-    loop_free(&h->status);
-    loop_free(&h->watch);
-    loop_free(&h->timer);
-    spawn_done(&h->job);
-    wk_env_done(&h->env);
-    free(TAKE_PTR(h->command.argv));
-    pidref_done(&h->ref);
+    struct wk_hook none = {.w = w, .kind = CFG_HOOK_RELOAD};
+    struct cfg_list told = {0};
+    struct wk_command *x;
+
+    tell(&none, &told);
+    x = wk_command_start(w, c, told.v, done, arg, error);
+    cfg_list_clear(&told);
+    return x;
 }
+
+/* --- its end -------------------------------------------------------------------------------------------- */
 
 static const struct cfg_command *command_of(const struct wk_hook *h)
 {
@@ -148,7 +146,7 @@ static void finish(struct wk_hook *h, const char *why)
     enum cfg_hook next = h->next;
     wk_hook_fn next_done = h->next_done;
 
-    release(h);
+    loop_free(&h->timer);
     free(h);
     w->hook = NULL;
     wk_take_next_def(w);
@@ -161,33 +159,15 @@ static void finish(struct wk_hook *h, const char *why)
     wk_changed(w);
 }
 
-/* Its own session: who has left it is the worker's. */
-static void signal_session(const struct wk_hook *h, int sig)
-{
-    struct snap_tree tree;
-
-    if (snap_tree_of_session(h->ref.pid, &tree) < 0)
-        return;
-    for (size_t i = 0; i < tree.n; i++) {
-        struct pidref ref = PIDREF_NULL;
-        if (tree.pids[i] != h->ref.pid && pidref_open(&ref, tree.pids[i]) == 0)
-            pidref_signal(&ref, sig);
-        pidref_done(&ref);
-    }
-    snap_tree_done(&tree);
-}
-
 void wk_hook_signal(struct wk *w, int sig)
 {
-    struct wk_hook *h = w->hook;
-    enum caps_scope scope;
+    if (w->hook && w->hook->command)
+        wk_command_signal(w->hook->command, sig);
+}
 
-    if (!h || !h->ref.pid)
-        return;
-    scope = caps_enter(CAPS_SIGNAL);
-    signal_session(h, h->spawning ? SIGKILL : sig); /* on the way to exec it hears nothing else */
-    pidref_signal(&h->ref, h->spawning ? SIGKILL : sig);
-    caps_enter(scope);
+pid_t wk_hook_pid(const struct wk *w)
+{
+    return w->hook ? wk_command_pid(w->hook->command) : 0;
 }
 
 void wk_hook_forget(struct wk *w)
@@ -216,72 +196,28 @@ static void on_time(int fd, short what, void *arg)
         done(w, why);
 }
 
-/* NULL, or how it failed. */
-static const char *judge(const struct wk_hook *h, int code, int status, char why[WHY_MAX])
-{
-    char name[256];
-
-    name_of(h, name, sizeof(name));
-    if (h->failed)
-        snprintf(why, WHY_MAX, "%s: %s failed: %s", name, spawn_stage_name(h->failure.stage),
-                 strerror(h->failure.error));
-    else if (code == CLD_EXITED && status != 0)
-        snprintf(why, WHY_MAX, "%s exited with status %d", name, status);
-    else if (code != CLD_EXITED)
-        snprintf(why, WHY_MAX, "%s was killed by signal %d (SIG%s)", name, status,
-                 sigabbrev_np(status) ? sigabbrev_np(status) : "?");
-    else
-        return NULL;
-    return why;
-}
-
-static void on_exit_of(pid_t pid, int code, int status, void *arg)
+static void on_end(const struct wk_exit *end, const char *how, void *arg)
 {
     struct wk_hook *h = arg;
-    struct wk *w = h->w;
-    char text[WHY_MAX];
-    const char *why;
-    bool tolerated;
+    char name[256], why[WHY_MAX];
+    bool tolerated = how && command_of(h)->ignore_failure;
 
-    if (h->spawning && spawn_poll(&h->job, &h->failure) < 0)
-        h->failed = true;
-    h->spawning = false;
-    why = judge(h, code, status, text);
-    tolerated = why && command_of(h)->ignore_failure;
-    if (why)
-        log_write(tolerated ? LOG_INFO : LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
+    name_of(h, name, sizeof(name));
+    snprintf(why, sizeof(why), "%s %s", name, how ? how : "");
+    if (how)
+        log_write(tolerated ? LOG_INFO : LOG_WARNING, "wk", &(struct log_about){.worker = h->w->def->alias},
                   "%s%s", why, tolerated ? ", which it may" : "");
     if (h->kind == CFG_HOOK_START_PRE || h->kind == CFG_HOOK_START)
-        signal_session(h, SIGKILL); /* systemd.service(5): what it left does not live beside the worker */
-    w->hook_end = (struct wk_exit){code == CLD_EXITED ? WK_END_EXITED : WK_END_SIGNALLED, status, pid, 0};
-    release(h);
-    if ((why && !tolerated) || !h->done || h->has_next) {
-        finish(h, why);
+        wk_command_kill_session(h->command); /* systemd.service(5): it does not live beside the worker */
+    h->w->hook_end = *end;
+    h->command = NULL;
+    loop_free(&h->timer);
+    if ((how && !tolerated) || !h->done || h->has_next) {
+        finish(h, how ? why : NULL);
         return;
     }
     h->at++;
     run_next(h);
-}
-
-static void on_readable(int fd, short what, void *arg)
-{
-    struct wk_hook *h = arg;
-
-    loop_free(&h->watch);
-    reap_sweep();
-}
-
-static void on_status(int fd, short what, void *arg)
-{
-    struct wk_hook *h = arg;
-    int r = spawn_poll(&h->job, &h->failure);
-
-    if (r == 0)
-        return;
-    h->failed = r < 0;
-    h->spawning = false;
-    loop_free(&h->status);
-    spawn_done(&h->job);
 }
 
 /* --- its start ------------------------------------------------------------------------------------------ */
@@ -294,53 +230,22 @@ static uint64_t timeout_of(const struct wk_hook *h)
                                                                      : d->start_timeout_us;
 }
 
-static int prepare(struct wk_hook *h)
-{
-    const struct wk *w = h->w;
-    const struct cfg_command *c = command_of(h);
-    struct cfg_list told = {0};
-    static char *nothing[] = {NULL};
-    int r;
-
-    tell(h, &told);
-    h->command = *c;
-    h->command.argv = cfg_expand_hook(w->def, c, w->id, told.v ? told.v : nothing);
-    r = h->command.argv ? wk_env_make(w, w->generation, told.v ? told.v : nothing, &h->env) : -ENOMEM;
-    cfg_list_clear(&told);
-    wk_env_spec(w, &h->command, h->env.v, &h->spec);
-    return r;
-}
-
-static void watch(struct wk_hook *h)
-{
-    h->ref = h->job.ref;
-    h->job.ref = (struct pidref)PIDREF_NULL;
-    h->spawning = true;
-    h->w->leaf_empty = false;
-    if (reap_add(h->ref.pid, on_exit_of, h) < 0)
-        log_error("wk", "%s: no memory to wait for a command's end", h->w->def->alias);
-    if (h->ref.fd >= 0)
-        h->watch = loop_io(h->ref.fd, LOOP_READ, on_readable, h);
-    spawn_release(&h->job);
-    h->status = loop_io(h->job.status_fd, LOOP_READ, on_status, h);
-    if (timeout_of(h) != STR_USEC_INFINITY)
-        h->timer = loop_timer(timeout_of(h), on_time, h);
-}
-
 static void run_next(struct wk_hook *h)
 {
     char name[256], why[WHY_MAX];
+    struct cfg_list told = {0};
     int r;
 
     if (h->at >= h->w->def->hooks[h->kind].n) {
         finish(h, NULL);
         return;
     }
-    h->failed = false;
-    h->job = (struct spawn_job)SPAWN_JOB_NULL;
-    h->ref = (struct pidref)PIDREF_NULL;
-    if ((r = prepare(h)) == 0 && (r = spawn_start(&h->spec, &h->job, &h->failure)) == 0) {
-        watch(h);
+    tell(h, &told);
+    h->command = wk_command_start(h->w, command_of(h), told.v, on_end, h, &r);
+    cfg_list_clear(&told);
+    if (h->command) {
+        if (timeout_of(h) != STR_USEC_INFINITY)
+            h->timer = loop_timer(timeout_of(h), on_time, h);
         wk_changed(h->w);
         return;
     }
@@ -378,11 +283,11 @@ void wk_hook_run(struct wk *w, enum cfg_hook kind, wk_hook_fn done)
 
 void wk_hook_free(struct wk *w)
 {
-    struct wk_hook *h = w->hook;
+    struct wk_hook *h = TAKE_PTR(w->hook);
 
-    if (!h || h->spawning) /* its child reads our memory */
+    if (!h)
         return;
-    reap_remove(h->ref.pid);
-    release(h);
-    free(TAKE_PTR(w->hook));
+    loop_free(&h->timer);
+    wk_command_abandon(&h->command);
+    free(h);
 }

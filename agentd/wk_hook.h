@@ -17,9 +17,14 @@ bool wk_hook_has(const struct wk *w, enum cfg_hook kind);
  * that runs already is killed first, and nobody hears of it. */
 void wk_hook_run(struct wk *w, enum cfg_hook kind, wk_hook_fn done);
 void wk_hook_signal(struct wk *w, int sig);    /* the command that runs, and its session */
+pid_t wk_hook_pid(const struct wk *w);         /* 0: none */
 void wk_hook_forget(struct wk *w);             /* nobody waits any more: at its end the tree may be gone */
 const char *wk_hook_phase(const struct wk *w); /* "start-pre"; "" if none runs */
 void wk_hook_free(struct wk *w);
+/* A check's command, which finds the main process in $MAINPID. As wk_command_start. */
+struct wk_command *wk_check_command(struct wk *w, const struct cfg_command *c,
+                                    void (*done)(const struct wk_exit *end, const char *why, void *arg),
+                                    void *arg, int *error);
 /* wk_main.c: the main process is another one than was started. */
 void wk_main_find(struct wk *w); /* Type=forking: the program has ended well */
 void wk_main_find_stop(struct wk *w);

@@ -11,7 +11,8 @@
 #include "agentd/op.h"
 #include "agentd/reap.h"
 #include "agentd/state.h"
-#include "agentd/wk.h"
+#include "agentd/wk_sock.h"
+#include "agentd/wk_adopt.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -23,9 +24,9 @@
 #define NUMBERS(ROW) \
     ROW(generation) ROW(restarts) ROW(session) ROW(uid) ROW(adopted) ROW(ready) ROW(stale) \
     ROW(was_ready) ROW(ended) ROW(stale_program) ROW(requested) ROW(start_failed) ROW(never_ran) ROW(barked) \
-    ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) ROW(update_us) \
+    ROW(begun) ROW(waiting) ROW(stop_waits) ROW(yields) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) ROW(update_us) \
     ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us) ROW(exec_mono_us) \
-    ROW(res_hash) ROW(cpu_from) ROW(kills_before) ROW(ooms_before) ROW(oomed) ROW(has_secrets) \
+    ROW(res_hash) ROW(cpu_from) ROW(kills_before) ROW(ooms_before) ROW(oomed) ROW(secrets_of) \
     ROW(error_size) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
 /* clang-format on */
 
@@ -76,6 +77,7 @@ void wk_image_save(const struct wk *w, struct buf *b)
         state_put_text(b, "notify_status", notify_status(w));
         state_put_u64(b, "watchdog_us", notify_watchdog(w));
     }
+    wk_sock_save(w, b);
     if (w->op)
         state_put_text(b, "op", w->op->id);
     if (w->queued)
@@ -163,6 +165,7 @@ void wk_image_load(struct wk *w, const struct state *s, const char *line)
     w->stale = w->main.pid && w->ran_hash != w->def->hash;
     get_past(w, s, line);
     get_texts(w, s, line);
+    wk_sock_restore(w, s, line);
     get_op(&w->op, s, line, "op");
     get_op(&w->queued, s, line, "queued");
     if (w->main.pid || w->state == WK_STOPPING || w->state == WK_KILLING)
@@ -193,7 +196,7 @@ void wk_image_resume(struct wk *w, const struct state *s, const char *line)
     else if (w->main.pid && notify_is_wanted(w->def))
         notify_open(w); /* an earlier version kept none for one that was ready */
     notify_set_watchdog(w, state_get_u64(s, line, "watchdog_us"));
-    if (w->state == WK_STARTING || state_get_fd(s, line, "status_fd") >= 0)
+    if ((w->state == WK_STARTING && !w->waiting) || state_get_fd(s, line, "status_fd") >= 0)
         wk_start_resume(w, state_get_fd(s, line, "status_fd"));
     wk_health_watch(w, w->state == WK_UP);
     wk_res_live(w);

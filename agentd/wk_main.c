@@ -15,6 +15,7 @@
 #include "agentd/loop.h"
 #include "agentd/reap.h"
 #include "agentd/wk_hook.h"
+#include "agentd/wk_adopt.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"

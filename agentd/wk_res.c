@@ -257,6 +257,14 @@ static struct wk_oom look_at_memory(const struct wk *w)
     return o;
 }
 
+/* An event of its own, and the record. */
+static void tell(struct wk *w)
+{
+    if (w->part == WK_ONLY)
+        wk_host.moved(w);
+    wk_changed(w);
+}
+
 static void tell_oom(struct wk *w, const struct wk_oom *o)
 {
     char text[200];
@@ -264,8 +272,7 @@ static void tell_oom(struct wk *w, const struct wk_oom *o)
     wk_set_message(w, "%s", wk_res_oom_text(o, text, sizeof(text)));
     log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias}, "%s",
               w->message ? w->message : text);
-    wk_host.moved(w); /* an event of its own */
-    wk_changed(w);
+    tell(w);
 }
 
 /* systemd.service(5), OOMPolicy=: with kill the kernel has killed them all. */
@@ -342,8 +349,7 @@ static void take_hits(struct wk *w)
     wk_res_recall(w);
     log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias}, "%s",
               w->message ? w->message : "TasksMax= was hit");
-    wk_host.moved(w);
-    wk_changed(w);
+    tell(w);
 }
 
 static void on_tasks(int fd, short what, void *arg)

@@ -20,6 +20,10 @@ struct wk_oom {
     uint64_t limit; /* MemoryMax= in bytes, if that was hit; 0: the host had none left, or an outer limit */
 };
 
+/* In struct wk: res watches its limits (NULL: it has none that tell, or does not run); res_hash is what its
+ * leaf was given; cpu_from cpu.stat's usage_usec when this incarnation began, + 1 (0: not known);
+ * kills_before and ooms_before are of memory.events, when it began; res_lost has a bit per enum
+ * cgroup_res_row that is set and without effect; oomed: this incarnation ends for lack of memory. */
 #define WK_RES_UNKNOWN UINT64_MAX
 void wk_res_load(struct wk *w);       /* def is new: what it needs is made ready, what can't be had is told */
 bool wk_res_fits(const struct wk *w); /* its leaf has what def says */

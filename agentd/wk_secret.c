@@ -44,9 +44,19 @@ static int open_folder(bool make)
     return fd < 0 ? -errno : fd;
 }
 
-void wk_secret_path(const struct wk *w, char *path, size_t size)
+#define NAME_SIZE (LIMIT_ALIAS + 16)
+
+static const char *name_of(const struct wk *w, uint32_t generation, char name[NAME_SIZE])
 {
-    snprintf(path, size, "%s/" FOLDER "/%s", wk_host.runtime_dir, w->def->alias);
+    snprintf(name, NAME_SIZE, "%s~%u", w->def->alias, generation);
+    return name;
+}
+
+void wk_secret_path(const struct wk *w, uint32_t generation, char *path, size_t size)
+{
+    char name[NAME_SIZE];
+
+    snprintf(path, size, "%s/" FOLDER "/%s", wk_host.runtime_dir, name_of(w, generation, name));
 }
 
 /* Files in a folder, and nothing below: nobody but us can write there. */
@@ -68,60 +78,55 @@ static void remove_one(int at, const char *name)
     unlinkat(at, name, AT_REMOVEDIR);
 }
 
-/* ".ALIAS~PID" is one that a helper was at work on. */
-static void alias_of(const char *name, char alias[LIMIT_ALIAS + 1])
+/* Also one that a helper was at work on: it has a dot before its name. */
+void wk_secret_remove(struct wk *w)
 {
-    const char *end = *name == '.' ? strrchr(name, '~') : NULL;
+    char name[NAME_SIZE + 1] = ".";
+    enum caps_scope scope;
+    int fd;
 
-    str_copy(alias, LIMIT_ALIAS + 1, end ? name + 1 : name);
-    if (end && end - name - 1 < LIMIT_ALIAS)
-        alias[end - name - 1] = 0;
-}
-
-/* Those that are to go, of all. */
-static void remove_if(bool (*goes)(const char *alias, const void *arg), const void *arg)
-{
-    enum caps_scope scope = caps_enter(CAPS_FILES);
-    int fd = open_folder(false);
-    DIR *d = fd < 0 ? NULL : fdopendir(fd);
-    char alias[LIMIT_ALIAS + 1];
-    struct dirent *e;
-
-    if (!d)
-        fd_close(fd);
-    while (d && (e = readdir(d))) {
-        alias_of(e->d_name, alias);
-        if (!str_eq(e->d_name, ".") && !str_eq(e->d_name, "..") && goes(alias, arg))
-            remove_one(fd, e->d_name);
+    if (!w->secrets_of)
+        return;
+    scope = caps_enter(CAPS_FILES);
+    name_of(w, w->secrets_of, name + 1);
+    w->secrets_of = 0;
+    if ((fd = open_folder(false)) >= 0) {
+        remove_one(fd, name + 1);
+        remove_one(fd, name);
     }
-    if (d)
-        closedir(d);
+    fd_close(fd);
     caps_enter(scope);
 }
 
-static bool is_alias(const char *alias, const void *arg)
+/* "ALIAS~GENERATION": of a process that runs, or may. */
+static bool is_in_use(const char *name)
 {
-    return str_eq(alias, arg);
-}
+    const char *end = strrchr(name, '~');
+    char alias[LIMIT_ALIAS + 1];
+    const struct wk *w;
 
-void wk_secret_remove(struct wk *w)
-{
-    if (!w->has_secrets)
-        return;
-    w->has_secrets = false;
-    remove_if(is_alias, w->def->alias);
-}
-
-static bool is_nobodys(const char *alias, const void *arg)
-{
-    const struct wk *w = sup_find_alias(alias);
-
-    return !w || (w->state == WK_DOWN && !w->held.pid);
+    if (!end || end - name > LIMIT_ALIAS)
+        return false;
+    str_copy(alias, (size_t)(end - name) + 1, name);
+    w = sup_find_alias(alias);
+    return w && (w->state != WK_DOWN || w->held.pid) && strtoul(end + 1, NULL, 10) == w->secrets_of;
 }
 
 void wk_secret_sweep(void)
 {
-    remove_if(is_nobodys, NULL);
+    enum caps_scope scope = caps_enter(CAPS_FILES);
+    int fd = open_folder(false);
+    DIR *d = fd < 0 ? NULL : fdopendir(fd);
+    struct dirent *e;
+
+    if (!d)
+        fd_close(fd);
+    while (d && (e = readdir(d)))
+        if (!str_eq(e->d_name, ".") && !str_eq(e->d_name, "..") && !is_in_use(e->d_name))
+            remove_one(fd, e->d_name);
+    if (d)
+        closedir(d);
+    caps_enter(scope);
 }
 
 /* --- in the helper ----------------------------------------------------------------------------------------
@@ -233,21 +238,20 @@ static int fill(int out, int dir, const struct wk_def *d)
     return r == 0 && (r = let_read(dir, &d->ids, 5)) < 0 ? say(out, FOLDER ": %s", strerror(-r)) : r;
 }
 
-/* Made whole beside, then put in the place of an earlier one. */
+/* Made whole, then named. */
 static int run_make(int out, void *arg)
 {
     const struct wk *w = arg;
-    char name[LIMIT_ALIAS + 32];
+    char name[NAME_SIZE + 1] = ".";
     _cleanup_close_ int top = -1, dir = -1;
     int r;
 
     caps_enter(CAPS_FILES);
-    remove_if(is_alias, w->def->alias);
-    snprintf(name, sizeof(name), ".%s~%d", w->def->alias, (int)getpid());
+    name_of(w, w->secrets_of, name + 1);
     if ((top = open_folder(true)) < 0 || mkdirat(top, name, 0700) < 0 ||
         (dir = openat(top, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW)) < 0)
         return say(out, "%s/" FOLDER ": %s", wk_host.runtime_dir, strerror(top < 0 ? -top : errno)) < 0;
-    if ((r = fill(out, dir, w->def)) == 0 && renameat(top, name, top, w->def->alias) < 0)
+    if ((r = fill(out, dir, w->def)) == 0 && renameat(top, name, top, name + 1) < 0)
         r = say(out, FOLDER ": %s", strerror(errno));
     if (r < 0)
         remove_one(top, name);
@@ -286,11 +290,9 @@ static void begin(struct wk *w)
 bool wk_secret_make(struct wk *w, void (*done)(struct wk *w, const char *why))
 {
     wk_secret_stop(w);
-    if (!w->def->n_secrets || w->def->fault) {
-        wk_secret_remove(w); /* of an earlier incarnation */
+    if (!w->def->n_secrets || w->def->fault)
         return false;
-    }
-    w->has_secrets = true;
+    w->secrets_of = w->generation;
     if (!(w->secret = calloc(1, sizeof(*w->secret)))) {
         done(w, "no memory for its credentials");
         return true;

@@ -6,11 +6,12 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct wk;
 
-/* Its folder, as $CREDENTIALS_DIRECTORY has it. */
-void wk_secret_path(const struct wk *w, char *path, size_t size);
+/* The folder of one incarnation, as $CREDENTIALS_DIRECTORY has it: two may overlap. */
+void wk_secret_path(const struct wk *w, uint32_t generation, char *path, size_t size);
 /* Makes it with what the files say now, then calls done with NULL, or with how that failed. False: the worker
  * has none; then done is not called. */
 bool wk_secret_make(struct wk *w, void (*done)(struct wk *w, const char *why));

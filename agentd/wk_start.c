@@ -20,8 +20,10 @@
 #include "agentd/notify.h"
 #include "agentd/reap.h"
 #include "agentd/view.h"
+#include "agentd/wk_command.h"
 #include "agentd/wk_hook.h"
 #include "agentd/wk_secret.h"
+#include "agentd/wk_sock.h"
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -41,6 +43,7 @@ void wk_start_done(struct wk *w)
     loop_free(&s->status);
     loop_free(&s->probe_timer);
     helper_cancel(&s->probe);
+    wk_command_abandon(&s->asking);
     spawn_done(&s->job);
     cfg_check_free(s->ready);
     wk_env_done(&s->env);
@@ -130,6 +133,7 @@ static void spawn_failed(struct wk *w, const struct spawn_failure *f)
                        : f->stage == SPAWN_OUTPUT       ? d->out.path
                        : f->stage == SPAWN_ERROR_OUTPUT ? d->err.path
                        : f->stage == SPAWN_CGROUP       ? wk_host.cgroups.path
+                       : f->stage == SPAWN_SOCKETS      ? wk_sock_failed(w)
                        : f->stage == SPAWN_USER         ? d->user_name
                        : f->stage == SPAWN_GROUP        ? d->group_name
                                                         : NULL;
@@ -259,11 +263,17 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
         f->error = -r;
         return r;
     }
+    if ((r = wk_sock_open(w)) < 0) {
+        *f = (struct spawn_failure){SPAWN_SOCKETS, -r};
+        return r;
+    }
     if ((r = take_ready(w->def, s)) < 0) {
         f->error = -r;
         return r;
     }
     wk_env_spec(w, &w->def->exec, s->env.v, &s->spec);
+    s->spec.pid_text = s->env.pid_text;
+    s->spec.n_pass_fds = wk_sock_fds(w, &s->spec.pass_fds);
     w->leaf_empty = false;
     wk_put_facts(w, FACTS_INTENT);
     return spawn_start(&s->spec, &s->job, f);
@@ -442,7 +452,7 @@ static void on_probe_timer(int fd, short what, void *arg)
     struct wk *w = arg;
     const struct cfg_check *c = w->start->ready;
 
-    if (c->kind == CFG_CHECK_UNIX || c->kind == CFG_CHECK_HTTP) {
+    if (c->kind == CFG_CHECK_UNIX || c->kind == CFG_CHECK_HTTP || c->kind == CFG_CHECK_EXEC) {
         loop_free(&w->start->probe_timer);
         wk_start_ask(w);
         return;
@@ -467,6 +477,36 @@ static void on_probe_answer(int status, const char *p, size_t n, void *arg)
         wk_start_ready(w);
     else if (w->state == WK_STARTING) /* not yet; others want to ask, too */
         w->start->probe_timer = loop_timer(PROBE_MAX_MS * 1000, on_probe_timer, w);
+}
+
+static void ask_again(struct wk *w)
+{
+    if (w->state == WK_STARTING && w->start)
+        w->start->probe_timer = loop_timer(PROBE_MAX_MS * 1000, on_probe_timer, w);
+}
+
+static void on_command_end(const struct wk_exit *end, const char *why, void *arg)
+{
+    struct wk *w = arg;
+
+    w->start->asking = NULL;
+    if (!why) {
+        wk_start_ready(w);
+        return;
+    }
+    wk_set_message(w, "ReadyCheck=exec: %s", why);
+    wk_changed(w);
+    ask_again(w);
+}
+
+/* As often as it takes: one that hangs is ended with the start. */
+static void ask_by_command(struct wk *w)
+{
+    int r;
+
+    w->start->asking = wk_check_command(w, &w->start->ready->command, on_command_end, w, &r);
+    if (!w->start->asking)
+        ask_again(w);
 }
 
 /* Type=oneshot without RemainAfterExit= has been up, and is over. */
@@ -498,6 +538,7 @@ void wk_start_ready(struct wk *w)
     if (w->start) {
         loop_free(&w->start->probe_timer);
         helper_cancel(&w->start->probe);
+        wk_command_abandon(&w->start->asking);
     }
     wk_arm(w, STR_USEC_INFINITY);
     wk_hook_run(w, CFG_HOOK_START_POST, on_after);
@@ -542,6 +583,8 @@ void wk_start_ask(struct wk *w)
         s->probe_timer = loop_timer(PROBE_FIRST_MS * 1000, on_probe_timer, w);
     } else if (s->ready->kind == CFG_CHECK_STABLE) {
         s->probe_timer = loop_timer(s->ready->stable_us, on_probe_timer, w);
+    } else if (s->ready->kind == CFG_CHECK_EXEC) {
+        ask_by_command(w);
     } else {
         s->probe = check_for_a_while(s->ready, &w->def->ids, on_probe_answer, w);
         if (!s->probe) /* many start at once: all helpers are at work */

@@ -515,7 +515,7 @@ void wk_stop_check(struct wk *w)
     /* Once only: a look for more may come while the last lines are read. */
     if (!get_stop(w))
         return;
-    if (!w->stop->post_begun && wk_hook_has(w, CFG_HOOK_STOP_POST)) {
+    if (!w->stop->post_begun && w->begun && wk_hook_has(w, CFG_HOOK_STOP_POST)) {
         w->stop->post_begun = true;
         wk_arm(w, STR_USEC_INFINITY);
         wk_hook_run(w, CFG_HOOK_STOP_POST, on_stop_post);

@@ -16,6 +16,7 @@
 #include "agentd/store.h"
 #include "agentd/sup.h"
 #include "agentd/wk.h"
+#include "agentd/wk_adopt.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"

@@ -11,7 +11,9 @@
 #define LIMIT_WORKERS 10000
 #define LIMIT_ARGS 256 /* words of one Exec line */
 #define LIMIT_COMMANDS 64 /* command lines of one worker */
+#define LIMIT_NEEDS 256   /* names in After= and its like of one worker */
 #define LIMIT_ENV 256  /* variables of one worker */
+#define LIMIT_SOCKETS 32 /* ListenStream= of one worker, or of the listener */
 #define LIMIT_GROUPS 64
 #define LIMIT_SECRETS 64             /* credentials of one worker */
 #define LIMIT_SECRET_BYTES (1 << 20) /* and of the files among them, in all */

@@ -33,6 +33,7 @@ static bool fork_only;
 static const char *const stage_names[] = {
     [SPAWN_CLONE] = "creating the process",
     [SPAWN_CGROUP] = "entering the cgroup",
+    [SPAWN_SOCKETS] = "opening ListenStream=",
     [SPAWN_SESSION] = "starting a session",
     [SPAWN_LIMITS] = "setting resource limits",
     [SPAWN_NICE] = "setting the nice level",

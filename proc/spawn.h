@@ -17,6 +17,7 @@
 enum spawn_stage {
     SPAWN_CLONE,
     SPAWN_CGROUP,
+    SPAWN_SOCKETS, /* before there is a child: the caller's own */
     SPAWN_SESSION,
     SPAWN_LIMITS,
     SPAWN_NICE,
@@ -55,6 +56,8 @@ struct spawn_output {
     bool as_root;                /* APPEND: opened before the user changes, only for root's own folder */
 };
 
+#define SPAWN_PID_TEXT 11
+
 /* What to start. All pointers stay the caller's and must live until the job has ended (spawn_poll). */
 struct spawn_spec {
     const char *path;
@@ -76,8 +79,10 @@ struct spawn_spec {
     bool no_new_privileges, ignore_sigpipe;
     bool has_bounding;
     uint64_t bounding, ambient; /* bit per capability */
-    int pass_fd;                /* becomes descriptor 3 of the program, or -1 */
-    int cgroup_fd;              /* a leaf, or -1: then the child waits for spawn_release */
+    const int *pass_fds;        /* become descriptors 3, 4 ... of the program; LIMIT_SOCKETS at most */
+    unsigned n_pass_fds;
+    char *pid_text; /* NULL, or where in envp the child's pid is written: room for SPAWN_PID_TEXT */
+    int cgroup_fd;  /* a leaf, or -1: then the child waits for spawn_release */
 };
 
 /* A start under way. */

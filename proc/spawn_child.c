@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "proc/caps.h"
+#include "base/limits.h"
 #include "proc/spawn_int.h"
 
 #if defined(__x86_64__)
@@ -93,12 +94,17 @@ IN_CHILD static void reset_signals(const struct spawn_run *run)
  * its descriptors may live on here. Else its listener would not see the end of the wire. */
 IN_CHILD static void let_go(const struct spawn_run *run)
 {
-    int keep[] = {run->null_fd, run->status_fd, run->gate_fd, run->spec->cgroup_fd, run->spec->pass_fd};
+    int keep[4 + LIMIT_SOCKETS] = {run->null_fd, run->status_fd, run->gate_fd, run->spec->cgroup_fd};
+    unsigned n = 4;
     long low = 3, next, r = 0;
 
+    while (n < 4 + run->spec->n_pass_fds) {
+        keep[n] = run->spec->pass_fds[n - 4];
+        n++;
+    }
     do {
         next = INT32_MAX;
-        for (unsigned i = 0; i < sizeof(keep) / sizeof(*keep); i++)
+        for (unsigned i = 0; i < n; i++)
             if (keep[i] >= low && keep[i] < next)
                 next = keep[i];
         if (next > low)
@@ -306,18 +312,43 @@ IN_CHILD static void tell_error_size(const struct spawn_run *run)
     }
 }
 
-/* The passed descriptor becomes 3; what stands there moves away first, the passed one itself included. */
-IN_CHILD static void pass_descriptor(struct spawn_run *run)
+/* The passed descriptors become 3 and on; what stands there moves away first, the passed ones included. */
+IN_CHILD static void pass_descriptors(struct spawn_run *run)
 {
-    long fd, r;
+    unsigned n = run->spec->n_pass_fds;
+    int away[LIMIT_SOCKETS];
+    long r;
 
-    if (run->spec->pass_fd < 0)
+    if (n == 0)
         return;
-    r = CALL(fcntl, run->status_fd, F_DUPFD_CLOEXEC, 8, 0);
-    if (r >= 0)
-        run->status_fd = (int)r;
-    fd = CALL(fcntl, run->spec->pass_fd, F_DUPFD_CLOEXEC, 8, 0);
-    place(run, SPAWN_STDIN, r < 0 ? r : fd, 3);
+    r = CALL(fcntl, run->status_fd, F_DUPFD_CLOEXEC, 3 + n, 0);
+    if (r < 0)
+        fail(run, SPAWN_STDIN, r);
+    run->status_fd = (int)r;
+    for (unsigned i = 0; i < n; i++) {
+        if ((r = CALL(fcntl, run->spec->pass_fds[i], F_DUPFD_CLOEXEC, 3 + n, 0)) < 0)
+            fail(run, SPAWN_STDIN, r);
+        away[i] = (int)r;
+    }
+    for (unsigned i = 0; i < n; i++)
+        place(run, SPAWN_STDIN, away[i], 3 + (int)i);
+}
+
+/* $LISTEN_PID is known to nobody before. The text is this start's own: nobody else reads it. */
+IN_CHILD static void write_pid(const struct spawn_spec *s)
+{
+    long pid = CALL(getpid, 0, 0, 0, 0);
+    int at = SPAWN_PID_TEXT - 1, n = 0;
+    char digits[SPAWN_PID_TEXT];
+
+    if (!s->pid_text)
+        return;
+    do
+        digits[--at] = (char)('0' + pid % 10);
+    while ((pid /= 10) && at > 0);
+    for (; at < SPAWN_PID_TEXT - 1; at++)
+        s->pid_text[n++] = digits[at];
+    s->pid_text[n] = 0;
 }
 
 IN_CHILD void spawn_child(void *arg)
@@ -352,7 +383,8 @@ IN_CHILD void spawn_child(void *arg)
     enter_directory(run);
     if (s->no_new_privileges && (r = CALL(prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0)) < 0)
         fail(run, SPAWN_PRIVILEGES, r);
-    pass_descriptor(run);
+    pass_descriptors(run);
+    write_pid(s);
     CALL(rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
     r = CALL(execve, s->path, s->argv, s->envp, 0);
     fail(run, SPAWN_EXEC, r);

@@ -101,6 +101,13 @@ int sys_pidfd_open(pid_t pid)
     return r < 0 ? -errno : (int)r;
 }
 
+int sys_pidfd_getfd(int pidfd, int fd)
+{
+    long r = syscall(__NR_pidfd_getfd, pidfd, fd, 0);
+
+    return r < 0 ? -errno : (int)r;
+}
+
 int sys_pidfd_send_signal(int pidfd, int sig)
 {
     return syscall(__NR_pidfd_send_signal, pidfd, sig, NULL, 0) < 0 ? -errno : 0;

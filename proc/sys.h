@@ -15,6 +15,8 @@
 pid_t sys_clone(void *stack, size_t stack_size, int cgroup_fd, void (*fn)(void *), void *arg, int *ret_pidfd);
 
 int sys_pidfd_open(pid_t pid);
+/* pidfd_getfd(2): a descriptor of another process, close-on-exec here. Kernels from 5.6 on. */
+int sys_pidfd_getfd(int pidfd, int fd);
 int sys_pidfd_send_signal(int pidfd, int sig);
 int sys_kill(pid_t pid, int sig);
 

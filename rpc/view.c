@@ -219,6 +219,7 @@ void view_operation(struct buf *b, const struct wire_reply *op, const struct wir
     json_numbers(b, "killed", op->killed);
     json_numbers(b, "survivors", op->survivors);
     json_numbers(b, "leftovers", op->leftovers);
+    json_words(b, "affected", op->affected);
     json_close(b, '}');
 }
 

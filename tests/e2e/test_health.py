@@ -190,3 +190,91 @@ class Health(Asked):
         h.operation("a", "stop")
         self.assertEqual(h.record("a")["health"], "")
         h.stop()
+
+
+# Notes that it was asked, with what it was told, and does what a file says: "0", "1" or "hang".
+CHECK = """#!/bin/sh
+echo "$MAINPID $AGENTD_ALIAS $*" >>$1/asked
+echo $$ >>$1/pids
+case "$(cat $1/does)" in
+hang) sleep 100000 & echo $! >>$1/pids; wait ;;
+*) exit $(cat $1/does) ;;
+esac
+"""
+
+
+@both
+class Commands(Asked):
+    def host_with(self, section, does, service=""):
+        h = self.host(cgroup=self.cgroup)
+        with open(h.dir + "/check", "w", encoding="ascii") as f:
+            f.write(CHECK)
+        os.chmod(h.dir + "/check", 0o755)
+        for name in ("asked", "pids"):
+            open(h.dir + "/" + name, "w", encoding="ascii").close()
+            os.chmod(h.dir + "/" + name, 0o666)
+        self.does(h, does)
+        h.worker("a", service=service, section=section.replace("CHECK", "%s/check %s" % (h.dir, h.dir)))
+        h.start()
+        return h
+
+    def all_gone(self, h):
+        with open(h.dir + "/pids", encoding="ascii") as f:
+            for pid in f.read().split():
+                harness.wait_gone(int(pid))
+
+    def test_ready(self):
+        h = self.host_with('ReadyCheck=exec:CHECK ${AGENTD_ALIAS} "two words" $HOME', "1", "User=nobody" if harness.ROOT else "")
+        w = eventually(lambda: (lambda r: r if r["message"].startswith("ReadyCheck=exec: exited with status 1") else None)(h.record("a")))
+        self.assertEqual(w["state"], "STARTING")
+        self.does(h, "0")
+        w = h.until("a", "UP")
+        self.assertEqual(w["message"], "")
+        home = "/nonexistent" if harness.ROOT else os.path.expanduser("~")
+        self.assertEqual(set(self.asked(h)), {"%d a %s a two words %s" % (w["pid"], h.dir, home)})
+        self.assertEqual(h.operation("a", "restart").status, 200)
+        h.stop()
+
+    def test_ready_hangs(self):
+        """It is ended with the start, and what it has started."""
+        h = self.host_with("ReadyCheck=exec:CHECK", "hang", "Restart=no\nTimeoutStartSec=500ms")
+        w = h.until("a", "DOWN")
+        self.assertEqual(w["reason"], "start-timeout")
+        self.all_gone(h)
+        h.stop()
+
+    def test_health(self):
+        """Not well, hanging, well again: one at a time, each with its own deadline, in the worker's cgroup."""
+        h = self.host_with("HealthCheck=exec:CHECK\nHealthInterval=50ms\nHealthTimeout=200ms\nHealthRetries=2\nHealthAction=report", "0")
+        w = h.meets("a", health="healthy")
+        self.does(h, "3")
+        self.assertEqual(h.meets("a", health="unhealthy")["healthMessage"], "exited with status 3")
+        self.does(h, "0")
+        h.meets("a", health="healthy")
+        self.does(h, "hang")
+        self.assertEqual(h.meets("a", health="unhealthy")["healthMessage"], "it was not finished within HealthTimeout=")
+        self.assertLessEqual(len(h.processes("a")), 3, "the worker, and one command with what it has started")
+        self.does(h, "0")
+        h.meets("a", health="healthy", pid=w["pid"])
+        h.operation("a", "stop")
+        self.all_gone(h)
+        h.stop()
+
+    def test_health_restarts(self):
+        h = self.host_with("HealthCheck=exec:CHECK\nHealthInterval=20ms\nHealthRetries=2", "0")
+        h.meets("a", health="healthy")
+        self.does(h, "1")
+        eventually(lambda: h.record("a")["generation"] > 1)
+        self.does(h, "0")
+        h.meets("a", health="healthy", state="UP")
+        h.stop()
+
+    def test_death_of_agentd(self):
+        h = self.host_with("HealthCheck=exec:CHECK\nHealthInterval=20ms\nHealthTimeout=100s", "hang")
+        w = h.until("a", "UP")
+        eventually(lambda: self.asked(h))
+        h.kill()
+        h.start()
+        self.assertEqual(h.record("a")["pid"], w["pid"])
+        h.stop()
+        self.all_gone(h)

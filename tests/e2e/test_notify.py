@@ -9,7 +9,7 @@ import threading
 import time
 import unittest
 
-from harness import Case, both, eventually
+from harness import Case, both, children, eventually
 
 
 class Speaking(Case):
@@ -303,3 +303,38 @@ class Watchdog(Speaking):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+@both
+class MainPid(Speaking):
+    def test_handed_over(self):
+        """Another process of the worker becomes its main process: it is watched, adopted, signalled."""
+        h = self.speaker("--children 2", "NotifyAccess=all")
+        before = h.record("a")
+        child = next(p for p in children(before["pid"]))
+        self.say(h, "MAINPID=%d" % child)
+        w = h.meets("a", pid=child)
+        self.assertEqual((w["state"], w["generation"]), ("UP", 1))
+        h.kill()
+        h.start()
+        self.assertEqual(h.record("a")["pid"], child)
+        os.kill(child, signal.SIGKILL)
+        h.meets("a", generation=2, state="UP")
+        self.assertNotIn(before["pid"], h.processes())
+        h.stop()
+
+    def test_false(self):
+        """Somebody else's process, none, rubbish: refused and said once, and nothing happens to them."""
+        h = self.speaker(service="NotifyAccess=all")
+        h.worker("b")
+        h.ok("POST", "/agentd/v1/reload")
+        other = h.until("b", "UP")["pid"]
+        w = h.record("a")
+        for pid in (other, 1, os.getpid(), h.pid, 4194303, "x", -5, 2 ** 40):
+            self.say(h, "MAINPID=%s" % pid, "STATUS=said %s" % pid)
+            h.meets("a", statusText="said %s" % pid, pid=w["pid"])
+        self.assertEqual(h.log().count("MAINPID=%d is refused: it is no process of this worker" % other), 1)
+        self.assertEqual(h.log().count("is refused"), 1)
+        self.assertEqual(h.operation("a", "restart").status, 200)
+        self.assertEqual(h.record("b")["pid"], other)
+        h.stop()

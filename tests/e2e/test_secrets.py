@@ -3,6 +3,7 @@
 import os
 import stat
 import subprocess
+import unittest
 
 from harness import ORDINARY, Case, both, environ_of, eventually, needs_root
 
@@ -11,10 +12,11 @@ SECRET = "correct-horse-battery"
 
 @both
 class Secrets(Case):
-    def begin(self, service="", **how):
+    def begin(self, service="", section="", **how):
         h = self.host(cgroup=self.cgroup, **how)
         h.write("key", SECRET + "\n", mode=0o600)
-        h.worker("a", service="LoadCredential=key:%s/key\nSetCredential=word:%s\\x21 of \"mine\"\n%s" % (h.dir, SECRET, service))
+        h.worker("a", service="LoadCredential=key:%s/key\nSetCredential=word:%s\\x21 of \"mine\"\n%s" % (h.dir, SECRET, service),
+                 section=section)
         h.start()
         return h
 
@@ -29,15 +31,18 @@ class Secrets(Case):
         h = self.begin()
         h.until("a", "UP")
         d = self.folder(h)
-        self.assertEqual(d, h.run + "/credentials/a")
+        self.assertEqual(d, h.run + "/credentials/a~1")
         self.assertEqual(self.read(d + "/key"), SECRET + "\n")
         self.assertEqual(self.read(d + "/word"), SECRET + "! of \"mine\"")
         h.write("key", "another", mode=0o600)
         h.operation("a", "restart")
+        self.assertFalse(os.path.exists(d))
+        d = self.folder(h)
         self.assertEqual(self.read(d + "/key"), "another")
         h.operation("a", "stop")
         self.assertEqual(os.listdir(h.run + "/credentials"), [])
         h.operation("a", "start")
+        d = self.folder(h)
         h.kill()
         h.start()
         h.until("a", "UP")
@@ -81,6 +86,22 @@ class Secrets(Case):
         h.until("a", "DOWN")
         self.assertEqual(os.listdir(h.run + "/credentials"), [])
         h.stop()
+
+    def test_overlap(self):
+        """Two instances, each with its own; the earlier one's go with it."""
+        if not self.cgroup:
+            raise unittest.SkipTest("overlap needs cgroups")
+        h = self.begin(section="RestartMode=overlap\n")
+        h.until("a", "UP")
+        before = self.folder(h)
+        h.operation("a", "restart")
+        h.until("a", "UP")
+        after = self.folder(h)
+        self.assertNotEqual(before, after)
+        self.assertEqual(self.read(after + "/key"), SECRET + "\n")
+        eventually(lambda: os.listdir(h.run + "/credentials") == [os.path.basename(after)], what="the earlier ones gone")
+        h.stop()
+        self.assertEqual(os.listdir(h.run + "/credentials"), [])
 
     @needs_root
     def test_for_its_user_alone(self):

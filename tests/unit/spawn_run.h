@@ -99,7 +99,6 @@ static inline struct spawn_spec plain_spec(void)
                                .umask = 022,
                                .out = {.kind = SPAWN_OUT_NULL},
                                .err = {.kind = SPAWN_OUT_NULL},
-                               .pass_fd = -1,
                                .cgroup_fd = -1};
 }
 

@@ -98,8 +98,9 @@ static struct cfg *load_worker(const char *section, const char *line)
 
     snprintf(text, sizeof(text), WORKER, section, line);
     write_file("workers.d/w.conf", text);
+    write_file("workers.d/zz.conf", "[Service]\nExecStart=/bin/true\n"); /* for Requires= */
     cfg = load();
-    assert_int_equal(cfg->n_workers, 1);
+    assert_int_equal(cfg->n_workers, 2);
     return cfg;
 }
 
@@ -110,6 +111,11 @@ static const struct {
     const char *instead; /* what is listed, if it is not the key itself */
 } values[] = {
     {CFG_UNIT, "Description", "x", NULL},
+    {CFG_UNIT, "After", "x", NULL},
+    {CFG_UNIT, "Before", "x", NULL},
+    {CFG_UNIT, "Requires", "zz", NULL},
+    {CFG_UNIT, "Wants", "x", NULL},
+    {CFG_UNIT, "BindsTo", "zz", NULL},
     {CFG_UNIT, "StartLimitIntervalSec", "7", NULL},
     {CFG_UNIT, "StartLimitInterval", "7", "StartLimitIntervalSec=live"},
     {CFG_UNIT, "StartLimitBurst", "7", NULL},
@@ -175,6 +181,8 @@ static const struct {
     {CFG_WORKER, "HealthTimeout", "7", NULL},
     {CFG_WORKER, "HealthRetries", "7", NULL},
     {CFG_WORKER, "HealthAction", "report", NULL},
+    {CFG_WORKER, "ListenStream", "8080", NULL},
+    {CFG_WORKER, "RestartMode", "overlap", NULL},
     {CFG_AGENT, "HostId", "7", NULL},
     {CFG_AGENT, "AgentId", "7", NULL},
     {CFG_AGENT, "InstallHome", "/srv", NULL},
@@ -184,6 +192,9 @@ static const struct {
     {CFG_AGENT, "StateDirectory", "/var/b", NULL},
     {CFG_AGENT, "LogDirectory", "/var/c", NULL},
     {CFG_AGENT, "StopWorkersOnExit", "no", NULL},
+    {CFG_AGENT, "StartConcurrency", "7", NULL},
+    {CFG_AGENT, "StartRate", "7", NULL},
+    {CFG_AGENT, "StartPressure", "7", NULL},
     {CFG_AGENT, "SampleMaxAgeMs", "7", NULL},
     {CFG_AGENT, "UpgradeTimeoutSec", "7", NULL},
     {CFG_RPC, "AllowPlaintextCredentials", "yes", NULL},

@@ -301,11 +301,13 @@ static void test_no_other_descriptor(void **state)
     assert_descriptors(7);
     kill_child();
     for (size_t i = 0; i < ARRAY_LEN(spare); i++) {
-        s.pass_fd = fcntl(spare[i], F_DUPFD_CLOEXEC, spare[i]);
+        int pass = fcntl(spare[i], F_DUPFD_CLOEXEC, spare[i]);
+        s.pass_fds = &pass;
+        s.n_pass_fds = 1;
         run(&s);
         assert_descriptors(15);
         kill_child();
-        close(s.pass_fd);
+        close(pass);
     }
     for (size_t i = 0; i < ARRAY_LEN(spare); i++)
         close(spare[i]);
@@ -321,7 +323,8 @@ static void test_pass_descriptor(void **state)
     ends[0] = p[1];
     ends[1] = fcntl(p[1], F_DUPFD_CLOEXEC, 100);
     for (int i = 0; i < 2; i++) {
-        s.pass_fd = ends[i];
+        s.pass_fds = &ends[i];
+        s.n_pass_fds = 1;
         run(&s);
         assert_int_equal(read(p[0], text, sizeof(text)), 7);
         assert_memory_equal(text, "from 3\n", 7);
@@ -331,6 +334,42 @@ static void test_pass_descriptor(void **state)
     close(p[0]);
     close(p[1]);
     close(ends[1]);
+}
+
+/* Four of them, in the places of each other, and the pid in the environment. */
+static void test_pass_several(void **state)
+{
+    static char pid_var[] = "LISTEN_PID=          ";
+    static char *env[] = {pid_var, NULL};
+    struct spawn_spec s = shell_spec("echo a >&3; echo b >&4; echo c >&5; echo $LISTEN_PID $$ >&6");
+    int p[4][2], fds[4], status;
+    char text[64], want[64];
+    pid_t pid;
+
+    for (int i = 0; i < 4; i++)
+        assert_int_equal(pipe2(p[i], O_CLOEXEC), 0);
+    for (int i = 0; i < 4; i++)
+        fds[i] = p[i][1];
+    s.pass_fds = fds;
+    s.n_pass_fds = 4;
+    s.envp = env;
+    s.pid_text = pid_var + strlen("LISTEN_PID=");
+    run(&s);
+    pid = job.ref.pid;
+    status = finish();
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    for (int i = 0; i < 4; i++) {
+        ssize_t n = read(p[i][0], text, sizeof(text) - 1);
+        assert_true(n > 0);
+        text[n] = 0;
+        if (i < 3)
+            snprintf(want, sizeof(want), "%c\n", 'a' + i);
+        else
+            snprintf(want, sizeof(want), "%d %d\n", (int)pid, (int)pid);
+        assert_string_equal(text, want);
+        close(p[i][0]);
+        close(p[i][1]);
+    }
 }
 
 static void assert_file(const char *path, const char *want)
@@ -457,6 +496,7 @@ int main(void)
         BOTH(test_capabilities),
         BOTH(test_no_other_descriptor),
         BOTH(test_pass_descriptor),
+        BOTH(test_pass_several),
         BOTH(test_outputs),
         BOTH(test_output_as_root),
         BOTH(test_many_at_once),

@@ -197,7 +197,8 @@ static void test_descriptor(void **state)
 {
     struct spawn_spec s = plain_spec();
 
-    s.pass_fd = 999; /* not open */
+    s.pass_fds = &(int){999}; /* not open */
+    s.n_pass_fds = 1;
     fails(&s, SPAWN_STDIN, EBADF);
 }
 

@@ -1,0 +1,361 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/wk_sock.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "agentd/cfg_trust.h"
+#include "agentd/state.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "proc/caps.h"
+#include "proc/sys.h"
+
+#define BACKLOG 4096     /* the kernel cuts it to net.core.somaxconn; as systemd.socket(5) */
+#define LOOK_FDS_MAX 256 /* descriptors of a main process that are looked at for ours */
+
+struct sock {
+    char *text; /* as configured */
+    char *path; /* unix: its file, removed at the end */
+};
+
+struct wk_socks {
+    unsigned n;
+    int fds[LIMIT_SOCKETS];
+    struct sock v[LIMIT_SOCKETS];
+    const char *failed;
+};
+
+/* --- one socket ------------------------------------------------------------------------------------------
+ */
+
+union address {
+    struct sockaddr sa;
+    struct sockaddr_in four;
+    struct sockaddr_in6 six;
+    struct sockaddr_un un;
+};
+
+static socklen_t tcp_address(const struct cfg_listener *l, bool any_four, union address *a)
+{
+    *a = (union address){.six = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)l->port)}};
+    if (inet_pton(AF_INET6, l->host, &a->six.sin6_addr) == 1 || (!*l->host && !any_four))
+        return sizeof(a->six); /* any: all zeros */
+    *a = (union address){.four = {.sin_family = AF_INET, .sin_port = htons((uint16_t)l->port)}};
+    inet_pton(AF_INET, l->host, &a->four.sin_addr);
+    return sizeof(a->four);
+}
+
+static int open_tcp(const struct cfg_listener *l, bool any_four)
+{
+    union address a;
+    socklen_t len = tcp_address(l, any_four, &a);
+    int on = 1, off = 0;
+    _cleanup_close_ int fd = socket(a.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+    if (fd < 0 && errno == EAFNOSUPPORT && !*l->host && !any_four)
+        return open_tcp(l, true); /* a kernel without IPv6 */
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0)
+        return -errno;
+    if (a.sa.sa_family == AF_INET6 && !*l->host)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &off, sizeof(off));
+    if (bind(fd, &a.sa, len) < 0 || listen(fd, BACKLOG) < 0)
+        return -errno;
+    return TAKE_FD(fd);
+}
+
+/* In a folder that others can change, root would be led to make and remove files wherever they want. */
+static int open_folder(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    _cleanup_free_ char *dir = strndup(path, slash == path ? 1 : (size_t)(slash - path));
+    struct err e;
+    int fd = dir ? cfg_trust_open(AT_FDCWD, dir, CFG_TRUST_DIR, &e) : -ENOMEM;
+
+    if (fd < 0 && dir)
+        log_error("wk", "ListenStream=%s: %s", path, e.text);
+    return fd;
+}
+
+/* One of a worker that is dead is in the way; anything else is somebody's. */
+static int clear_path(const char *path)
+{
+    struct stat st;
+
+    if (lstat(path, &st) < 0)
+        return errno == ENOENT ? 0 : -errno;
+    if (!S_ISSOCK(st.st_mode))
+        return -EEXIST;
+    return unlink(path) < 0 ? -errno : 0;
+}
+
+static int open_unix(const struct cfg_listener *l)
+{
+    union address a = {.un = {.sun_family = AF_UNIX}};
+    _cleanup_close_ int dir = open_folder(l->path); /* and what is trusted nobody changes meanwhile */
+    _cleanup_close_ int fd = -1;
+    int r;
+
+    if (dir < 0)
+        return dir;
+    if ((r = clear_path(l->path)) < 0)
+        return r;
+    str_copy(a.un.sun_path, sizeof(a.un.sun_path), l->path);
+    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0 || bind(fd, &a.sa, sizeof(a.un)) < 0 || listen(fd, BACKLOG) < 0 || chmod(l->path, 0666) < 0)
+        return -errno; /* the mode: SocketMode= of systemd.socket(5) */
+    return TAKE_FD(fd);
+}
+
+static int open_one(const struct cfg_listener *l)
+{
+    enum caps_scope scope = caps_enter(CAPS_FILES);
+    int fd = l->tcp ? open_tcp(l, false) : open_unix(l);
+
+    caps_enter(scope);
+    return fd;
+}
+
+static void close_one(struct wk_socks *s, unsigned i, bool for_good)
+{
+    int dir;
+
+    if (for_good && s->v[i].path && (dir = open_folder(s->v[i].path)) >= 0) {
+        enum caps_scope scope = caps_enter(CAPS_FILES);
+        clear_path(s->v[i].path);
+        caps_enter(scope);
+        close(dir);
+    }
+    fd_close(s->fds[i]);
+    free(s->v[i].text);
+    free(s->v[i].path);
+}
+
+/* --- all of a worker -------------------------------------------------------------------------------------
+ */
+
+static int find(const struct wk_socks *s, const char *text)
+{
+    for (unsigned i = 0; s && i < s->n; i++)
+        if (str_eq(s->v[i].text, text))
+            return (int)i;
+    return -1;
+}
+
+/* Takes fd if it succeeds. */
+static int add(struct wk_socks *s, const struct cfg_listener *l, int fd)
+{
+    struct sock x = {strdup(l->text), l->path ? strdup(l->path) : NULL};
+
+    if (!x.text || (l->path && !x.path)) {
+        free(x.text);
+        free(x.path);
+        return -ENOMEM;
+    }
+    s->v[s->n] = x;
+    s->fds[s->n++] = fd;
+    return 0;
+}
+
+static void swap(struct wk_socks *s, unsigned i, unsigned k)
+{
+    struct sock x = s->v[i];
+    int fd = s->fds[i];
+
+    s->v[i] = s->v[k];
+    s->fds[i] = s->fds[k];
+    s->v[k] = x;
+    s->fds[k] = fd;
+}
+
+static void done(struct wk_socks *s, bool for_good)
+{
+    for (unsigned i = 0; s && i < s->n; i++)
+        close_one(s, i, for_good);
+    free(s);
+}
+
+/* What the definition does not name any more is closed first: its address may be wanted. */
+static void drop_others(struct wk_socks *s, const struct wk_def *d)
+{
+    for (unsigned i = 0; i < s->n;) {
+        unsigned k = 0;
+        while (k < d->n_sockets && !str_eq(d->sockets[k].text, s->v[i].text))
+            k++;
+        if (k < d->n_sockets) {
+            i++;
+            continue;
+        }
+        close_one(s, i, true);
+        s->n--;
+        s->v[i] = s->v[s->n];
+        s->fds[i] = s->fds[s->n];
+    }
+}
+
+static int open_missing(struct wk_socks *s, const struct cfg_listener *l)
+{
+    int fd, r;
+
+    if (find(s, l->text) >= 0)
+        return 0;
+    if ((fd = open_one(l)) < 0 || (r = add(s, l, fd)) == 0)
+        return fd < 0 ? fd : 0;
+    close(fd);
+    return r;
+}
+
+int wk_sock_open(struct wk *w)
+{
+    const struct wk_def *d = w->def;
+    struct wk_socks *s;
+    int r;
+
+    if (!d->n_sockets) {
+        wk_sock_close(w);
+        return 0;
+    }
+    if (!w->socks && !(w->socks = calloc(1, sizeof(*w->socks))))
+        return -ENOMEM;
+    s = w->socks;
+    drop_others(s, d);
+    for (unsigned i = 0; i < d->n_sockets; i++) {
+        if ((r = open_missing(s, &d->sockets[i])) < 0) {
+            s->failed = d->sockets[i].text;
+            return r;
+        }
+        swap(s, i, (unsigned)find(s, d->sockets[i].text)); /* as they are to be passed */
+    }
+    return 0;
+}
+
+const char *wk_sock_failed(const struct wk *w)
+{
+    return w->socks ? w->socks->failed : NULL;
+}
+
+void wk_sock_close(struct wk *w)
+{
+    done(TAKE_PTR(w->socks), true);
+}
+
+void wk_sock_let_go(struct wk *w)
+{
+    done(TAKE_PTR(w->socks), false);
+}
+
+unsigned wk_sock_fds(const struct wk *w, const int **ret)
+{
+    *ret = w->socks ? w->socks->fds : NULL;
+    return w->socks ? w->socks->n : 0;
+}
+
+/* --- after agentd's death, and over an exec ---------------------------------------------------------------
+ */
+
+static bool is_tcp_at(const union address *have, const struct cfg_listener *l)
+{
+    union address want;
+
+    tcp_address(l, have->sa.sa_family == AF_INET, &want);
+    if (have->sa.sa_family != want.sa.sa_family)
+        return false;
+    if (have->sa.sa_family == AF_INET)
+        return have->four.sin_port == want.four.sin_port &&
+               have->four.sin_addr.s_addr == want.four.sin_addr.s_addr;
+    return have->six.sin6_port == want.six.sin6_port &&
+           memcmp(&have->six.sin6_addr, &want.six.sin6_addr, sizeof(struct in6_addr)) == 0;
+}
+
+static bool is_at(int fd, const struct cfg_listener *l)
+{
+    union address have = {0};
+    socklen_t len = sizeof(have), n = sizeof(int);
+    int listening = 0;
+
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) < 0 || !listening ||
+        getsockname(fd, &have.sa, &len) < 0)
+        return false;
+    if (l->tcp)
+        return is_tcp_at(&have, l);
+    return have.sa.sa_family == AF_UNIX && strncmp(have.un.sun_path, l->path, sizeof(have.un.sun_path)) == 0;
+}
+
+static int take_one(const struct wk *w, const struct cfg_listener *l)
+{
+    for (int n = 3; n < LOOK_FDS_MAX; n++) {
+        int fd = sys_pidfd_getfd(w->main.fd, n);
+        if (fd == -ENOSYS || fd == -EPERM)
+            return fd;
+        if (fd >= 0 && is_at(fd, l))
+            return fd;
+        fd_close(fd);
+    }
+    return -ENOENT;
+}
+
+void wk_sock_take_back(struct wk *w)
+{
+    const struct wk_def *d = w->def;
+    enum caps_scope scope;
+
+    if (!d->n_sockets || w->main.fd < 0 || w->socks || !(w->socks = calloc(1, sizeof(*w->socks))))
+        return;
+    scope = caps_enter(CAPS_LOOK);
+    for (unsigned i = 0; i < d->n_sockets; i++) {
+        int fd = take_one(w, &d->sockets[i]);
+        if (fd >= 0 && add(w->socks, &d->sockets[i], fd) == 0)
+            continue;
+        fd_close(fd);
+        log_write(LOG_WARNING, "wk", &(struct log_about){.worker = d->alias},
+                  "ListenStream=%s can't be taken back from its process (%s): it is opened anew once that "
+                  "has ended",
+                  d->sockets[i].text, strerror(fd < 0 ? -fd : ENOMEM));
+    }
+    caps_enter(scope);
+}
+
+static const char *key_of(char key[32], unsigned i, const char *what)
+{
+    snprintf(key, 32, "socket%u%s", i, what);
+    return key;
+}
+
+void wk_sock_save(const struct wk *w, struct buf *b)
+{
+    char key[32];
+
+    for (unsigned i = 0; w->socks && i < w->socks->n; i++) {
+        state_put(b, key_of(key, i, "_fd"), w->socks->fds[i]);
+        state_put_text(b, key_of(key, i, ""), w->socks->v[i].text);
+        state_put_text(b, key_of(key, i, "_path"), w->socks->v[i].path);
+    }
+}
+
+void wk_sock_restore(struct wk *w, const struct state *s, const char *line)
+{
+    char key[32];
+
+    for (unsigned i = 0; i < LIMIT_SOCKETS; i++) {
+        int fd = state_get_fd(s, line, key_of(key, i, "_fd"));
+        struct sock x = {state_get_text(s, line, key_of(key, i, "")),
+                         state_get_text(s, line, key_of(key, i, "_path"))};
+        if (fd < 0 || !x.text || (!w->socks && !(w->socks = calloc(1, sizeof(*w->socks))))) {
+            free(x.text);
+            free(x.path);
+            return;
+        }
+        w->socks->v[w->socks->n] = x;
+        w->socks->fds[w->socks->n++] = fd;
+    }
+}

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "proc/pressure.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <unistd.h>
+
+int pressure_avg10(enum pressure_of what)
+{
+    char text[128];
+    unsigned whole, part;
+    int fd =
+        open(what == PRESSURE_CPU ? "/proc/pressure/cpu" : "/proc/pressure/memory", O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (fd < 0)
+        return -errno;
+    n = read(fd, text, sizeof(text) - 1);
+    close(fd);
+    if (n <= 0)
+        return -EIO;
+    text[n] = 0;
+    if (sscanf(text, "some avg10=%u.%2u", &whole, &part) != 2)
+        return -EBADMSG;
+    return (int)(whole * 100 + part);
+}
