@@ -60,6 +60,7 @@ void cfg_def_free(struct wk_def *d)
     cfg_check_free(d->ready);
     cfg_check_free(d->health);
     cfg_needs_free(d);
+    cfg_dirs_free(d);
     cfg_listeners_done(&d->sockets, &d->n_sockets);
     cfg_command_done(&d->exec);
     for (unsigned i = 0; i < CFG_HOOK_MAX; i++)

@@ -101,8 +101,9 @@ int cfg_expand_late(struct wk_def *d, int64_t id);
 /* The words of a hook with all that is known when it runs; more: NAME=value list of what only hooks have
  * ($MAINPID and what ExecStop= and ExecStopPost= are told). malloc'ed in one block; NULL: no memory. */
 char **cfg_expand_hook(const struct wk_def *d, const struct cfg_command *c, int64_t id, char *const *more);
-const char *cfg_hook_key(enum cfg_hook h);      /* "ExecStartPre" */
-const char *cfg_need_key(enum cfg_need_kind k); /* "After" */
+const char *cfg_hook_key(enum cfg_hook h);         /* "ExecStartPre" */
+const char *cfg_dir_variable(enum cfg_dir_kind k); /* "RUNTIME_DIRECTORY" */
+const char *cfg_need_key(enum cfg_need_kind k);    /* "After" */
 
 void cfg_free(struct cfg *cfg);
 void cfg_def_free(struct wk_def *d); /* NULL-safe */

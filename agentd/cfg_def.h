@@ -79,6 +79,20 @@ struct cfg_at {
     unsigned line, col;
 };
 
+/* Folders that are made for a worker. systemd.exec(5). */
+enum cfg_dir_kind { CFG_DIR_RUNTIME, CFG_DIR_STATE, CFG_DIR_CACHE, CFG_DIR_LOGS, CFG_DIR_MAX };
+struct cfg_dir {
+    enum cfg_dir_kind kind;
+    unsigned base; /* length of the part of path that is not its own: "/run" */
+    char *path;
+};
+
+/* ConditionPathExists= or AssertPathExists=. */
+struct cfg_condition {
+    bool assert, negate, trigger;
+    char *path;
+};
+
 /* One name of After= and its like. */
 struct cfg_need {
     enum cfg_need_kind kind;
@@ -104,6 +118,12 @@ struct wk_def {
 
     struct cfg_need *needs; /* as they were written */
     unsigned n_needs;
+
+    struct cfg_dir *dirs;
+    struct cfg_condition *conditions;
+    unsigned n_dirs, n_conditions;
+    mode_t dir_modes[CFG_DIR_MAX];
+    bool runtime_preserve; /* RuntimeDirectory= stays when it is at rest */
 
     enum cfg_type type;
     struct cfg_command exec; /* ExecStart=, the last of them */

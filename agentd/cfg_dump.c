@@ -197,11 +197,43 @@ static void needs(struct buf *b, const struct wk_def *d)
         buf_printf(b, "%s=%s\n", cfg_need_key(d->needs[i].kind), d->needs[i].alias);
 }
 
+static void conditions(struct buf *b, const struct wk_def *d)
+{
+    for (unsigned i = 0; i < d->n_conditions; i++) {
+        const struct cfg_condition *c = &d->conditions[i];
+        char prefix[4];
+        snprintf(prefix, sizeof(prefix), "%s%s", c->trigger ? "|" : "", c->negate ? "!" : "");
+        text(b, c->assert ? "AssertPathExists" : "ConditionPathExists", prefix, c->path);
+    }
+}
+
+static void folders(struct buf *b, const struct wk_def *d)
+{
+    static const char *const keys[CFG_DIR_MAX] = {"RuntimeDirectory", "StateDirectory", "CacheDirectory",
+                                                  "LogsDirectory"};
+
+    for (unsigned kind = 0; kind < CFG_DIR_MAX; kind++) {
+        unsigned n = 0;
+        for (unsigned i = 0; i < d->n_dirs; i++)
+            if (d->dirs[i].kind == kind) {
+                buf_printf(b, "%s=", keys[kind]);
+                word(b, d->dirs[i].path + d->dirs[i].base + 1, false);
+                buf_char(b, '\n');
+                n++;
+            }
+        if (n)
+            buf_printf(b, "%sMode=%04o\n", keys[kind], (unsigned)d->dir_modes[kind]);
+    }
+    if (d->runtime_preserve)
+        buf_str(b, "RuntimeDirectoryPreserve=yes\n");
+}
+
 static void unit(struct buf *b, const struct wk_def *d)
 {
     buf_str(b, "[Unit]\n");
     text(b, "Description", "", d->description);
     needs(b, d);
+    conditions(b, d);
     span(b, "StartLimitIntervalSec", d->limit_interval_us);
     number(b, "StartLimitBurst", d->limit_burst);
 }
@@ -225,6 +257,7 @@ static void service(struct buf *b, const struct wk_def *d)
         word(b, *s, false);
     }
     buf_printf(b, "%sUMask=%04o\n", d->supplementary ? "\n" : "", (unsigned)d->umask);
+    folders(b, d);
     environment(b, d);
     cfg_secret_dump(d, b);
     buf_printf(b, "Restart=%s\n", cfg_restart_names[d->restart]);

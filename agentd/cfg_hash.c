@@ -80,6 +80,27 @@ CFG_MIXER(cfg_mix_needs)
     return mix_text(h, NULL);
 }
 
+CFG_MIXER(cfg_mix_dirs)
+{
+    const struct wk_def *d = object;
+
+    for (unsigned i = 0; i < d->n_dirs; i++)
+        if (d->dirs[i].kind == k->min)
+            h = mix_text(h, d->dirs[i].path);
+    return mix_text(h, NULL);
+}
+
+CFG_MIXER(cfg_mix_conditions)
+{
+    const struct wk_def *d = object;
+
+    for (unsigned i = 0; i < d->n_conditions; i++)
+        if (d->conditions[i].assert == k->min)
+            h = mix(mix(mix_text(h, d->conditions[i].path), d->conditions[i].negate),
+                    d->conditions[i].trigger);
+    return mix_text(h, NULL);
+}
+
 CFG_MIXER(cfg_mix_workdir)
 {
     const struct wk_def *d = object;

@@ -40,6 +40,7 @@ static const struct wk_def default_def = {
     .operable = true,
     .type = CFG_SIMPLE,
     .umask = 0022,
+    .dir_modes = {0755, 0755, 0755, 0755},
     .ignore_sigpipe = true,
     .restart = CFG_RESTART_DEFAULT,
     .restart_us = 100000,

@@ -10,8 +10,10 @@ CFG_MIXER(cfg_mix_plain); /* the bytes of the target */
 CFG_MIXER(cfg_mix_text);  /* a char * */
 CFG_MIXER(cfg_mix_list);  /* a char ** */
 CFG_MIXER(cfg_mix_exec);
-CFG_MIXER(cfg_mix_commands); /* a struct cfg_commands */
-CFG_MIXER(cfg_mix_needs);    /* min: enum cfg_need_kind */
+CFG_MIXER(cfg_mix_commands);   /* a struct cfg_commands */
+CFG_MIXER(cfg_mix_needs);      /* min: enum cfg_need_kind */
+CFG_MIXER(cfg_mix_dirs);       /* min: enum cfg_dir_kind */
+CFG_MIXER(cfg_mix_conditions); /* min: 1: of assertions */
 CFG_MIXER(cfg_mix_workdir);
 CFG_MIXER(cfg_mix_env);
 CFG_MIXER(cfg_mix_env_file);

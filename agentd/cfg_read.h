@@ -173,6 +173,7 @@ void cfg_commands_done(struct cfg_commands *c);
 void cfg_listeners_done(struct cfg_listener **v, unsigned *n);
 struct cfg_entry;
 void cfg_needs_free(struct wk_def *d);
+void cfg_dirs_free(struct wk_def *d); /* and conditions */
 /* Whom Requires= and BindsTo= name has to be a worker, broken or not, and no way along what is waited for may
  * lead back: what is wrong is reported, and its entry broken. v: all of them, sorted by alias. */
 void cfg_needs_check(struct cfg *cfg, struct cfg_report *report, struct cfg_entry *v, size_t n);

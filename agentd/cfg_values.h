@@ -52,6 +52,9 @@ CFG_PARSER(cfg_value_caps);
 CFG_PARSER(cfg_value_exec);
 CFG_PARSER(cfg_value_hook);  /* min: enum cfg_hook */
 CFG_PARSER(cfg_value_needs); /* min: enum cfg_need_kind */
+CFG_PARSER(cfg_value_dirs);  /* min: enum cfg_dir_kind */
+CFG_PARSER(cfg_value_preserve);
+CFG_PARSER(cfg_value_condition); /* min: 1: an assertion */
 CFG_PARSER(cfg_value_env);
 CFG_PARSER(cfg_value_env_file);
 CFG_PARSER(cfg_value_load_credential);

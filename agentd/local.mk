@@ -11,6 +11,7 @@ libagentd_a_SOURCES = \
 	agentd/cfg_check.h \
 	agentd/cfg_def.h \
 	agentd/cfg_diff.c \
+	agentd/cfg_dirs.c \
 	agentd/cfg_dump.c \
 	agentd/cfg_env.c \
 	agentd/cfg_exec.c \
@@ -116,6 +117,8 @@ libagentd_a_SOURCES = \
 	agentd/wk_live.c \
 	agentd/wk_main.c \
 	agentd/wk_overlap.c \
+	agentd/wk_prepare.c \
+	agentd/wk_prepare.h \
 	agentd/wk_res.c \
 	agentd/wk_res.h \
 	agentd/wk_secret.c \
@@ -124,6 +127,7 @@ libagentd_a_SOURCES = \
 	agentd/wk_sock.c \
 	agentd/wk_sock.h \
 	agentd/wk_start.c \
+	agentd/wk_steps.h \
 	agentd/wk_stop.c \
 	agentd/wk_take.c
 sbin_PROGRAMS += bin/agentd

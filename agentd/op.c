@@ -317,9 +317,11 @@ void op_told(struct wk *w, bool failed)
         if (w->exec_mono_us > o->began_mono)
             o->phase_mono[OP_SPAWN] = w->exec_mono_us;
         mark(o, OP_READY);
+        note_leftovers(w, o);
         view_sample_new(w);
         o->reached = true;
-    } else if (up && failed && (o->verb == WIRE_VERB_START || w->generation != o->before.generation)) {
+    } else if (up && failed &&
+               (o->verb == WIRE_VERB_START || w->generation != o->before.generation || !w->begun)) {
         w->op = NULL;
         finish(o, OP_FAILED, WIRE_E_START_FAILED, w->message ? w->message : "it did not come up");
     }

@@ -356,7 +356,8 @@ bool sup_runs_commands(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->hook || w->finding || w->find_again || w->twin || w->secret)
+        if (w->hook || w->finding || w->find_again || w->twin || w->secret ||
+            (w->start && w->start->preparing))
             return true;
     return false;
 }
@@ -525,7 +526,7 @@ bool sup_all_down(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->state != WK_DOWN || w->twin)
+        if (w->state != WK_DOWN || w->twin || w->undo)
             return false;
     return true;
 }

@@ -21,6 +21,7 @@
 #define PORTS_TEXT (LIMIT_WIRE_STRING + 1)
 #define IDS_MAX 256 /* cgroups of one worker that its sockets are looked up by */
 #define JUST_STARTED_US 500
+#define LEFTOVERS_TEXT 1024
 
 static int tree_of(const struct wk *w, struct snap_tree *tree)
 {
@@ -162,17 +163,39 @@ int view_listens(struct wk *w, unsigned port)
     return found;
 }
 
-void view_leftovers(const struct wk *w, char *text, size_t size)
+static size_t put_members(const struct cgroup_leaf *leaf, char *text, size_t at, size_t size)
 {
     struct snap_tree tree;
-    size_t at = 0;
 
-    text[0] = 0;
-    if (w->leaf.fd < 0 || w->def->kill_mode != CFG_KILL_PROCESS || snap_tree_of_leaf(&w->leaf, &tree) < 0)
-        return;
+    if (snap_tree_of_leaf(leaf, &tree) < 0)
+        return at;
     for (size_t i = 0; i < tree.n && at + 12 < size; i++)
         at += (size_t)snprintf(text + at, size - at, "%s%d", at ? "," : "", (int)tree.pids[i]);
     snap_tree_done(&tree);
+    return at;
+}
+
+/* Those in leaves that are retired and not empty yet; and, when nothing runs, in the last one. */
+void view_leftovers(const struct wk *w, char *text, size_t size)
+{
+    unsigned n = w->state == WK_DOWN ? w->leaf_no + 1u : w->leaf_no;
+    char name[LIMIT_ALIAS + 8];
+    struct cgroup_leaf leaf;
+    enum caps_scope scope;
+    size_t at = 0;
+
+    text[0] = 0;
+    if (wk_host.cgroups.fd < 0 || w->def->kill_mode != CFG_KILL_PROCESS)
+        return;
+    scope = caps_enter(CAPS_FILES);
+    for (unsigned no = 0; no < n; no++) {
+        wk_leaf_name(w, no, name);
+        if (cgroup_leaf_find(&wk_host.cgroups, name, &leaf) < 0)
+            continue;
+        at = put_members(&leaf, text, at, size);
+        cgroup_leaf_done(&leaf);
+    }
+    caps_enter(scope);
 }
 
 static const char *exit_kind(const struct wk_exit *e, const struct wk_oom *o)
@@ -237,7 +260,7 @@ static const char *stale_of(const struct wk *w)
 void view_put_record(struct wk *w, struct buf *b)
 {
     const struct wk_def *d = w->def;
-    char user[16], lost[200], oom[200];
+    char user[16], lost[200], oom[200], leftovers[LEFTOVERS_TEXT];
     struct wire_record r = {
         .id = w->id,
         .alias = d->alias,
@@ -276,10 +299,12 @@ void view_put_record(struct wk *w, struct buf *b)
                                              : notify_phase(w),
         .health = wk_health_name(w),
         .health_why = wk_health_why(w),
+        .leftovers = leftovers,
         .no_effect = wk_res_lost(w, "", lost, sizeof(lost)),
         .exit_message = wk_res_oom_text(&w->last_oom, oom, sizeof(oom)),
     };
 
+    view_leftovers(w, leftovers, sizeof(leftovers));
     fill_process(w, &r);
     wire_put_record(b, &r);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentd/wk_hook.h"
 #include "agentd/wk_adopt.h"
+#include "agentd/wk_prepare.h"
 #include "agentd/wk_sock.h"
 
 #include <signal.h>
@@ -60,6 +61,7 @@ void wk_free(struct wk *w)
     loop_free(&w->main_watch);
     loop_free(&w->timer);
     budget_forget(w);
+    wk_prepare_forget(w);
     if (w->main.pid)
         reap_remove(w->main.pid);
     pidref_done(&w->main);
@@ -215,6 +217,8 @@ static void enter(struct wk *w, enum wk_state next)
         wk_hook_forget(w);
     if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
         notify_close(w);
+    if (next == WK_DOWN && w->state != WK_DOWN && w->part == WK_ONLY)
+        wk_prepare_undo(w);
     if (next == WK_DOWN && w->part == WK_ONLY) /* whoever comes now is refused, not kept waiting */
         wk_sock_close(w);
     notify_watch(w, next == WK_UP);
@@ -256,7 +260,6 @@ static uint64_t random_delay_seed(void)
 
 static void start(struct wk *w)
 {
-    w->begun = true;
     wk_arm(w, w->def->start_timeout_us);
     wk_start_spawn(w);
 }
@@ -337,8 +340,8 @@ static void note_goal(struct wk *w, enum wk_event e)
     }
     if (e == WK_EV_YIELD)
         w->yields = w->state == WK_UP || w->state == WK_STARTING;
-    if (w->state == WK_STARTING &&
-        (e == WK_EV_EXIT || e == WK_EV_FAILED || e == WK_EV_TIMEOUT || e == WK_EV_HOOK || e == WK_EV_OOM))
+    if (w->state == WK_STARTING && (e == WK_EV_EXIT || e == WK_EV_FAILED || e == WK_EV_TIMEOUT ||
+                                    e == WK_EV_HOOK || e == WK_EV_UNMET || e == WK_EV_OOM))
         w->start_failed = true;
     if ((e == WK_EV_START || e == WK_EV_RESTART) && (w->state == WK_BACKOFF || w->state == WK_COOLDOWN))
         w->backoff = (struct wk_backoff){0};
@@ -523,12 +526,14 @@ void wk_gone(struct wk *w)
         .now_us = clock_mono_us(),
         .random = (uint32_t)random_delay_seed(),
     };
-    uint64_t delay;
-    enum wk_event e = wk_fsm_after(w->def, &w->backoff, &d, &delay);
+    uint64_t delay = 0;
+    /* Nobody has failed: it is looked at again when somebody wants it up. */
+    bool unmet = w->reason == WK_WHY_CONDITION && !w->requested;
+    enum wk_event e = unmet ? WK_EV_REST : wk_fsm_after(w->def, &w->backoff, &d, &delay);
 
     w->exec_mono_us = 0;
     if (e != WK_EV_AGAIN) /* else the next intent stands there at once */
-        wk_put_facts(w, e == WK_EV_REST && w->goal == WK_GOAL_UP ? FACTS_RESTED : FACTS_NONE);
+        wk_put_facts(w, e == WK_EV_REST && w->goal == WK_GOAL_UP && !unmet ? FACTS_RESTED : FACTS_NONE);
     wk_secret_remove(w);
     free(TAKE_PTR(w->ports));
     w->processes = 0;

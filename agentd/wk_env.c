@@ -33,6 +33,23 @@ static void put_var(struct buf *b, const struct wk *w, const char *name, const c
     }
 }
 
+static void put_dirs(struct buf *b, const struct wk *w)
+{
+    const struct wk_def *d = w->def;
+
+    for (unsigned kind = 0; kind < CFG_DIR_MAX; kind++) {
+        const char *name = cfg_dir_variable(kind);
+        unsigned n = 0;
+        for (unsigned i = 0; i < d->n_dirs && !defines(d->env, name); i++)
+            if (d->dirs[i].kind == kind) {
+                buf_printf(b, "%s%s%s", n ? "" : name, n ? ":" : "=", d->dirs[i].path);
+                n++;
+            }
+        if (n)
+            buf_char(b, 0);
+    }
+}
+
 static void put_names(struct buf *b, const struct wk_def *d)
 {
     buf_str(b, "LISTEN_FDNAMES=");
@@ -60,6 +77,7 @@ static void put_environment(struct buf *b, const struct wk *w, uint32_t generati
         put_var(b, w, "HOME", d->ids.home);
         put_var(b, w, "SHELL", d->ids.shell);
     }
+    put_dirs(b, w);
     put_var(b, w, "AGENTD_ALIAS", d->alias);
     snprintf(text, sizeof(text), "%lld", (long long)w->id);
     put_var(b, w, "AGENTD_ID", text);

@@ -87,8 +87,9 @@ int wk_main_set(struct wk *w, pid_t pid)
 
 /* --- Type=forking --------------------------------------------------------------------------------------- */
 
-/* Its owner is the worker's user, or root. */
-static pid_t read_pid_file(const char *path, uid_t uid)
+/* With a cgroup anybody may have written it: only a process in there is taken. Without, its owner is the
+ * worker's user or root (a daemon that changes its user writes it as either). */
+static pid_t read_pid_file(const char *path, bool any, uid_t uid)
 {
     _cleanup_close_ int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     char text[32];
@@ -96,8 +97,8 @@ static pid_t read_pid_file(const char *path, uid_t uid)
     ssize_t n;
     long pid;
 
-    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || (st.st_uid != 0 && st.st_uid != uid) ||
-        (n = read(fd, text, sizeof(text) - 1)) <= 0)
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink != 1 ||
+        (!any && st.st_uid != 0 && st.st_uid != uid) || (n = read(fd, text, sizeof(text) - 1)) <= 0)
         return 0;
     text[n] = 0;
     pid = strtol(text, NULL, 10);
@@ -106,13 +107,15 @@ static pid_t read_pid_file(const char *path, uid_t uid)
 
 static int run_find(int out, void *arg)
 {
-    const struct wk_def *d = ((struct wk *)arg)->def;
+    const struct wk *w = arg;
+    const struct wk_def *d = w->def;
+    uid_t uid = d->ids.set ? d->ids.uid : geteuid();
     struct pollfd gone = {.fd = out}; /* POLLERR: agentd does not read any more */
     char line[32];
     pid_t pid;
 
     caps_enter(CAPS_FILES);
-    while ((pid = read_pid_file(d->pid_file, d->ids.set ? d->ids.uid : geteuid())) == 0)
+    while ((pid = read_pid_file(d->pid_file, w->leaf.fd >= 0, uid)) == 0)
         if (poll(&gone, 1, LOOK_MS) != 0)
             return 1;
     snprintf(line, sizeof(line), "%d", (int)pid);

@@ -22,6 +22,7 @@
 #include "agentd/view.h"
 #include "agentd/wk_command.h"
 #include "agentd/wk_hook.h"
+#include "agentd/wk_prepare.h"
 #include "agentd/wk_secret.h"
 #include "agentd/wk_sock.h"
 #include "base/buf.h"
@@ -43,6 +44,7 @@ void wk_start_done(struct wk *w)
     loop_free(&s->status);
     loop_free(&s->probe_timer);
     helper_cancel(&s->probe);
+    helper_cancel(&s->preparing);
     wk_command_abandon(&s->asking);
     spawn_done(&s->job);
     cfg_check_free(s->ready);
@@ -412,10 +414,9 @@ static void on_secrets(struct wk *w, const char *why)
     wk_event(w, WK_EV_FAILED);
 }
 
-void wk_start_spawn(struct wk *w)
+static void begin_incarnation(struct wk *w)
 {
-    struct wk_start *s = w->ahead ? TAKE_PTR(w->ahead) : new_start();
-
+    w->begun = true;
     if (w->generation++)
         w->restarts++;
     w->ran_hash = w->def->hash;
@@ -423,11 +424,36 @@ void wk_start_spawn(struct wk *w)
     w->never_ran = w->barked = w->was_ready = w->ended = false;
     w->error_size = -1;
     w->sampled_us = 0;
-    w->start = s;
     if (w->def->n_secrets) /* it takes a while, and the last incarnation is over */
         wk_put_facts(w, FACTS_INTENT);
     if (!wk_secret_make(w, on_secrets))
         begin_commands(w);
+}
+
+static void on_prepared(struct wk *w, bool met, const char *why)
+{
+    if (w->state != WK_STARTING)
+        return;
+    if (met && !*why) {
+        begin_incarnation(w);
+        return;
+    }
+    w->last_oom = (struct wk_oom){0};
+    w->last = (struct wk_exit){WK_END_SPAWN_FAILED, met ? EIO : ENOENT, 0, clock_wall_us()};
+    wk_set_message(w, "%s%s", met ? "its folders can't be made: " : "", why);
+    log_write(met ? LOG_ERR : LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias}, "not started: %s",
+              w->message ? w->message : "no memory");
+    w->never_ran = true;
+    wk_event(w, met ? WK_EV_FAILED : WK_EV_UNMET);
+}
+
+void wk_start_spawn(struct wk *w)
+{
+    w->start = w->ahead ? TAKE_PTR(w->ahead) : new_start();
+    if (w->start && wk_prepare_is_needed(w))
+        wk_prepare(w, on_prepared);
+    else
+        begin_incarnation(w);
 }
 
 void wk_start_resume(struct wk *w, int status_fd)

@@ -315,7 +315,8 @@ void wk_stop_kill(struct wk *w)
 
     if (w->reason == WK_WHY_STOP_TIMEOUT && !w->def->send_sigkill)
         return;
-    if (w->reason == WK_WHY_SPAWN_FAILED && w->state == WK_KILLING && !w->stop) {
+    if ((w->reason == WK_WHY_SPAWN_FAILED || w->reason == WK_WHY_CONDITION) && w->state == WK_KILLING &&
+        !w->stop) {
         get_stop(w); /* the child says why and exits by itself; the timer comes back here if it does not */
         wk_stop_check(w);
         return;

@@ -14,6 +14,7 @@
 #define LIMIT_NEEDS 256   /* names in After= and its like of one worker */
 #define LIMIT_ENV 256  /* variables of one worker */
 #define LIMIT_SOCKETS 32 /* ListenStream= of one worker, or of the listener */
+#define LIMIT_DIRS 32    /* RuntimeDirectory= and its like of one worker; and conditions */
 #define LIMIT_GROUPS 64
 #define LIMIT_SECRETS 64             /* credentials of one worker */
 #define LIMIT_SECRET_BYTES (1 << 20) /* and of the files among them, in all */

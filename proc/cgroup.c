@@ -171,7 +171,7 @@ void cgroup_root_done(struct cgroup_root *root)
     root->fd = fd_close(root->fd);
 }
 
-int cgroup_leaf_open(const struct cgroup_root *root, const char *name, struct cgroup_leaf *ret)
+static int open_leaf(const struct cgroup_root *root, const char *name, bool make, struct cgroup_leaf *ret)
 {
     struct stat st;
     int fd;
@@ -179,7 +179,7 @@ int cgroup_leaf_open(const struct cgroup_root *root, const char *name, struct cg
     if (root->fd < 0)
         return -EOPNOTSUPP;
     fd = open_dir(root->fd, name);
-    if (fd == -ENOENT)
+    if (fd == -ENOENT && make)
         fd = make_dir(root->fd, name);
     if (fd < 0)
         return fd;
@@ -189,6 +189,16 @@ int cgroup_leaf_open(const struct cgroup_root *root, const char *name, struct cg
     }
     *ret = (struct cgroup_leaf){fd, st.st_ino};
     return 0;
+}
+
+int cgroup_leaf_open(const struct cgroup_root *root, const char *name, struct cgroup_leaf *ret)
+{
+    return open_leaf(root, name, true, ret);
+}
+
+int cgroup_leaf_find(const struct cgroup_root *root, const char *name, struct cgroup_leaf *ret)
+{
+    return open_leaf(root, name, false, ret);
 }
 
 int cgroup_leaf_add(const struct cgroup_leaf *leaf, pid_t pid)

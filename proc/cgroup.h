@@ -41,6 +41,8 @@ void cgroup_root_done(struct cgroup_root *root); /* also removes agentd-NAME if 
 
 /* Opens the leaf, making it if it is not there. 0 or -errno. */
 int cgroup_leaf_open(const struct cgroup_root *root, const char *name, struct cgroup_leaf *ret);
+/* The same, but -ENOENT if it is not there. */
+int cgroup_leaf_find(const struct cgroup_root *root, const char *name, struct cgroup_leaf *ret);
 void cgroup_leaf_done(struct cgroup_leaf *leaf);
 int cgroup_leaf_remove(const struct cgroup_root *root, const char *name); /* -EBUSY while it has members */
 

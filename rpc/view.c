@@ -153,6 +153,7 @@ void view_worker(struct buf *b, const struct wire_record *r)
     json_str(b, "phase", r->phase);
     json_str(b, "health", r->health);
     json_str(b, "healthMessage", r->health_why);
+    json_numbers(b, "leftovers", r->leftovers);
     json_time(b, "lastActiveTime", last_active(r), true);
     json_time(b, "createTime", r->create_us, false);
     json_time(b, "updateTime", r->update_us, false);
