@@ -33,6 +33,35 @@ static void put_var(struct buf *b, const struct wk *w, const char *name, const c
     }
 }
 
+#define NOBODY 65534 /* whose home is nobody's, whatever passwd(5) says; as systemd has it */
+
+/* Who can't log in has none. */
+static bool is_login_shell(const char *shell)
+{
+    static const char *const none[] = {"/bin/false", "/usr/bin/false", "/bin/true", "/usr/bin/true",
+                                       "/dev/null"};
+    const char *slash = strrchr(shell, '/');
+
+    for (size_t i = 0; i < sizeof(none) / sizeof(none[0]); i++)
+        if (str_eq(shell, none[i]))
+            return false;
+    return slash && !str_eq(slash, "/nologin");
+}
+
+static void put_login(struct buf *b, const struct wk *w)
+{
+    const struct cfg_ids *ids = &w->def->ids;
+
+    if (!ids->set)
+        return;
+    put_var(b, w, "USER", ids->user);
+    put_var(b, w, "LOGNAME", ids->user);
+    if (ids->home && !str_eq(ids->home, "/") && ids->uid != NOBODY)
+        put_var(b, w, "HOME", ids->home);
+    if (ids->shell && is_login_shell(ids->shell))
+        put_var(b, w, "SHELL", ids->shell);
+}
+
 static void put_dirs(struct buf *b, const struct wk *w)
 {
     const struct wk_def *d = w->def;
@@ -71,12 +100,7 @@ static void put_environment(struct buf *b, const struct wk *w, uint32_t generati
         buf_put(b, *e, strlen(*e) + 1);
     put_var(b, w, "PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
     put_var(b, w, "LANG", getenv("LANG"));
-    if (d->ids.set) {
-        put_var(b, w, "USER", d->ids.user);
-        put_var(b, w, "LOGNAME", d->ids.user);
-        put_var(b, w, "HOME", d->ids.home);
-        put_var(b, w, "SHELL", d->ids.shell);
-    }
+    put_login(b, w);
     put_dirs(b, w);
     put_var(b, w, "AGENTD_ALIAS", d->alias);
     snprintf(text, sizeof(text), "%lld", (long long)w->id);

@@ -591,10 +591,32 @@ bool wk_start_goes_on(struct wk *w, enum wk_end end, int status)
     return true;
 }
 
+/* For those who look meanwhile. */
+static void say_awaits(struct wk *w)
+{
+    const struct cfg_check *c = w->start ? w->start->ready : NULL;
+
+    if (w->state != WK_STARTING || (!c && w->def->type != CFG_NOTIFY))
+        return;
+    if (w->def->type == CFG_NOTIFY)
+        wk_set_message(w, "waits for its READY=1");
+    else if (c && c->kind == CFG_CHECK_TCP)
+        wk_set_message(w, "waits for it to listen on port %u", c->port);
+    else if (c && c->kind == CFG_CHECK_UNIX)
+        wk_set_message(w, "waits for %s to take connections", c->path);
+    else if (c && c->kind == CFG_CHECK_HTTP)
+        wk_set_message(w, "waits for an answer of http://%s:%u%s", c->host, c->port, c->path);
+    else if (c && c->kind == CFG_CHECK_STABLE)
+        wk_set_message(w, "waits until it has lived long enough");
+    wk_changed(w);
+}
+
 void wk_start_probe(struct wk *w)
 {
-    if (w->def->type == CFG_NOTIFY || w->def->type == CFG_ONESHOT || w->def->type == CFG_FORKING)
-        return; /* its own READY=1, or its end, says it */
+    if (w->def->type == CFG_NOTIFY || w->def->type == CFG_ONESHOT || w->def->type == CFG_FORKING) {
+        say_awaits(w); /* its own READY=1, or its end, says it */
+        return;
+    }
     wk_start_ask(w);
 }
 
@@ -602,6 +624,7 @@ void wk_start_ask(struct wk *w)
 {
     struct wk_start *s = w->start;
 
+    say_awaits(w);
     if (!s || !s->ready) {
         wk_start_ready(w);
     } else if (s->ready->kind == CFG_CHECK_TCP) {

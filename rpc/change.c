@@ -69,10 +69,26 @@ static void send_record(struct request *r, const struct wire_reply *op)
     reply_send(r, op->error == WIRE_E_ACCEPTED ? 202 : 200);
 }
 
+/* With what the worker says that it waits for. */
+static void say_late(char *text, size_t size, const struct wire_reply *op)
+{
+    const struct table_entry *e = table_by_alias(op->alias);
+    struct wire_record record = {.message = "", .phase = ""};
+    size_t n;
+
+    if (e)
+        table_decode(e, &record);
+    n = (size_t)snprintf(text, size, "operation %.64s is still going on: GET /agentd/v1/operations/%.64s",
+                         op->operation, op->operation);
+    if (e && n < size)
+        snprintf(text + n, size - n, "; the worker is %s%s%s%s%.200s", record.state,
+                 *record.phase ? ", " : "", record.phase, *record.message ? ": " : "", record.message);
+}
+
 /* The deadline has passed: it goes on, and the caller is told where to look. */
 static void send_late(struct request *r, const struct wire_reply *op)
 {
-    char text[256];
+    char text[512];
 
     if (!op || !op->has_operation) {
         reply_error(r, WIRE_E_NOT_READY, "agentd did not answer in time");
@@ -85,8 +101,7 @@ static void send_late(struct request *r, const struct wire_reply *op)
         send_record(r, op);
         return;
     }
-    snprintf(text, sizeof(text), "operation %.64s is still going on: GET /agentd/v1/operations/%.64s",
-             op->operation, op->operation);
+    say_late(text, sizeof(text), op);
     reply_error(r, WIRE_E_ACCEPTED, text);
 }
 

@@ -9,6 +9,7 @@ import threading
 import time
 import unittest
 
+import harness
 from harness import Case, both, children, eventually
 
 
@@ -337,4 +338,42 @@ class MainPid(Speaking):
         self.assertEqual(h.log().count("is refused"), 1)
         self.assertEqual(h.operation("a", "restart").status, 200)
         self.assertEqual(h.record("b")["pid"], other)
+        h.stop()
+
+
+@both
+class Replies(Case):
+    cgroup = True
+
+    def test_right_behind_ready(self):
+        """The answer to a restart comes after READY=1, and soon: the best of some is within 20 ms."""
+        h = self.host(cgroup=self.cgroup)
+        id = h.worker("a", "--delay 1000 --log %s/said ready --notify READY=1" % h.dir, "Type=notify")
+        h.start()
+        h.all_up()
+        late = []
+        for _ in range(3):
+            r = h.verb(id, "restart")
+            now = time.time()
+            self.assertEqual(r.status, 200)
+            late.append(now - os.stat(h.dir + "/said").st_mtime_ns / 1e9)
+            self.assertGreater(late[-1], 0)
+            if late[-1] < 0.02:
+                break
+        self.assertLess(min(late), 0.02, late)
+        h.stop()
+
+    def test_what_it_waits_for(self):
+        """Past its deadline an OCP call is answered with what the worker waits for."""
+        h = self.host(cgroup=self.cgroup, rpc="ReplyDeadlineSec=300ms")
+        port = harness.free_port()
+        ids = {h.worker("told", service="Type=notify"): "its READY=1",
+               h.worker("port", section="ReadyCheck=tcp:%d" % port): "it to listen on port %d" % port,
+               h.worker("dependent", service="[Unit]\nRequires=told\n"): "told to be ready"}
+        h.start()
+        for id, what in ids.items():
+            r = h.verb(id, "restart")
+            self.assertEqual(r.status, 202)
+            self.assertRegex(r.message, "^operation .* is still going on: .*; the worker is STARTING.*: waits for %s$" % what)
+            self.assertNotIn("data", r.json)
         h.stop()

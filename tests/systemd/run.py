@@ -196,6 +196,63 @@ class Tests:
         self.write("/etc/agentd-box/agentd.conf", CONF)
         self.do("systemctl", "reload", "agentd.service")
 
+    def about(self, pid):
+        """All that the kernel tells of a process and that its starter decides: {what: value}."""
+        def read(name):
+            return self.do("cat", "/proc/%s/%s" % (pid, name))
+        status = dict(line.split(":", 1) for line in read("status").splitlines())
+        found = {k: status[k].split() for k in ("Uid", "Gid", "Groups", "Umask", "SigBlk", "SigIgn", "SigCgt", "CapInh", "CapPrm", "CapEff",
+                                                "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp")}
+        found["limits"] = read("limits")
+        found["oom_score_adj"] = read("oom_score_adj")
+        found["cmdline"] = read("cmdline")
+        found["personality"] = read("personality")
+        found["timerslack"] = read("timerslack_ns")
+        stat = read("stat").rsplit(")", 1)[1].split()
+        found["nice, policy"] = stat[16], stat[38]
+        found["session leader"] = stat[3] == str(pid)
+        found["terminal"] = stat[4]
+        for ns in ("cgroup", "ipc", "mnt", "net", "pid", "user", "uts", "time"):
+            found["namespace " + ns] = self.do("readlink", "/proc/%s/ns/%s" % (pid, ns))
+        found["cwd"] = self.do("readlink", "/proc/%s/cwd" % pid)
+        found["descriptors"] = self.do("ls", "/proc/%s/fd" % pid).split()
+        found["environment"] = dict(x.split("=", 1) for x in read("environ").split("\0") if "=" in x)
+        return found
+
+    def test_same_as_systemd(self):
+        """The same file, run by systemd and by agentd: no difference but the variables that the manual names."""
+        files = {
+            "plain": "",
+            "user": "User=nobody\nGroup=daemon\nSupplementaryGroups=bin sys\nWorkingDirectory=/var\nUMask=0027\nEnvironment=A=1 \"B=two words\"\n"
+                    "EnvironmentFile=/etc/agentd-box/env\nNice=5\nOOMScoreAdjust=100\nLimitNOFILE=500:1000\nLimitCORE=0\nLimitNPROC=333\n"
+                    "NoNewPrivileges=yes\nIgnoreSIGPIPE=no\nRuntimeDirectory=same-%N\nStateDirectory=same/%N\n",
+            "caps": "User=nobody\nAmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE CAP_CHOWN\n",
+            "bound": "CapabilityBoundingSet=~CAP_SYS_ADMIN CAP_SYS_PTRACE\n",
+        }
+        theirs = {"INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MANAGERPID"}
+        ours = {"AGENTD_ALIAS", "AGENTD_ID", "AGENTD_GENERATION", "AGENTD_COOKIE"}
+        self.write("/etc/agentd-box/env", "FROM_FILE=yes\n# no\nQUOTED=\"a b\"\n")
+        for name, text in files.items():
+            text = "[Service]\nExecStart=/bin/sleep 100000\nStandardOutput=null\n" + text
+            self.write("/etc/systemd/system/%s.service" % name, text)
+            self.write("/etc/agentd-box/workers.d/%s.conf" % name, text)
+        self.do("systemctl", "daemon-reload")
+        assert self.http("POST", "/agentd/v1/reload")[0] == 200
+        workers = self.all_up()
+        wrong = []
+        for name in files:
+            self.do("systemctl", "start", name)
+            by_systemd = self.about(int(self.do("systemctl", "show", "-P", "MainPID", name)))
+            by_agentd = self.about(workers[name]["pid"])
+            for env, own in ((by_systemd["environment"], theirs), (by_agentd["environment"], ours)):
+                for k in own:
+                    env.pop(k, None)
+            wrong += ["%s: %s: systemd %r, agentd %r" % (name, k, v, by_agentd[k]) for k, v in by_systemd.items() if v != by_agentd[k]]
+            self.do("systemctl", "stop", name)
+            os.unlink(self.box.path("/etc/agentd-box/workers.d/%s.conf" % name))
+        assert self.http("POST", "/agentd/v1/reload")[0] == 200
+        assert not wrong, "\n".join(wrong)
+
     def test_worker_in_the_journal(self):
         def words():
             self.do("journalctl", "--sync")
