@@ -69,6 +69,8 @@ void cfg_def_free(struct wk_def *d)
     free(d->env_files);
     free(d->supplementary);
     free(d->limits);
+    free(d->res);
+    cfg_secrets_free(d);
     free(d->fault);
     if (d->source)
         explicit_bzero(d->source, strlen(d->source)); /* an Environment= may be secret */

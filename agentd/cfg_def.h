@@ -9,6 +9,7 @@
 #include <sys/types.h>
 
 #include "agentd/cfg_check.h"
+#include "proc/cgroup_res.h"
 
 enum cfg_type { CFG_SIMPLE, CFG_EXEC, CFG_NOTIFY, CFG_FORKING, CFG_ONESHOT };
 enum cfg_restart {
@@ -22,6 +23,7 @@ enum cfg_restart {
     CFG_RESTART_DEFAULT, /* while it is read: by Type= */
 };
 enum cfg_notify { CFG_NOTIFY_NONE, CFG_NOTIFY_MAIN, CFG_NOTIFY_EXEC, CFG_NOTIFY_ALL };
+enum cfg_oom { CFG_OOM_STOP, CFG_OOM_CONTINUE, CFG_OOM_KILL };
 enum cfg_kill { CFG_KILL_CGROUP, CFG_KILL_MIXED, CFG_KILL_PROCESS };
 enum cfg_output { CFG_OUT_APPEND, CFG_OUT_JOURNAL, CFG_OUT_NULL };
 enum cfg_health_action { CFG_HEALTH_RESTART, CFG_HEALTH_REPORT };
@@ -61,6 +63,11 @@ enum cfg_hook {
 struct cfg_commands {
     struct cfg_command *v;
     unsigned n;
+};
+
+/* LoadCredential= or SetCredential=: either path or value. */
+struct cfg_secret {
+    char *id, *path, *value;
 };
 
 /* What another worker is to this one. systemd.unit(5). */
@@ -135,8 +142,12 @@ struct wk_def {
     mode_t umask;
     bool has_nice, has_oom;
     int nice, oom_score_adj;
-    uint32_t limits_set;   /* bit per RLIMIT_* number */
-    struct rlimit *limits; /* RLIM_NLIMITS of them, or NULL if none is set */
+    uint32_t limits_set;    /* bit per RLIMIT_* number */
+    struct rlimit *limits;  /* RLIM_NLIMITS of them, or NULL if none is set */
+    struct cgroup_res *res; /* NULL: nothing of it is set */
+    enum cfg_oom oom_policy;
+    struct cfg_secret *secrets;
+    unsigned n_secrets;
     bool no_new_privileges, ignore_sigpipe;
     bool has_bounding, has_ambient;
     uint64_t bounding, ambient; /* bit per capability number */

@@ -259,6 +259,7 @@ static void service(struct buf *b, const struct wk_def *d)
     buf_printf(b, "%sUMask=%04o\n", d->supplementary ? "\n" : "", (unsigned)d->umask);
     folders(b, d);
     environment(b, d);
+    cfg_secret_dump(d, b);
     buf_printf(b, "Restart=%s\n", cfg_restart_names[d->restart]);
     status_set(b, "RestartPreventExitStatus", &d->prevent);
     span(b, "RestartSec", d->restart_us);
@@ -273,6 +274,7 @@ static void service(struct buf *b, const struct wk_def *d)
     number(b, "FileDescriptorStoreMax", d->fdstore_max);
     status_set(b, "SuccessExitStatus", &d->success);
     limits(b, d);
+    cfg_res_dump(d, b);
     capabilities(b, "AmbientCapabilities", d->has_ambient, d->ambient);
     capabilities(b, "CapabilityBoundingSet", d->has_bounding, d->bounding);
     buf_printf(b, "NoNewPrivileges=%s\nIgnoreSIGPIPE=%s\n", yes(d->no_new_privileges),

@@ -17,9 +17,12 @@ CFG_MIXER(cfg_mix_conditions); /* min: 1: of assertions */
 CFG_MIXER(cfg_mix_workdir);
 CFG_MIXER(cfg_mix_env);
 CFG_MIXER(cfg_mix_env_file);
+CFG_MIXER(cfg_mix_load_credential);
+CFG_MIXER(cfg_mix_set_credential);
 CFG_MIXER(cfg_mix_limit);
 CFG_MIXER(cfg_mix_nice);
 CFG_MIXER(cfg_mix_oom);
+CFG_MIXER(cfg_mix_res); /* of the rows of cgroup_res.def that have the key */
 CFG_MIXER(cfg_mix_ambient);
 CFG_MIXER(cfg_mix_bounding);
 CFG_MIXER(cfg_mix_output);

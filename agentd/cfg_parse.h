@@ -50,6 +50,8 @@ void cfg_line_at(const struct cfg_line *l, size_t at, unsigned *line, unsigned *
 #define CFG_WORD_ESCAPES 2u /* C escapes are replaced */
 #define CFG_WORD_RELAX 4u   /* an open quote at the end is closed, as in the words of a $VARIABLE */
 
+#define CFG_WORD_LINE 8u /* blanks do not separate: the rest of the line is one word */
+
 struct cfg_words {
     const char *s;
     unsigned flags;

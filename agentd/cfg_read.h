@@ -124,7 +124,8 @@ const char *cfg_exit_name(unsigned code); /* of SuccessExitStatus=; NULL */
 extern const char *const cfg_stop_names[], *const cfg_type_names[], *const cfg_restart_names[],
                                                                         *const cfg_kill_names[],
                                                                             *const cfg_notify_names[],
-                                                                                *const cfg_health_names[];
+                                                                                *const cfg_health_names[],
+                                                                                    *const cfg_oom_names[];
 struct cfg_limit_name {
     const char *name;
     int resource;
@@ -133,6 +134,13 @@ struct cfg_limit_name {
 extern const struct cfg_limit_name cfg_limit_names[];
 extern const unsigned cfg_n_limit_names;
 
+/* value's place in names, -1 after an error that lists them. */
+int cfg_choose(struct cfg_ctx *c, const struct cfg_key *k, const struct cfg_line *l, const char *value,
+               const char *const *names);
+void cfg_secrets_free(struct wk_def *d);
+void cfg_secret_dump(const struct wk_def *d, struct buf *b);
+/* CPUQuota= and its like, as they are read. */
+void cfg_res_dump(const struct wk_def *d, struct buf *b);
 /* True if s is an alias: [A-Za-z0-9_.@:-]+, at most LIMIT_ALIAS bytes, not starting with '.' or '-'. */
 bool cfg_alias_ok(const char *s);
 /* Takes out double slashes, "." and a slash at the end, in place. */

@@ -320,9 +320,8 @@ CFG_PARSER(cfg_value_groups)
         cfg_error(c, l, 0, "%s= needs root; agentd runs as uid %u", k->name, (unsigned)geteuid());
 }
 
-/* value's place in names, -1 after an error that lists them. */
-static int choose(struct cfg_ctx *c, const struct cfg_key *k, const struct cfg_line *l, const char *value,
-                  const char *const *names)
+int cfg_choose(struct cfg_ctx *c, const struct cfg_key *k, const struct cfg_line *l, const char *value,
+               const char *const *names)
 {
     char all[256] = "", hint[CFG_HINT_MAX];
     const char *best = NULL;
@@ -347,7 +346,7 @@ CFG_PARSER(cfg_value_stop)
 
     if (str_to_bool(value, &yes) == 0)
         i = yes ? CFG_STOP_YES : CFG_STOP_NO;
-    else if ((i = choose(c, k, l, value, cfg_stop_names)) < 0)
+    else if ((i = cfg_choose(c, k, l, value, cfg_stop_names)) < 0)
         return;
     *(enum cfg_stop *)target = (enum cfg_stop)i;
 }
@@ -365,7 +364,7 @@ CFG_PARSER(cfg_value_type)
         cfg_warn(c, l, 0, "Type=%s is taken as Type=%s", value, as);
         value = as;
     }
-    if ((i = choose(c, k, l, value, cfg_type_names)) >= 0)
+    if ((i = cfg_choose(c, k, l, value, cfg_type_names)) >= 0)
         *(enum cfg_type *)target = (enum cfg_type)i;
 }
 
@@ -389,7 +388,7 @@ CFG_PARSER(cfg_value_pid_file)
 
 CFG_PARSER(cfg_value_restart)
 {
-    int i = choose(c, k, l, value, cfg_restart_names);
+    int i = cfg_choose(c, k, l, value, cfg_restart_names);
 
     if (i >= 0)
         *(enum cfg_restart *)target = (enum cfg_restart)i;
@@ -397,7 +396,7 @@ CFG_PARSER(cfg_value_restart)
 
 CFG_PARSER(cfg_value_notify_access)
 {
-    int i = choose(c, k, l, value, cfg_notify_names);
+    int i = cfg_choose(c, k, l, value, cfg_notify_names);
 
     if (i >= 0)
         *(enum cfg_notify *)target = (enum cfg_notify)i;
@@ -405,7 +404,7 @@ CFG_PARSER(cfg_value_notify_access)
 
 CFG_PARSER(cfg_value_health_action)
 {
-    int i = choose(c, k, l, value, cfg_health_names);
+    int i = cfg_choose(c, k, l, value, cfg_health_names);
 
     if (i >= 0)
         *(enum cfg_health_action *)target = (enum cfg_health_action)i;
@@ -417,14 +416,14 @@ CFG_PARSER(cfg_value_kill_mode)
 
     if (str_eq(value, "none"))
         cfg_error(c, l, 0, "KillMode=none is refused, since it stops nothing; use process");
-    else if ((i = choose(c, k, l, value, cfg_kill_names)) >= 0)
+    else if ((i = cfg_choose(c, k, l, value, cfg_kill_names)) >= 0)
         *(enum cfg_kill *)target = (enum cfg_kill)i;
 }
 
 CFG_PARSER(cfg_value_restart_mode)
 {
     static const char *const names[] = {"stop-start", "overlap", NULL};
-    int i = choose(c, k, l, value, names);
+    int i = cfg_choose(c, k, l, value, names);
 
     if (i >= 0)
         *(bool *)target = i == 1;

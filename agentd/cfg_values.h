@@ -43,7 +43,12 @@ CFG_PARSER(cfg_value_health_action);
 CFG_PARSER(cfg_value_log_pattern);
 CFG_PARSER(cfg_value_alias);
 CFG_PARSER(cfg_value_nice);
-CFG_PARSER(cfg_value_limit); /* min: RLIMIT_* */
+CFG_PARSER(cfg_value_limit);  /* min: RLIMIT_* */
+CFG_PARSER(cfg_value_memory); /* min: enum cgroup_res_row */
+CFG_PARSER(cfg_value_tasks);
+CFG_PARSER(cfg_value_quota);
+CFG_PARSER(cfg_value_weight);
+CFG_PARSER(cfg_value_oom_policy);
 CFG_PARSER(cfg_value_caps);
 CFG_PARSER(cfg_value_exec);
 CFG_PARSER(cfg_value_hook);  /* min: enum cfg_hook */
@@ -53,6 +58,8 @@ CFG_PARSER(cfg_value_preserve);
 CFG_PARSER(cfg_value_condition); /* min: 1: an assertion */
 CFG_PARSER(cfg_value_env);
 CFG_PARSER(cfg_value_env_file);
+CFG_PARSER(cfg_value_load_credential);
+CFG_PARSER(cfg_value_set_credential);
 CFG_PARSER(cfg_value_status);
 CFG_PARSER(cfg_value_listen);
 

@@ -108,7 +108,7 @@ static int take_word(struct cfg_words *w, struct buf *b)
     char quote = 0;
     size_t opened = 0;
 
-    for (; w->s[w->at] && (quote || !is_blank(w->s[w->at])); w->at++) {
+    for (; w->s[w->at] && (quote || w->flags & CFG_WORD_LINE || !is_blank(w->s[w->at])); w->at++) {
         char c = w->s[w->at];
         if (c == '\\' && (w->flags & CFG_WORD_ESCAPES)) {
             int n = escape(w->s + w->at + 1, b);

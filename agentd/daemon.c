@@ -207,6 +207,7 @@ static void find_cgroups(const struct cfg_agent *a)
         doctor_note_cgroups(why);
     } else
         log_debug("main", "cgroups of workers: %s", wk_host.cgroups.path);
+    cgroup_res_enable(&wk_host.cgroups, 0); /* those that an earlier agentd has handed down */
     caps_enter(scope);
 }
 

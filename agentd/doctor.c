@@ -66,6 +66,7 @@ static void look_at_disks(struct buf *b)
 static void look_at_worker(struct buf *b, const struct wk *w)
 {
     const char *alias = w->def->alias;
+    char keys[200];
 
     if (w->broken)
         say(b, "error", "agentd --check-config says where",
@@ -76,6 +77,9 @@ static void look_at_worker(struct buf *b, const struct wk *w)
     if (w->stale || w->stale_program)
         say(b, "info", "agentctl restart brings it up to date", "%s: runs an earlier %s", alias,
             w->stale ? "definition" : "program");
+    if (w->res_lost)
+        say(b, "warning", "Delegate=yes in the unit, or those controllers in the cgroup2 mount",
+            "%s: without effect: %s", alias, wk_res_lost(w, "=", keys, sizeof(keys)));
     if (w->state == WK_COOLDOWN)
         say(b, "warning", "its message tells why: agentctl status",
             "%s: was started too often in a short time", alias);

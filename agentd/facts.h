@@ -37,6 +37,11 @@ struct facts {
     uint32_t restarts;
     uint64_t program_dev, program_ino; /* what /proc/PID/exe was when it became ready; 0: not known */
     uint64_t watchdog_us;              /* that it was told to keep; 0: none */
+    /* as in struct wk */
+    uint64_t cpu_from, kills_before, ooms_before;
+    uint32_t last_kills;
+    uint8_t last_main_killed;
+    uint64_t last_limit;
 };
 
 /* Opens or makes dir/facts and reads what an earlier agentd of this boot left; a file of another boot or

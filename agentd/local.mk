@@ -28,7 +28,9 @@ libagentd_a_SOURCES = \
 	agentd/cfg_parse.h \
 	agentd/cfg_read.h \
 	agentd/cfg_report.c \
+	agentd/cfg_res.c \
 	agentd/cfg_resolve.c \
+	agentd/cfg_secret.c \
 	agentd/cfg_spec.c \
 	agentd/cfg_status.c \
 	agentd/cfg_stored.c \
@@ -119,10 +121,15 @@ libagentd_a_SOURCES = \
 	agentd/wk_overlap.c \
 	agentd/wk_prepare.c \
 	agentd/wk_prepare.h \
+	agentd/wk_res.c \
+	agentd/wk_res.h \
+	agentd/wk_secret.c \
+	agentd/wk_secret.h \
 	agentd/wk_signal.c \
 	agentd/wk_sock.c \
 	agentd/wk_sock.h \
 	agentd/wk_start.c \
+	agentd/wk_steps.h \
 	agentd/wk_stop.c \
 	agentd/wk_take.c
 sbin_PROGRAMS += bin/agentd

@@ -20,6 +20,7 @@
 #include "agentd/sup_plan.h"
 #include "agentd/wk.h"
 #include "agentd/wk_adopt.h"
+#include "agentd/wk_secret.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -288,6 +289,7 @@ static struct wk *add(struct wk_def *def)
     w->broken = w->def->stored && (image || sup_left_is_broken(w->def->alias));
     store_definition(w->def);
     insert_sorted(w);
+    wk_res_load(w);
     wk_changed(w);
     adopt_if_it_runs(w, e->def_hash_all && e->def_hash_all != w->def->hash_all);
     if (!initial && !w->main.pid)
@@ -295,6 +297,21 @@ static struct wk *add(struct wk_def *def)
     if (!initial && !w->main.pid && w->goal == WK_GOAL_UP)
         wk_event(w, WK_EV_START);
     return w;
+}
+
+/* What is to be said of a worker whose definition was taken over. */
+static const char *detail_of(const struct wk *w, const char *detail)
+{
+    static char text[512];
+    char keys[200];
+
+    if (w->live_refused && w->message)
+        return w->message;
+    if (!w->res_lost)
+        return detail;
+    snprintf(text, sizeof(text), "%s%swithout effect: %s", detail, *detail ? "; " : "",
+             wk_res_lost(w, "=", keys, sizeof(keys)));
+    return text;
 }
 
 static void plan_line(struct buf *plan, const char *alias, const char *action, const char *detail,
@@ -327,8 +344,7 @@ static void update(struct wk *w, struct wk_def *def, struct buf *plan)
         store_definition(def);
     restart = wk_set_def(w, def) && w->goal == WK_GOAL_UP;
     if (v.action)
-        plan_line(plan, w->def->alias, v.action, w->live_refused && w->message ? w->message : v.detail,
-                  v.keys);
+        plan_line(plan, w->def->alias, v.action, detail_of(w, v.detail), v.keys);
     if (restart)
         op_override(w, WIRE_VERB_RESTART);
     if (back)
@@ -340,7 +356,8 @@ bool sup_runs_commands(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->hook || w->finding || w->find_again || w->twin || (w->start && w->start->preparing))
+        if (w->hook || w->finding || w->find_again || w->twin || w->secret ||
+            (w->start && w->start->preparing))
             return true;
     return false;
 }
@@ -429,8 +446,10 @@ static void apply_one(const struct cfg *cfg, struct wk_def *def, struct buf *pla
     } else if (w) {
         update(w, def, plan);
     } else {
-        plan_line(plan, def->alias, "add", def->fault ? sup_cfg_why(cfg, def->alias) : "", "");
-        add(def);
+        w = add(def);
+        if (w)
+            plan_line(plan, w->def->alias, "add",
+                      detail_of(w, w->def->fault ? sup_cfg_why(cfg, w->def->alias) : ""), "");
     }
 }
 
@@ -473,6 +492,7 @@ void sup_start_wanted(void)
     struct wk *w, *next;
 
     sup_left_forget();
+    wk_secret_sweep();
     for (w = TAILQ_FIRST(&sup_workers); w; w = next) {
         next = TAILQ_NEXT(w, link);
         if (w->def->stored && !w->broken)

@@ -58,21 +58,43 @@ static char *find_ports(const struct wk *w, const struct ports_table *t, const s
     return text;
 }
 
+/* As the leaf counts it, which knows also those that have ended; but only of those that were born there. */
+static bool take_usage_of_leaf(struct wk *w, bool *has_memory)
+{
+    uint64_t cpu;
+
+    *has_memory = false;
+    if (w->leaf.fd < 0 || !w->cpu_from || cgroup_res_read(&w->leaf, "cpu.stat", "usage_usec", &cpu) < 0)
+        return false;
+    *has_memory = wk_host.cgroups.controllers & CGROUP_MEMORY &&
+                  cgroup_res_read(&w->leaf, "memory.current", NULL, &w->memory) == 0;
+    w->cpu_us = cpu + 1 > w->cpu_from ? cpu + 1 - w->cpu_from : 0;
+    return true;
+}
+
+static void take_usage(struct wk *w, const struct snap_tree *tree)
+{
+    struct snap_usage usage = {.processes = (unsigned)tree->n};
+    bool has_memory, has_cpu = take_usage_of_leaf(w, &has_memory);
+
+    if (!has_cpu || !has_memory)
+        snap_usage(tree, &usage);
+    w->processes = usage.processes;
+    w->cpu_us = has_cpu ? w->cpu_us : usage.cpu_us;
+    w->memory = has_memory ? w->memory : usage.memory;
+}
+
 static void take_sample(struct wk *w, const struct ports_table *t)
 {
     struct snap_tree tree;
-    struct snap_usage usage;
     char text[PORTS_TEXT];
 
     w->sampled_us = clock_mono_us();
     if (!wk_is_alive(w) || tree_of(w, &tree) < 0)
         return;
-    snap_usage(&tree, &usage);
+    take_usage(w, &tree);
     find_ports(w, t, &tree, text);
     w->active_us = clock_wall_us();
-    w->processes = usage.processes;
-    w->cpu_us = usage.cpu_us;
-    w->memory = usage.memory;
     if (!w->ports || !str_eq(w->ports, text)) {
         free(w->ports);
         w->ports = text[0] ? strdup(text) : NULL;
@@ -176,13 +198,13 @@ void view_leftovers(const struct wk *w, char *text, size_t size)
     caps_enter(scope);
 }
 
-static const char *exit_kind(const struct wk_exit *e)
+static const char *exit_kind(const struct wk_exit *e, const struct wk_oom *o)
 {
     static const char *const kinds[] = {
         [WK_END_EXITED] = "exited",   [WK_END_SIGNALLED] = "killed",          [WK_END_DUMPED] = "dumped",
         [WK_END_UNKNOWN] = "unknown", [WK_END_SPAWN_FAILED] = "spawn-failed", [WK_END_TIMEOUT] = "timeout"};
 
-    return e->at_us ? kinds[e->end] : "";
+    return !e->at_us ? "" : o->main ? "oom-killed" : kinds[e->end];
 }
 
 /* The kernel's uid in words, if it is the one that was configured. */
@@ -238,7 +260,7 @@ static const char *stale_of(const struct wk *w)
 void view_put_record(struct wk *w, struct buf *b)
 {
     const struct wk_def *d = w->def;
-    char user[16], leftovers[LEFTOVERS_TEXT];
+    char user[16], lost[200], oom[200], leftovers[LEFTOVERS_TEXT];
     struct wire_record r = {
         .id = w->id,
         .alias = d->alias,
@@ -264,7 +286,7 @@ void view_put_record(struct wk *w, struct buf *b)
         .create_us = w->create_us,
         .update_us = w->update_us,
         .retry_us = w->retry_us,
-        .exit_kind = exit_kind(&w->last),
+        .exit_kind = exit_kind(&w->last, &w->last_oom),
         .exit_status = w->last.status,
         .exit_us = w->last.at_us,
         .exit_pid = (uint32_t)w->last.pid,
@@ -278,6 +300,8 @@ void view_put_record(struct wk *w, struct buf *b)
         .health = wk_health_name(w),
         .health_why = wk_health_why(w),
         .leftovers = leftovers,
+        .no_effect = wk_res_lost(w, "", lost, sizeof(lost)),
+        .exit_message = wk_res_oom_text(&w->last_oom, oom, sizeof(oom)),
     };
 
     view_leftovers(w, leftovers, sizeof(leftovers));

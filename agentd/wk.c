@@ -18,6 +18,7 @@
 #include "agentd/loop.h"
 #include "agentd/notify.h"
 #include "agentd/reap.h"
+#include "agentd/wk_secret.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -55,6 +56,8 @@ void wk_free(struct wk *w)
     wk_stop_done(w);
     wk_start_forget(w);
     notify_close(w);
+    wk_res_done(w);
+    wk_secret_stop(w);
     wk_health_watch(w, false);
     loop_free(&w->main_watch);
     loop_free(&w->timer);
@@ -149,6 +152,12 @@ void wk_put_facts(struct wk *w, enum facts_phase phase)
         .last_us = w->last.at_us,
         .restarts = w->restarts,
         .watchdog_us = notify_watchdog(w),
+        .cpu_from = w->cpu_from,
+        .kills_before = w->kills_before,
+        .ooms_before = w->ooms_before,
+        .last_kills = w->last_oom.kills,
+        .last_main_killed = w->last_oom.main,
+        .last_limit = w->last_oom.limit,
     };
     int r;
 
@@ -190,6 +199,8 @@ void wk_arm(struct wk *w, uint64_t us)
 /* What the new state may not own is released here, in one place. */
 static void enter(struct wk *w, enum wk_state next)
 {
+    bool comes_up = next == WK_UP && w->state != WK_UP;
+
     if (next != w->state) {
         w->since_us = clock_wall_us();
         w->entered_mono_us = clock_mono_us();
@@ -199,6 +210,7 @@ static void enter(struct wk *w, enum wk_state next)
     if (next != WK_STARTING) {
         w->waiting = false;
         wk_main_find_stop(w);
+        wk_secret_stop(w);
         wk_start_done(w);
     }
     if (next != WK_UP && w->reloading)
@@ -215,16 +227,19 @@ static void enter(struct wk *w, enum wk_state next)
         wk_fds_close(w);
     notify_watch(w, next == WK_UP);
     wk_health_watch(w, next == WK_UP);
+    if (next != WK_STARTING && next != WK_UP)
+        wk_res_done(w);
     if (next != WK_STOPPING && next != WK_KILLING)
         wk_stop_done(w);
     if (next != WK_BACKOFF && next != WK_COOLDOWN)
         w->retry_us = 0;
-    if (next == WK_UP && w->state != WK_UP) {
+    if (comes_up) {
         w->ready = w->was_ready = true;
         w->sampled_us = 0; /* what was seen of it while it started is not true any more */
         wk_put_facts(w, FACTS_READY);
-        wk_set_message(w, "%s",
-                       w->clamped ? "a limit or score was refused by the kernel and is clamped" : "");
+        if (!wk_res_recall(w))
+            wk_set_message(w, "%s",
+                           w->clamped ? "a limit or score was refused by the kernel and is clamped" : "");
     }
     if (next != WK_STOPPING && next != WK_KILLING && next != WK_STARTING)
         wk_start_forget(w);
@@ -234,6 +249,8 @@ static void enter(struct wk *w, enum wk_state next)
     if (next != WK_UP)
         w->ready = false;
     w->state = next;
+    if (comes_up)
+        wk_res_live(w); /* one that was taken over from an earlier agentd */
 }
 
 static uint64_t random_delay_seed(void)
@@ -327,8 +344,8 @@ static void note_goal(struct wk *w, enum wk_event e)
     }
     if (e == WK_EV_YIELD)
         w->yields = w->state == WK_UP || w->state == WK_STARTING;
-    if (w->state == WK_STARTING &&
-        (e == WK_EV_EXIT || e == WK_EV_FAILED || e == WK_EV_TIMEOUT || e == WK_EV_HOOK || e == WK_EV_UNMET))
+    if (w->state == WK_STARTING && (e == WK_EV_EXIT || e == WK_EV_FAILED || e == WK_EV_TIMEOUT ||
+                                    e == WK_EV_HOOK || e == WK_EV_UNMET || e == WK_EV_OOM))
         w->start_failed = true;
     if ((e == WK_EV_START || e == WK_EV_RESTART) && (w->state == WK_BACKOFF || w->state == WK_COOLDOWN))
         w->backoff = (struct wk_backoff){0};
@@ -398,9 +415,13 @@ static void use_def(struct wk *w, struct wk_def *def)
 
     w->stale = w->main.pid != 0 && def->hash != w->ran_hash;
     wk_start_forget(w);
+    if (w->start && !w->start->spawning) /* its credentials are being made: nothing has its environment yet */
+        wk_env_done(&w->start->env);
     w->def = def;
     rearm(w, old);
     wk_live_apply(w, old);
+    wk_res_load(w);
+    wk_res_live(w);
     if (!cfg_check_same(old->health, def->health) || old->health_interval_us != def->health_interval_us)
         wk_health_watch(w, false); /* it is asked anew */
     wk_health_watch(w, w->state == WK_UP);
@@ -450,11 +471,15 @@ bool wk_has_ended(const struct wk *w)
 static void describe_end(struct wk *w, enum wk_end end, int status)
 {
     const char *during = w->state == WK_STARTING ? " before it was ready" : "";
+    char text[200];
 
     if (w->state == WK_STOPPING || w->state == WK_KILLING)
         return; /* it was asked to: the reason says by whom */
     if (end == WK_END_EXITED)
         wk_set_message(w, "the main process exited with status %d%s", status, during);
+    else if (w->last_oom.main)
+        wk_set_message(w, "the main process was %s%s", wk_res_oom_text(&w->last_oom, text, sizeof(text)),
+                       during);
     else if (end == WK_END_UNKNOWN)
         wk_set_message(w, "the main process ended%s, nobody saw how", during);
     else
@@ -465,9 +490,12 @@ static void describe_end(struct wk *w, enum wk_end end, int status)
 
 void wk_main_exited(struct wk *w, enum wk_end end, int status)
 {
+    bool oom;
+
     w->last = (struct wk_exit){end, status, w->main.pid, clock_wall_us()};
     w->ended = true;
     w->active_us = w->last.at_us;
+    oom = wk_res_main_exited(w, end, status);
     describe_end(w, end, status);
     loop_free(&w->main_watch);
     pidref_done(&w->main);
@@ -483,7 +511,7 @@ void wk_main_exited(struct wk *w, enum wk_end end, int status)
         use_def(w, TAKE_PTR(w->next_def));
     if (wk_start_goes_on(w, end, status))
         return;
-    wk_event(w, WK_EV_EXIT);
+    wk_event(w, oom ? WK_EV_OOM : WK_EV_EXIT);
     wk_stop_check(w);
 }
 
@@ -493,6 +521,7 @@ void wk_gone(struct wk *w)
         .goal = w->part == WK_ONLY ? w->goal : WK_GOAL_DOWN,
         .requested = w->requested || w->yields,
         .watchdog = w->barked,
+        .oom = w->oomed,
         .end = w->reason == WK_WHY_START_TIMEOUT ? WK_END_TIMEOUT
                : w->reason == WK_WHY_HOOK_FAILED ? w->hook_end.end
                                                  : w->last.end,
@@ -509,6 +538,7 @@ void wk_gone(struct wk *w)
     w->exec_mono_us = 0;
     if (e != WK_EV_AGAIN) /* else the next intent stands there at once */
         wk_put_facts(w, e == WK_EV_REST && w->goal == WK_GOAL_UP && !unmet ? FACTS_RESTED : FACTS_NONE);
+    wk_secret_remove(w);
     free(TAKE_PTR(w->ports));
     w->processes = 0;
     w->memory = 0;

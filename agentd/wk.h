@@ -13,6 +13,8 @@
 #include "agentd/cfg.h"
 #include "agentd/facts.h"
 #include "agentd/wk_fsm.h"
+#include "agentd/wk_res.h"
+#include "agentd/wk_steps.h"
 #include "proc/cgroup.h"
 #include "proc/pidref.h"
 #include "proc/spawn.h"
@@ -25,6 +27,7 @@ struct op;
 struct wk;
 struct wire_call;
 struct wk_hook;
+struct wk_secret;
 struct wk_command;
 struct wk_socks;
 struct wk_fds;
@@ -149,19 +152,26 @@ struct wk {
     bool barked;                    /* its watchdog or HealthCheck= has ended this incarnation */
     struct wk_start *start, *ahead; /* ahead: environment for the next one, made while the old one dies */
     struct wk_stop *stop;
-    struct wk_undo *undo;    /* RuntimeDirectory= is being removed */
-    struct wk_fds *fds;      /* FDSTORE=1 */
-    struct wk_socks *socks;  /* ListenStream=, while it is not at rest */
-    struct wk_hook *hook;    /* a command that runs */
-    struct wk_exit hook_end; /* of the last one */
-    struct op *reloading;    /* waits for ExecReload= */
-    struct helper *finding;  /* the main process that Type=forking has left */
+    struct wk_res *res; /* these: wk_res.h */
+    uint64_t res_hash, cpu_from, kills_before, ooms_before;
+    uint16_t res_lost;
+    bool oomed;
+    struct wk_secret *secret; /* its credentials are being made */
+    uint32_t secrets_of;      /* the generation that they are there for; 0: none */
+    struct wk_undo *undo;     /* RuntimeDirectory= is being removed */
+    struct wk_fds *fds;       /* FDSTORE=1 */
+    struct wk_socks *socks;   /* ListenStream=, while it is not at rest */
+    struct wk_hook *hook;     /* a command that runs */
+    struct wk_exit hook_end;  /* of the last one */
+    struct op *reloading;     /* waits for ExecReload= */
+    struct helper *finding;   /* the main process that Type=forking has left */
     struct loop_watch *find_again;
     pid_t guessed;
     struct loop_watch *main_watch, *timer;
     struct wk_backoff backoff;
     struct wk_exit last;
-    struct op *op, *queued;                                                           /* owned by op.c */
+    struct wk_oom last_oom; /* of the same incarnation */
+    struct op *op, *queued; /* owned by op.c */
     int64_t create_us, update_us, goal_us, since_us, active_us, retry_us, started_us; /* wall clock */
     uint64_t exec_mono_us, entered_mono_us; /* entered: this state */
     uint64_t timer_us;                      /* monotonic: when timer fires; 0: it does not */
@@ -204,34 +214,6 @@ uint64_t wk_lived_us(const struct wk *w);
 bool wk_has_ended(const struct wk *w); /* its main process, of this incarnation */
 void wk_take_next_def(struct wk *w);   /* nothing reads the old one any more */
 
-/* wk_start.c */
-void wk_start_spawn(struct wk *w);
-void wk_start_prepare(struct wk *w); /* what can be made before the old process is gone */
-void wk_start_forget(struct wk *w);  /* what was made so is not needed, or not true any more */
-void wk_start_probe(struct wk *w);
-void wk_start_ask(struct wk *w);   /* as ReadyCheck= says, whatever the type is */
-void wk_start_ready(struct wk *w); /* but for ExecStartPost= */
-/* Its program has ended, and that is a step of its start. */
-bool wk_start_goes_on(struct wk *w, enum wk_end end, int status);
-void wk_start_look(struct wk *w);  /* the program speaks, so it runs: that its exec is over is taken in now */
-void wk_start_done(struct wk *w);  /* releases all that only a start owns */
-void wk_gone(struct wk *w);        /* nothing of the tree is left: what now? */
-int wk_start_leaf(struct wk *w);   /* an empty leaf for the next incarnation; 0 or -errno */
-void wk_start_watch(struct wk *w); /* waits for the end of main, which is our child */
-/* After an exec of agentd: status_fd of a start under way, or -1. */
-void wk_start_resume(struct wk *w, int status_fd);
-/* wk_stop.c */
-void wk_stop_resume(struct wk *w); /* after an exec of agentd */
-void wk_stop_begin(struct wk *w);  /* ExecStop=, then the signal */
-void wk_stop_signal(struct wk *w, int sig);
-void wk_stop_kill(struct wk *w);
-void wk_stop_check(struct wk *w); /* is the tree gone? */
-/* Pids that were killed and are still there, comma list. */
-void wk_stop_survivors(const struct wk *w, char *text, size_t size);
-void wk_stop_done(struct wk *w);
-/* Removes a leaf, with the cgroups below it, if nobody is in them. True if it is not there now. */
-bool wk_leaf_remove_empty(const char *name);
-void wk_main_exited(struct wk *w, enum wk_end end, int status);
 /* wk_signal.c: SIGNAL and RELOAD_WORKER; answers the call. */
 void wk_signal(struct wk *w, const struct wire_call *call);
 void wk_signal_forget(struct wk *w, const char *why); /* its reload will not end */

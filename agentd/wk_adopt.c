@@ -109,6 +109,7 @@ static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
     w->started_us = f->started_us;
     w->ran_hash = f->def_hash;
     w->stale = w->ran_hash != w->def->hash;
+    wk_res_adopted(w, f);
     scope = caps_enter(CAPS_LOOK);
     w->stale_program = !is_same_program(f);
     caps_enter(scope);
@@ -131,6 +132,7 @@ static int open_leaf(struct wk *w)
 
     wk_leaf_name(w, w->leaf_no, name);
     w->leaf_spoiled = true; /* who knows what was done to it */
+    w->res_hash = WK_RES_UNKNOWN;
     return wk_host.cgroups.fd < 0 ? 0 : cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
 }
 
@@ -233,6 +235,7 @@ static void note_ended(struct wk *w, const struct facts *f)
     log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias},
               "process %d of an earlier agentd is gone: it ended while nobody watched", f->pid);
     wk_set_message(w, "exited, unobserved: process %d ended while no agentd watched", f->pid);
+    w->last_oom = (struct wk_oom){0};
     if (!know_end(w, f))
         w->last = (struct wk_exit){WK_END_UNKNOWN, 0, f->pid, clock_wall_us()};
     w->unobserved = f->phase == FACTS_READY; /* one that was told to end is what its goal says */
@@ -254,9 +257,11 @@ bool wk_adopt(struct wk *w, const struct facts *f)
 
     w->generation = f->generation;
     w->leaf_no = f->leaf == FACTS_NO_LEAF ? 0 : f->leaf;
+    w->secrets_of = f->generation;
     w->restarts = f->restarts;
     w->rested = f->phase == FACTS_RESTED;
     w->last = (struct wk_exit){f->last_end, f->last_status, f->last_pid, f->last_us};
+    w->last_oom = (struct wk_oom){f->last_kills, f->last_main_killed, f->last_limit};
     if (f->phase == FACTS_READY && f->pid == 0 && w->def->remain_after_exit)
         return take_without(w);
     if (f->phase < FACTS_READY || f->pid <= 0)

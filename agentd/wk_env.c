@@ -10,6 +10,7 @@
 #include "agentd/notify.h"
 #include "agentd/wk_fds.h"
 #include "agentd/wk_hook.h"
+#include "agentd/wk_secret.h"
 #include "base/buf.h"
 #include "base/str.h"
 
@@ -117,6 +118,10 @@ static void put_environment(struct buf *b, const struct wk *w, uint32_t generati
     wk_cookie_prefix(w, prefix, sizeof(prefix));
     snprintf(text, sizeof(text), "%s%u", prefix, generation);
     put_var(b, w, "AGENTD_COOKIE", text);
+    if (d->n_secrets) {
+        wk_secret_path(w, generation, path, sizeof(path));
+        put_var(b, w, "CREDENTIALS_DIRECTORY", path);
+    }
     if (hook ? d->notify_access >= CFG_NOTIFY_EXEC : notify_is_wanted(d)) {
         notify_path(w, path, sizeof(path));
         put_var(b, w, "NOTIFY_SOCKET", path);

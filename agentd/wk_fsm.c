@@ -82,7 +82,8 @@ static bool policy_restarts(const struct wk_def *def, const struct wk_death *d)
     bool exited = d->end == WK_END_EXITED || d->end == WK_END_SPAWN_FAILED;
     bool signalled = d->end == WK_END_SIGNALLED || d->end == WK_END_DUMPED;
     int code = exited ? CLD_EXITED : CLD_KILLED;
-    bool clean = !d->watchdog && wk_fsm_is_clean(def, exited ? WK_END_EXITED : d->end, status);
+    bool itself = !wk_fsm_is_clean(def, exited ? WK_END_EXITED : d->end, status);
+    bool clean = !d->watchdog && !d->oom && !itself;
 
     if ((exited || signalled) && cfg_status_has(&def->prevent, code, status))
         return false;
@@ -94,9 +95,9 @@ static bool policy_restarts(const struct wk_def *def, const struct wk_death *d)
     case CFG_RESTART_ON_FAILURE:
         return !clean; /* an end that nobody saw counts as a failure */
     case CFG_RESTART_ON_ABNORMAL:
-        return !clean && (!exited || d->watchdog);
+        return !clean && (!exited || d->watchdog || d->oom);
     case CFG_RESTART_ON_ABORT:
-        return !clean && signalled && !d->watchdog;
+        return itself && signalled && !d->watchdog;
     case CFG_RESTART_ON_WATCHDOG:
         return d->watchdog;
     default:

@@ -77,6 +77,7 @@ enum wk_end {
 struct wk_death {
     enum wk_goal goal;
     bool requested; /* a restart was asked for: at once, and all is forgotten */
+    bool oom;       /* it lacked memory */
     bool watchdog;  /* it was ended since it was not heard, however it went then */
     enum wk_end end;
     int status; /* exit code or signal */

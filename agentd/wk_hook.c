@@ -56,6 +56,8 @@ const char *wk_hook_phase(const struct wk *w)
 /* How the worker fared, in systemd's words. systemd.exec(5), $SERVICE_RESULT. */
 static const char *result_of(const struct wk *w)
 {
+    if (w->oomed)
+        return "oom-kill";
     if (w->reason == WK_WHY_START_TIMEOUT || w->reason == WK_WHY_STOP_TIMEOUT)
         return "timeout";
     if (w->barked)

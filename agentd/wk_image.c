@@ -27,6 +27,7 @@
     ROW(was_ready) ROW(ended) ROW(stale_program) ROW(requested) ROW(start_failed) ROW(never_ran) ROW(barked) \
     ROW(begun) ROW(waiting) ROW(stop_waits) ROW(yields) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) ROW(update_us) \
     ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us) ROW(exec_mono_us) \
+    ROW(res_hash) ROW(cpu_from) ROW(kills_before) ROW(ooms_before) ROW(oomed) ROW(secrets_of) \
     ROW(error_size) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
 /* clang-format on */
 
@@ -48,6 +49,9 @@ static void put_past(struct buf *b, const struct wk *w)
     state_put(b, "last_status", w->last.status);
     state_put(b, "last_pid", w->last.pid);
     state_put(b, "last_us", w->last.at_us);
+    state_put(b, "last_kills", w->last_oom.kills);
+    state_put(b, "last_main_killed", w->last_oom.main);
+    state_put_u64(b, "last_limit", w->last_oom.limit);
 }
 
 void wk_image_save(const struct wk *w, struct buf *b)
@@ -114,6 +118,9 @@ static void get_past(struct wk *w, const struct state *s, const char *line)
     w->last =
         (struct wk_exit){(enum wk_end)state_get(s, line, "last_end"), (int)state_get(s, line, "last_status"),
                          (pid_t)state_get(s, line, "last_pid"), state_get(s, line, "last_us")};
+    w->last_oom =
+        (struct wk_oom){(unsigned)state_get(s, line, "last_kills"),
+                        state_get(s, line, "last_main_killed") != 0, state_get_u64(s, line, "last_limit")};
 }
 
 static void get_texts(struct wk *w, const struct state *s, const char *line)
@@ -195,6 +202,9 @@ void wk_image_resume(struct wk *w, const struct state *s, const char *line)
     if ((w->state == WK_STARTING && !w->waiting) || state_get_fd(s, line, "status_fd") >= 0)
         wk_start_resume(w, state_get_fd(s, line, "status_fd"));
     wk_health_watch(w, w->state == WK_UP);
+    wk_res_live(w);
+    if (w->state == WK_STARTING || w->state == WK_UP)
+        wk_res_watch(w);
     if (at)
         wk_arm(w, at > now ? at - now : 1);
     if (w->state == WK_STOPPING || w->state == WK_KILLING)

@@ -42,6 +42,7 @@ bool wk_overlap_begin(struct wk *w)
     n->restarts = w->restarts;
     n->leaf_no = w->leaf_no == 0;
     n->socks = w->socks;
+    n->res_lost = w->res_lost;
     wk_event(n, WK_EV_START);
     return true;
 }
@@ -85,11 +86,12 @@ static void take_identity(struct wk *n, struct wk *w)
     n->removed = w->removed;
     n->again = w->again;
     n->last = w->last;
+    n->last_oom = w->last_oom;
     n->op = TAKE_PTR(w->op);
     n->queued = TAKE_PTR(w->queued);
     take_texts(n, w);
     w->socks = NULL; /* they are n's, which had them lent */
-    if (!n->fds) /* what it has stored itself is newer */
+    if (!n->fds)     /* what it has stored itself is newer */
         n->fds = TAKE_PTR(w->fds);
     wk_host.replaced(w, n);
 }
@@ -142,6 +144,7 @@ static void old_is_down(struct wk *w)
 
     part_from(n, w);
     n->last = w->last;
+    n->last_oom = w->last_oom;
     if (!n->killed)
         n->killed = TAKE_PTR(w->killed);
     wk_host.told(n, false);

@@ -244,14 +244,22 @@ const char *wk_sock_failed(const struct wk *w)
     return w->socks ? w->socks->failed : NULL;
 }
 
+/* Also from the one that they are lent to: it may be the last of the two to end. */
+static struct wk_socks *take(struct wk *w)
+{
+    if (w->twin && w->twin->socks == w->socks)
+        w->twin->socks = NULL;
+    return TAKE_PTR(w->socks);
+}
+
 void wk_sock_close(struct wk *w)
 {
-    done(TAKE_PTR(w->socks), true);
+    done(take(w), true);
 }
 
 void wk_sock_let_go(struct wk *w)
 {
-    done(TAKE_PTR(w->socks), false);
+    done(take(w), false);
 }
 
 unsigned wk_sock_fds(const struct wk *w, const int **ret)

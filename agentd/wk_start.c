@@ -24,6 +24,7 @@
 #include "agentd/wk_fds.h"
 #include "agentd/wk_hook.h"
 #include "agentd/wk_prepare.h"
+#include "agentd/wk_secret.h"
 #include "agentd/wk_sock.h"
 #include "base/buf.h"
 #include "base/clock.h"
@@ -58,8 +59,8 @@ static bool leaf_is_clean(const struct wk *w)
 {
     struct stat st;
 
-    return w->leaf.fd >= 0 && !w->leaf_spoiled && fstat(w->leaf.fd, &st) == 0 && st.st_nlink <= 2 &&
-           (w->leaf_empty || cgroup_leaf_populated(&w->leaf) == 0);
+    return w->leaf.fd >= 0 && !w->leaf_spoiled && wk_res_fits(w) && fstat(w->leaf.fd, &st) == 0 &&
+           st.st_nlink <= 2 && (w->leaf_empty || cgroup_leaf_populated(&w->leaf) == 0);
 }
 
 /* Leaves with numbers below n that have become empty are removed; true if all of them are. */
@@ -80,7 +81,7 @@ static bool remove_retired(const struct wk *w, unsigned n)
  * compare its kill count with that of the parent's cgroup); so such a leaf, one found at our start, and one
  * with cgroups below it, is made anew. One that still holds leftovers (KillMode=process) is retired, and the
  * next number taken. */
-int wk_start_leaf(struct wk *w)
+static int make_leaf(struct wk *w)
 {
     char name[LIMIT_ALIAS + 8];
     enum caps_scope scope;
@@ -108,10 +109,22 @@ int wk_start_leaf(struct wk *w)
         w->leaf_no++;
     }
     r = cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
-    if (r == -ENOENT && cgroup_root_repair(&wk_host.cgroups) == 0)
+    if (r == -ENOENT && cgroup_root_repair(&wk_host.cgroups) == 0) {
+        cgroup_res_enable(&wk_host.cgroups, wk_host.cgroups.controllers);
         r = cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
+    }
     w->leaf_spoiled = false;
+    w->res_hash = 0;
     caps_enter(scope);
+    return r;
+}
+
+int wk_start_leaf(struct wk *w)
+{
+    int r = make_leaf(w);
+
+    if (r == 0)
+        wk_res_begin(w);
     return r;
 }
 
@@ -129,6 +142,7 @@ static void spawn_failed(struct wk *w, const struct spawn_failure *f)
                                                         : NULL;
 
     w->never_ran = true;
+    w->last_oom = (struct wk_oom){0};
     w->last = (struct wk_exit){WK_END_SPAWN_FAILED, f->error, w->main.pid, clock_wall_us()};
     if (d->fault)
         wk_set_message(w, "%s failed: %s", spawn_stage_name(f->stage), d->fault);
@@ -389,6 +403,30 @@ static void begin_before(struct wk *w)
     wk_hook_run(w, CFG_HOOK_START_PRE, on_before);
 }
 
+static void begin_commands(struct wk *w)
+{
+    if (wk_hook_has(w, CFG_HOOK_START_PRE) || wk_hook_has(w, CFG_HOOK_START))
+        begin_before(w);
+    else
+        spawn_main(w);
+}
+
+static void on_secrets(struct wk *w, const char *why)
+{
+    if (w->state != WK_STARTING)
+        return;
+    if (!why) {
+        begin_commands(w);
+        return;
+    }
+    w->never_ran = true;
+    w->last_oom = (struct wk_oom){0};
+    w->last = (struct wk_exit){WK_END_SPAWN_FAILED, EIO, 0, clock_wall_us()};
+    wk_set_message(w, "%s", why);
+    log_write(LOG_ERR, "wk", &(struct log_about){.worker = w->def->alias}, "%s", why);
+    wk_event(w, WK_EV_FAILED);
+}
+
 static void begin_incarnation(struct wk *w)
 {
     w->begun = true;
@@ -399,10 +437,10 @@ static void begin_incarnation(struct wk *w)
     w->never_ran = w->barked = w->was_ready = w->ended = false;
     w->error_size = -1;
     w->sampled_us = 0;
-    if (wk_hook_has(w, CFG_HOOK_START_PRE) || wk_hook_has(w, CFG_HOOK_START))
-        begin_before(w);
-    else
-        spawn_main(w);
+    if (w->def->n_secrets) /* it takes a while, and the last incarnation is over */
+        wk_put_facts(w, FACTS_INTENT);
+    if (!wk_secret_make(w, on_secrets))
+        begin_commands(w);
 }
 
 static void on_prepared(struct wk *w, bool met, const char *why)
@@ -413,6 +451,7 @@ static void on_prepared(struct wk *w, bool met, const char *why)
         begin_incarnation(w);
         return;
     }
+    w->last_oom = (struct wk_oom){0};
     w->last = (struct wk_exit){WK_END_SPAWN_FAILED, met ? EIO : ENOENT, 0, clock_wall_us()};
     wk_set_message(w, "%s%s", met ? "its folders can't be made: " : "", why);
     log_write(met ? LOG_ERR : LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias}, "not started: %s",

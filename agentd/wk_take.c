@@ -163,6 +163,7 @@ static void hand_over(struct wk *w, struct pidref ref)
     w->adopted = true;
     w->never_ran = w->barked = false;
     w->ran_hash = w->def->hash;
+    w->cpu_from = 0; /* what it used before is not in the leaf */
     w->leaf_empty = false;
     w->leaf_spoiled = true; /* its members came from elsewhere: the next start makes a new one */
     w->started_us = clock_wall_us() - (int64_t)(clock_boot_us() - pidref_start_us(ref.start));
@@ -179,6 +180,7 @@ static void give_back(struct wk *w)
     w->session = 0;
     w->adopted = false;
     w->exec_mono_us = 0;
+    wk_res_done(w);
     wk_put_facts(w, FACTS_NONE);
     wk_changed(w);
 }

@@ -18,6 +18,8 @@
 #define LIMIT_FDSTORE 16  /* FileDescriptorStoreMax= */
 #define LIMIT_PASS_FDS (LIMIT_SOCKETS + LIMIT_FDSTORE) /* descriptors that a program is started with */
 #define LIMIT_GROUPS 64
+#define LIMIT_SECRETS 64             /* credentials of one worker */
+#define LIMIT_SECRET_BYTES (1 << 20) /* and of the files among them, in all */
 #define LIMIT_CREDENTIALS 256
 #define LIMIT_CREDENTIAL_LINE 512
 

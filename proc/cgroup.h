@@ -11,9 +11,10 @@
 
 /* The folder that holds the leaves. */
 struct cgroup_root {
-    int fd;          /* -1: none to be had; every call then says -EOPNOTSUPP */
-    bool delegated;  /* given by systemd; agentd sits in its leaf "supervisor" */
-    char path[1024]; /* in the file system, for messages */
+    int fd;               /* -1: none to be had; every call then says -EOPNOTSUPP */
+    bool delegated;       /* given by systemd; agentd sits in its leaf "supervisor" */
+    unsigned controllers; /* handed down to the leaves: cgroup_res.h */
+    char path[1024];      /* in the file system, for messages */
 };
 
 struct cgroup_leaf {

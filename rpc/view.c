@@ -86,7 +86,8 @@ static void put_identity(struct buf *b, const struct wire_record *r)
 
 static void put_last_exit(struct buf *b, const struct wire_record *r)
 {
-    bool signalled = str_eq(r->exit_kind, "killed") || str_eq(r->exit_kind, "dumped");
+    bool signalled = str_eq(r->exit_kind, "killed") || str_eq(r->exit_kind, "dumped") ||
+                     str_eq(r->exit_kind, "oom-killed");
 
     json_key(b, "lastExit");
     if (!*r->exit_kind) {
@@ -103,6 +104,7 @@ static void put_last_exit(struct buf *b, const struct wire_record *r)
         json_int(b, "signal", r->exit_status);
     json_time(b, "time", r->exit_us, true);
     json_uint(b, "pid", r->exit_pid);
+    json_str(b, "message", r->exit_message);
     json_close(b, '}');
 }
 
@@ -146,6 +148,7 @@ void view_worker(struct buf *b, const struct wire_record *r)
     json_time(b, "nextRetryAt", r->retry_us, true);
     put_last_exit(b, r);
     json_words(b, "stale", r->stale);
+    json_words(b, "noEffect", r->no_effect);
     json_str(b, "statusText", r->status_text);
     json_str(b, "phase", r->phase);
     json_str(b, "health", r->health);

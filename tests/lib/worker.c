@@ -14,6 +14,9 @@
  *   --ping MS N          WATCHDOG=1 to $NOTIFY_SOCKET every MS, N times
  *   --relay PATH         a datagram socket: what comes there goes to $NOTIFY_SOCKET; for ever
  *   --child-relay PATH   the same in a child                 --flood           a child sends STATUS= for ever
+ *   --fork-bomb          forks, and its children fork, until no more can be made; then they wait
+ *   --hog                takes memory until it is killed     --child-hog       a child does; it is waited for
+ *   --spin               wants a processor for itself, for ever
  *   --count MS           prints 1, 2, 3 ... to stdout, one every MS, for ever
  */
 #include <arpa/inet.h>
@@ -208,6 +211,37 @@ static void count(long ms)
     }
 }
 
+static void fork_bomb(void)
+{
+    while (fork() >= 0)
+        ;
+}
+
+static void hog(void)
+{
+    for (;;) {
+        char *p = malloc(1 << 20);
+        if (p)
+            memset(p, 1, 1 << 20);
+    }
+}
+
+static void child_hog(void)
+{
+    pid_t pid = fork();
+
+    if (pid == 0)
+        hog();
+    if (pid < 0 || waitpid(pid, NULL, 0) != pid)
+        die("fork");
+}
+
+static void spin(void)
+{
+    for (volatile unsigned long n = 0;; n++)
+        ;
+}
+
 static void print_fds(void)
 {
     DIR *d = opendir("/proc/self/fd");
@@ -231,6 +265,22 @@ static const char *next(char **argv, int *i)
         exit(98);
     }
     return argv[*i];
+}
+
+/* More than its share. */
+static int take(const char *a)
+{
+    if (!strcmp(a, "--fork-bomb"))
+        fork_bomb();
+    else if (!strcmp(a, "--hog"))
+        hog();
+    else if (!strcmp(a, "--child-hog"))
+        child_hog();
+    else if (!strcmp(a, "--spin"))
+        spin();
+    else
+        return -1;
+    return 0;
 }
 
 /* Over $NOTIFY_SOCKET. */
@@ -304,7 +354,7 @@ static int act(char **argv, int *i)
         slow_stop_ms = atoi(next(argv, i));
         signal(SIGTERM, on_term);
     } else
-        return speak(argv, i);
+        return take(a) == 0 ? 0 : speak(argv, i);
     return 0;
 }
 

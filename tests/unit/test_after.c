@@ -35,16 +35,22 @@ static enum wk_event after(const struct wk_def *def, struct wk_backoff *b, struc
 
 static struct wk_death death(uint64_t now)
 {
-    return (struct wk_death){WK_GOAL_UP, false, false, WK_END_EXITED, 1, SEC, now, 1u << 31};
+    return (struct wk_death){.goal = WK_GOAL_UP,
+                             .end = WK_END_EXITED,
+                             .status = 1,
+                             .lived_us = SEC,
+                             .now_us = now,
+                             .random = 1u << 31};
 }
 
-static bool restarts_after(const struct wk_def *def, enum wk_end end, int status, bool watchdog)
+static bool restarts_after(const struct wk_def *def, enum wk_end end, int status, bool watchdog, bool oom)
 {
     struct wk_backoff b = {0};
     struct wk_death d = death(SEC);
     enum wk_event e;
 
     d.watchdog = watchdog;
+    d.oom = oom;
     d.end = end;
     d.status = status;
     e = after(def, &b, d, NULL);
@@ -54,7 +60,7 @@ static bool restarts_after(const struct wk_def *def, enum wk_end end, int status
 
 static bool restarts(const struct wk_def *def, enum wk_end end, int status)
 {
-    return restarts_after(def, end, status, false);
+    return restarts_after(def, end, status, false, false);
 }
 
 static void set_code(struct cfg_status_set *s, int code)
@@ -104,9 +110,17 @@ static void test_restart_policy(void **state)
     /* One whose watchdog was not heard, however it went. */
     for (int p = CFG_RESTART_NO; p <= CFG_RESTART_ON_WATCHDOG; p++) {
         def.restart = (enum cfg_restart)p;
-        assert_int_equal(restarts_after(&def, WK_END_SIGNALLED, SIGABRT, true), "nynyyny"[p] == 'y');
-        assert_int_equal(restarts_after(&def, WK_END_EXITED, 0, true), "nynyyny"[p] == 'y');
-        assert_false(restarts_after(&def, WK_END_EXITED, 77, true));
+        assert_int_equal(restarts_after(&def, WK_END_SIGNALLED, SIGABRT, true, false), "nynyyny"[p] == 'y');
+        assert_int_equal(restarts_after(&def, WK_END_EXITED, 0, true, false), "nynyyny"[p] == 'y');
+        assert_false(restarts_after(&def, WK_END_EXITED, 77, true, false));
+    }
+    /* One that lacked memory: killed itself, or stopped since another process of it was. */
+    for (int p = CFG_RESTART_NO; p <= CFG_RESTART_ON_WATCHDOG; p++) {
+        def.restart = (enum cfg_restart)p;
+        assert_int_equal(restarts_after(&def, WK_END_SIGNALLED, SIGKILL, false, true), "nynyyyn"[p] == 'y');
+        assert_int_equal(restarts_after(&def, WK_END_SIGNALLED, SIGTERM, false, true), "nynyynn"[p] == 'y');
+        assert_int_equal(restarts_after(&def, WK_END_EXITED, 0, false, true), "nynyynn"[p] == 'y');
+        assert_false(restarts_after(&def, WK_END_EXITED, 77, false, true));
     }
     /* A program that can't be started is a failure in any case. */
     def.restart = CFG_RESTART_ON_FAILURE;

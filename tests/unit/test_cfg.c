@@ -205,6 +205,15 @@ static char *outcome(void)
     return ret;
 }
 
+/* SetCredential=: the dump keeps it to itself. */
+static bool keeps_secrets(const struct wk_def *d)
+{
+    for (unsigned i = 0; i < d->n_secrets; i++)
+        if (d->secrets[i].value)
+            return true;
+    return false;
+}
+
 /* What was dumped and read again is the same. */
 static void round_trip(void)
 {
@@ -231,7 +240,7 @@ static void round_trip(void)
     assert_int_equal(other->n_workers, cfg->n_workers);
     for (unsigned i = 0; i < cfg->n_workers; i++) {
         assert_string_equal(other->workers[i]->alias, cfg->workers[i]->alias);
-        if (other->workers[i]->hash_all != cfg->workers[i]->hash_all)
+        if (other->workers[i]->hash_all != cfg->workers[i]->hash_all && !keeps_secrets(cfg->workers[i]))
             fail_msg("%s is another after a round trip:\n%s", cfg->workers[i]->alias, b.p);
     }
     cfg_free(other);

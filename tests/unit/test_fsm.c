@@ -187,8 +187,13 @@ static void feed(struct life *l, enum wk_event e);
 /* Nothing is left of the tree: wk_stop_check and wk_gone. */
 static void look(struct life *l)
 {
-    struct wk_death d = {l->goal, l->requested,     false,  WK_END_EXITED,
-                         1,       l->now - l->born, l->now, roll(l, UINT32_MAX)};
+    struct wk_death d = {.goal = l->goal,
+                         .requested = l->requested,
+                         .end = WK_END_EXITED,
+                         .status = 1,
+                         .lived_us = l->now - l->born,
+                         .now_us = l->now,
+                         .random = roll(l, UINT32_MAX)};
     uint64_t delay;
 
     if (is_ending(l->state) && !l->spawning && !l->alive)
@@ -254,7 +259,7 @@ static void happen(struct life *l)
     }
     if (l->alive && what < 50 && (l->killed || (l->behaves ? l->asked : roll(l, 3) == 0))) {
         l->alive = false;
-        feed(l, WK_EV_EXIT);
+        feed(l, what % 3 == 0 ? WK_EV_OOM : WK_EV_EXIT);
         return;
     }
     if (l->timer && (what < 90 || is_waiting(l->state)) &&
