@@ -17,6 +17,7 @@
 #include "agentd/loop.h"
 #include "agentd/notify.h"
 #include "agentd/reap.h"
+#include "agentd/rotate.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -55,6 +56,7 @@ void wk_free(struct wk *w)
     wk_start_forget(w);
     notify_close(w);
     wk_health_watch(w, false);
+    rotate_free(w);
     loop_free(&w->main_watch);
     loop_free(&w->timer);
     budget_forget(w);
@@ -211,6 +213,10 @@ static void enter(struct wk *w, enum wk_state next)
         wk_sock_close(w);
     notify_watch(w, next == WK_UP);
     wk_health_watch(w, next == WK_UP);
+    if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
+        rotate_watch(w, false);
+    else if (next == WK_UP && !w->rotate) /* an adopted one had no exec of ours */
+        rotate_watch(w, true);
     if (next != WK_STOPPING && next != WK_KILLING)
         wk_stop_done(w);
     if (next != WK_BACKOFF && next != WK_COOLDOWN)
@@ -400,6 +406,7 @@ static void use_def(struct wk *w, struct wk_def *def)
     if (!cfg_check_same(old->health, def->health) || old->health_interval_us != def->health_interval_us)
         wk_health_watch(w, false); /* it is asked anew */
     wk_health_watch(w, w->state == WK_UP);
+    rotate_watch(w, w->main.pid != 0);
     cfg_def_free(old);
 }
 

@@ -10,6 +10,7 @@
 #include "agentd/notify.h"
 #include "agentd/op.h"
 #include "agentd/reap.h"
+#include "agentd/rotate.h"
 #include "agentd/state.h"
 #include "agentd/wk_sock.h"
 #include "agentd/wk_adopt.h"
@@ -26,7 +27,7 @@
     ROW(was_ready) ROW(ended) ROW(stale_program) ROW(requested) ROW(start_failed) ROW(never_ran) ROW(barked) \
     ROW(begun) ROW(waiting) ROW(stop_waits) ROW(yields) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) ROW(update_us) \
     ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us) ROW(exec_mono_us) \
-    ROW(error_size) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
+    ROW(error_size) ROW(error_at_us) ROW(error_moved) ROW(error_shift) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
 /* clang-format on */
 
 static void put_pidref(struct buf *b, const char *pid, const char *start, const char *fd,
@@ -192,6 +193,8 @@ void wk_image_resume(struct wk *w, const struct state *s, const char *line)
     if ((w->state == WK_STARTING && !w->waiting) || state_get_fd(s, line, "status_fd") >= 0)
         wk_start_resume(w, state_get_fd(s, line, "status_fd"));
     wk_health_watch(w, w->state == WK_UP);
+    if (w->main.pid)
+        rotate_watch(w, true);
     if (at)
         wk_arm(w, at > now ? at - now : 1);
     if (w->state == WK_STOPPING || w->state == WK_KILLING)

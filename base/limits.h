@@ -9,12 +9,12 @@
 #define LIMIT_CONFIG_LINE 8192         /* bytes of one logical line, continuations joined */
 #define LIMIT_CONFIG_ERRORS 100        /* messages listed in one load */
 #define LIMIT_WORKERS 10000
-#define LIMIT_ARGS 256 /* words of one Exec line */
+#define LIMIT_ARGS 256    /* words of one Exec line */
 #define LIMIT_COMMANDS 64 /* command lines of one worker */
 #define LIMIT_NEEDS 256   /* names in After= and its like of one worker */
-#define LIMIT_ENV 256  /* variables of one worker */
-#define LIMIT_SOCKETS 32 /* ListenStream= of one worker, or of the listener */
-#define LIMIT_DIRS 32    /* RuntimeDirectory= and its like of one worker; and conditions */
+#define LIMIT_ENV 256     /* variables of one worker */
+#define LIMIT_SOCKETS 32  /* ListenStream= of one worker, or of the listener */
+#define LIMIT_DIRS 32     /* RuntimeDirectory= and its like of one worker; and conditions */
 #define LIMIT_GROUPS 64
 #define LIMIT_CREDENTIALS 256
 #define LIMIT_CREDENTIAL_LINE 512
@@ -86,7 +86,11 @@
 #define LIMIT_SPAWN_STACKS 8   /* stacks kept for the next spawns */
 #define LIMIT_STDERR_TAIL 4096 /* bytes of stderr read for a failed start */
 #define LIMIT_STDERR_LINES 20
-#define LIMIT_HELPERS 32     /* helper processes at once */
-#define LIMIT_TREE_PIDS 4096 /* members of one worker's tree that are waited for one by one */
+#define LIMIT_HELPERS 32         /* helper processes at once */
+#define LIMIT_LOG_FILES 1000     /* LogMaxFiles= */
+#define LIMIT_LOG_LINE (1 << 20) /* bytes in which a line's end is looked for; a longer line is cut */
+#define LIMIT_LOG_CUTS 32        /* cuts of one file by one helper */
+#define LIMIT_ROTATIONS 4        /* helpers that rotate at once */
+#define LIMIT_TREE_PIDS 4096     /* members of one worker's tree that are waited for one by one */
 
 #endif
