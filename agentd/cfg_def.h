@@ -152,6 +152,9 @@ struct wk_def {
     bool has_bounding, has_ambient;
     uint64_t bounding, ambient; /* bit per capability number */
     struct cfg_output_to out, err;
+    uint64_t log_max_size; /* LogMaxSize=: bytes; 0: append: files are not rotated */
+    unsigned log_max_files;
+    bool log_compress;
 
     struct cfg_listener *sockets; /* held for it */
     unsigned n_sockets;

@@ -336,6 +336,9 @@ static void worker(struct buf *b, const struct wk_def *d)
     for (unsigned i = 0; i < d->n_sockets; i++)
         text(b, "ListenStream", "", d->sockets[i].text);
     buf_printf(b, "RestartMode=%s\n", d->overlap ? "overlap" : "stop-start");
+    number(b, "LogMaxSize", (long long)d->log_max_size);
+    number(b, "LogMaxFiles", d->log_max_files);
+    buf_printf(b, "LogCompress=%s\n", yes(d->log_compress));
 }
 
 static void agent(struct buf *b, const struct cfg_agent *a)

@@ -54,6 +54,7 @@ static const struct wk_def default_def = {
     .health_interval_us = 10000000,
     .health_timeout_us = 5000000,
     .health_retries = 3,
+    .log_max_files = 10,
 };
 static const struct cfg default_cfg = {
     .agent = {.stop_workers = CFG_STOP_AUTO,

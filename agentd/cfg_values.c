@@ -489,6 +489,16 @@ CFG_PARSER(cfg_value_log_pattern)
     set_string(c, target, value);
 }
 
+CFG_PARSER(cfg_value_log_size)
+{
+    uint64_t v;
+
+    if (str_to_size(value, &v) < 0 || (v && (v < k->min || v > k->max)))
+        cfg_error(c, l, 0, "%s= is 0, or a size from 64K on such as 10M, not \"%s\"", k->name, value);
+    else
+        *(uint64_t *)target = v;
+}
+
 /* Its value is taken before all other lines, since %N needs it; here it is only judged, so that a broken one
  * is reported where it is written. */
 CFG_PARSER(cfg_value_alias)

@@ -41,6 +41,7 @@ CFG_PARSER(cfg_value_ready);
 CFG_PARSER(cfg_value_health);
 CFG_PARSER(cfg_value_health_action);
 CFG_PARSER(cfg_value_log_pattern);
+CFG_PARSER(cfg_value_log_size); /* uint64_t, 0 or a size within min..max */
 CFG_PARSER(cfg_value_alias);
 CFG_PARSER(cfg_value_nice);
 CFG_PARSER(cfg_value_limit);  /* min: RLIMIT_* */

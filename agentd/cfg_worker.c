@@ -43,6 +43,9 @@ static void finish_outputs(struct cfg_ctx *c)
         if (o->path && strncmp(o->path, dirs, n) == 0 && (o->path[n] == '/' || str_eq(dirs, "/")))
             o->in_log_dir = !strchr(o->path + n + !str_eq(dirs, "/"), '/');
     }
+    if (d->log_max_size && d->out.kind != CFG_OUT_APPEND && d->err.kind != CFG_OUT_APPEND)
+        cfg_warn_in(c, c->file, 1, 1,
+                    "LogMaxSize= has no effect: neither StandardOutput= nor StandardError= is append:PATH");
 }
 
 #define START_TIMEOUT_US 90000000

@@ -30,6 +30,7 @@
 #include "agentd/private.h"
 #include "agentd/reap.h"
 #include "agentd/reload.h"
+#include "agentd/rotate.h"
 #include "agentd/store.h"
 #include "agentd/sup.h"
 #include "agentd/upgrade.h"
@@ -264,6 +265,7 @@ static void on_signal(int fd, short what, void *arg)
             break;
         case SIGUSR1:
             repair_sockets();
+            rotate_again();
             break;
         case SIGUSR2:
             if (started && !stopping)

@@ -110,6 +110,11 @@ void event_operation(const struct op *o)
                              .message = o->message});
 }
 
+void event_log(const struct wk *w, const char *what, const char *message)
+{
+    put(&(struct wire_event){.kind = "log", .alias = w->def->alias, .state = what, .message = message});
+}
+
 void event_agentd(const char *what, const char *message)
 {
     put(&(struct wire_event){.kind = "agentd", .state = what, .message = message});

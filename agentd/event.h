@@ -13,8 +13,9 @@ struct wk;
 
 void event_init(void);
 void event_done(void);
-void event_worker(const struct wk *w);    /* its state has changed */
-void event_operation(const struct op *o); /* it begins, or has ended */
+void event_worker(const struct wk *w);                                     /* its state has changed */
+void event_operation(const struct op *o);                                  /* it begins, or has ended */
+void event_log(const struct wk *w, const char *what, const char *message); /* of its captured output */
 void event_agentd(const char *what, const char *message);
 
 uint64_t event_last(void); /* 0: none yet */

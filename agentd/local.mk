@@ -81,6 +81,22 @@ libagentd_a_SOURCES = \
 	agentd/reap.h \
 	agentd/reload.c \
 	agentd/reload.h \
+	agentd/rotate.c \
+	agentd/rotate.h \
+	agentd/rotate_cut.c \
+	agentd/rotate_cut.h \
+	agentd/rotate_dir.c \
+	agentd/rotate_dir.h \
+	agentd/rotate_gz.c \
+	agentd/rotate_gz.h \
+	agentd/rotate_head.c \
+	agentd/rotate_head.h \
+	agentd/rotate_low.c \
+	agentd/rotate_low.h \
+	agentd/rotate_read.c \
+	agentd/rotate_read.h \
+	agentd/rotate_work.c \
+	agentd/rotate_work.h \
 	agentd/state.c \
 	agentd/state.h \
 	agentd/store.c \
@@ -135,4 +151,4 @@ libagentd_a_SOURCES = \
 sbin_PROGRAMS += bin/agentd
 bin_agentd_SOURCES = agentd/main.c
 bin_agentd_LDADD = libagentd.a libproc.a libsystemdroom.a libwire.a libbase.a $(LIBEVENT_CORE_LIBS) $(LIBSYSTEMD_LIBS) \
-	$(LIBCAP_LIBS) -lm
+	$(LIBCAP_LIBS) $(ZLIB_LIBS) -lm

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agentd/rotate_read.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/str.h"
@@ -31,9 +32,9 @@ static int refuse(char *why, size_t size, const char *path, const char *what, in
     return -error;
 }
 
-int logs_open_file(const char *path, const struct cfg_ids *ids, char *why, size_t size)
+int logs_open_at(int dir, const char *path, int access, const struct cfg_ids *ids, char *why, size_t size)
 {
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+    int fd = openat(dir, path, access | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
     uid_t own = ids->set ? ids->uid : geteuid();
     struct stat st;
 
@@ -46,6 +47,11 @@ int logs_open_file(const char *path, const struct cfg_ids *ids, char *why, size_
         return fd;
     fd_close(fd);
     return refuse(why, size, path, "not a regular file of the worker's user with one name", EPERM);
+}
+
+int logs_open_file(const char *path, const struct cfg_ids *ids, char *why, size_t size)
+{
+    return logs_open_at(AT_FDCWD, path, O_RDONLY, ids, why, size);
 }
 
 /* LogFilePattern split: its folder and its last component. */
@@ -178,10 +184,11 @@ static void free_opening(void *arg)
     o->used = false;
 }
 
-static int open_for_stream(const struct stream_args *a, char *path, size_t size, struct wire_log_head *head)
+static int open_for_stream(const struct stream_args *a, char *path, size_t size, struct wire_log_head *head,
+                           struct rotate_read *ret)
 {
     struct stat st;
-    int fd = resolve(a->def, a->name, path, size);
+    int fd = resolve(a->def, a->name, path, size), r;
 
     if (fd < 0) {
         snprintf(head->message, sizeof(head->message), "%.80s: not a log file of this worker", a->name);
@@ -199,8 +206,10 @@ static int open_for_stream(const struct stream_args *a, char *path, size_t size,
     }
     head->device = st.st_dev;
     head->inode = st.st_ino;
-    head->size = (uint64_t)st.st_size;
-    head->from = a->from == UINT64_MAX ? (a->limit < head->size ? head->size - a->limit : 0) : a->from;
+    *ret = (struct rotate_read){path, &a->def->ids, fd, a->follow, 0};
+    if ((r = rotate_read_begin(ret, a->from, a->limit, &head->size)) < 0)
+        head->error = -r;
+    head->from = ret->at;
     return fd;
 }
 
@@ -230,10 +239,10 @@ static int reopen_if_moved(const struct stream_args *a, const char *path, int fd
     return next;
 }
 
-static void pump(int out, const struct stream_args *a, const char *path, int fd,
-                 const struct wire_log_head *head)
+static void pump(int out, const struct stream_args *a, struct rotate_read *file)
 {
-    uint64_t at = head->from, left = a->limit ? a->limit : UINT64_MAX;
+    const char *path = file->path;
+    uint64_t left = a->limit ? a->limit : UINT64_MAX, first;
     int notify_fd = a->follow ? inotify_init1(IN_CLOEXEC | IN_NONBLOCK) : -1;
     char chunk[65536], folder[4096];
 
@@ -244,26 +253,20 @@ static void pump(int out, const struct stream_args *a, const char *path, int fd,
         inotify_add_watch(notify_fd, folder, IN_CREATE | IN_MOVED_TO);
     }
     while (left) {
-        struct stat st;
-        ssize_t n = pread(fd, chunk, left < sizeof(chunk) ? left : sizeof(chunk), (off_t)at);
+        ssize_t n = rotate_read(file, chunk, left < sizeof(chunk) ? left : sizeof(chunk));
         if (n > 0) {
             if (fd_write_all(out, chunk, (size_t)n) < 0)
                 return;
-            at += (uint64_t)n;
             left -= left == UINT64_MAX ? 0 : (uint64_t)n;
             continue;
         }
         if (n < 0 || !a->follow)
             return;
-        if (fstat(fd, &st) == 0 && (uint64_t)st.st_size < at) {
-            at = 0; /* truncated */
-            continue;
-        }
-        int next = reopen_if_moved(a, path, fd);
+        int next = reopen_if_moved(a, path, file->fd);
         if (next >= 0) {
-            fd_close(fd);
-            fd = next;
-            at = 0;
+            fd_close(file->fd);
+            file->fd = next;
+            rotate_read_begin(file, UINT64_MAX, UINT64_MAX, &first);
             inotify_add_watch(notify_fd, path, IN_MODIFY | IN_MOVE_SELF);
             continue;
         }
@@ -276,17 +279,19 @@ static int run_stream(int out, void *arg)
 {
     const struct stream_args *a = arg;
     struct wire_log_head head = {0};
+    struct rotate_read file;
     char path[4096 + 256];
     int fd;
 
     alarm(OPEN_TIMEOUT_SEC); /* its folder may be on a file system that hangs */
-    fd = open_for_stream(a, path, sizeof(path), &head);
+    fd = open_for_stream(a, path, sizeof(path), &head, &file);
     alarm(0);
     *a->opened = true;
     signal(SIGPIPE, SIG_IGN);
     if (fd_write_all(out, &head, sizeof(head)) < 0 || fd < 0)
         return 0;
-    pump(out, a, path, fd, &head);
+    if (!head.error)
+        pump(out, a, &file);
     return 0;
 }
 

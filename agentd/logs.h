@@ -12,8 +12,10 @@
 #include "agentd/cfg.h"
 #include "agentd/helper.h"
 
-/* In a helper that has become the worker's user: opens dir/name, which must be a regular file with one name,
- * of root or of this user. A descriptor, or -errno with why filled in. */
+/* In a helper that has become the worker's user: opens a file relative to dir, for access (O_RDONLY, O_RDWR),
+ * which must be a regular file with one name, of root or of this user. A descriptor, or -errno with why
+ * filled in. */
+int logs_open_at(int dir, const char *path, int access, const struct cfg_ids *ids, char *why, size_t size);
 int logs_open_file(const char *path, const struct cfg_ids *ids, char *why, size_t size);
 
 /* Lists the files of LogFilePattern and the captured output: lines "name\tsize\tmtime_us\n". */

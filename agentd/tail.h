@@ -4,13 +4,12 @@
 #ifndef AGENTD_TAIL_H
 #define AGENTD_TAIL_H
 
-#include <stdint.h>
-
-#include "agentd/cfg.h"
 #include "agentd/helper.h"
 
-/* The last LIMIT_STDERR_LINES lines, at most LIMIT_STDERR_TAIL bytes, written after from. NULL: nothing to
- * read. */
-struct helper *tail_start(const struct wk_def *def, uint64_t from, helper_done_fn done, void *arg);
+struct wk;
+
+/* The last LIMIT_STDERR_LINES lines, at most LIMIT_STDERR_TAIL bytes, written since its file was
+ * w->error_size long. NULL: nothing to read. */
+struct helper *tail_start(struct wk *w, helper_done_fn done, void *arg);
 
 #endif

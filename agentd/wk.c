@@ -19,6 +19,7 @@
 #include "agentd/notify.h"
 #include "agentd/reap.h"
 #include "agentd/wk_secret.h"
+#include "agentd/rotate.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -59,6 +60,7 @@ void wk_free(struct wk *w)
     wk_res_done(w);
     wk_secret_stop(w);
     wk_health_watch(w, false);
+    rotate_free(w);
     loop_free(&w->main_watch);
     loop_free(&w->timer);
     budget_forget(w);
@@ -229,6 +231,10 @@ static void enter(struct wk *w, enum wk_state next)
     wk_health_watch(w, next == WK_UP);
     if (next != WK_STARTING && next != WK_UP)
         wk_res_done(w);
+    if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
+        rotate_watch(w, false);
+    else if (next == WK_UP && !w->rotate) /* an adopted one had no exec of ours */
+        rotate_watch(w, true);
     if (next != WK_STOPPING && next != WK_KILLING)
         wk_stop_done(w);
     if (next != WK_BACKOFF && next != WK_COOLDOWN)
@@ -425,6 +431,7 @@ static void use_def(struct wk *w, struct wk_def *def)
     if (!cfg_check_same(old->health, def->health) || old->health_interval_us != def->health_interval_us)
         wk_health_watch(w, false); /* it is asked anew */
     wk_health_watch(w, w->state == WK_UP);
+    rotate_watch(w, w->main.pid != 0);
     cfg_def_free(old);
 }
 

@@ -33,6 +33,7 @@ struct wk_socks;
 struct wk_fds;
 struct wk_undo;
 struct order;
+struct rotate;
 
 /* A hook's end: why: NULL, or how it failed. */
 typedef void (*wk_hook_fn)(struct wk *w, const char *why);
@@ -177,6 +178,10 @@ struct wk {
     uint64_t timer_us;                      /* monotonic: when timer fires; 0: it does not */
     uint64_t ran_hash;                      /* def->hash that the process was started with */
     int64_t error_size;                     /* length of stderr's file at this start, -1: none */
+    uint64_t error_at_us;                   /* monotonic: when it was that long */
+    bool error_moved;                       /* it was cut since, see rotate_note */
+    uint64_t error_shift;
+    struct rotate *rotate; /* with LogMaxSize=, while it runs */
     char *message, *goal_by, *ports;
     char *killed; /* comma list of pids: who got SIGKILL in this stop, until op_told takes it */
     uint32_t processes;

@@ -10,6 +10,7 @@
 #include "agentd/notify.h"
 #include "agentd/op.h"
 #include "agentd/reap.h"
+#include "agentd/rotate.h"
 #include "agentd/state.h"
 #include "agentd/wk_fds.h"
 #include "agentd/wk_sock.h"
@@ -28,7 +29,7 @@
     ROW(begun) ROW(waiting) ROW(stop_waits) ROW(yields) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) ROW(update_us) \
     ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us) ROW(exec_mono_us) \
     ROW(res_hash) ROW(cpu_from) ROW(kills_before) ROW(ooms_before) ROW(oomed) ROW(secrets_of) \
-    ROW(error_size) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
+    ROW(error_size) ROW(error_at_us) ROW(error_moved) ROW(error_shift) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
 /* clang-format on */
 
 static void put_pidref(struct buf *b, const char *pid, const char *start, const char *fd,
@@ -205,6 +206,8 @@ void wk_image_resume(struct wk *w, const struct state *s, const char *line)
     wk_res_live(w);
     if (w->state == WK_STARTING || w->state == WK_UP)
         wk_res_watch(w);
+    if (w->main.pid)
+        rotate_watch(w, true);
     if (at)
         wk_arm(w, at > now ? at - now : 1);
     if (w->state == WK_STOPPING || w->state == WK_KILLING)

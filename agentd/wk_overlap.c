@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/rotate.h"
 #include "agentd/wk_sock.h"
 #include "agentd/wk_adopt.h"
 #include "base/clock.h"
@@ -93,6 +94,8 @@ static void take_identity(struct wk *n, struct wk *w)
     w->socks = NULL; /* they are n's, which had them lent */
     if (!n->fds)     /* what it has stored itself is newer */
         n->fds = TAKE_PTR(w->fds);
+    rotate_free(w); /* what was being cut is finished by n */
+    rotate_watch(n, true);
     wk_host.replaced(w, n);
 }
 

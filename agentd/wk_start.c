@@ -19,6 +19,7 @@
 #include "agentd/loop.h"
 #include "agentd/notify.h"
 #include "agentd/reap.h"
+#include "agentd/rotate.h"
 #include "agentd/view.h"
 #include "agentd/wk_command.h"
 #include "agentd/wk_fds.h"
@@ -161,6 +162,9 @@ static void end_spawning(struct wk *w)
     struct wk_start *s = w->start;
 
     w->error_size = s->job.error_size;
+    w->error_at_us = s->job.error_at_us;
+    w->error_moved = false;
+    rotate_note(w);
     w->clamped = s->job.clamped != 0;
     if (w->clamped)
         log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
@@ -215,6 +219,7 @@ static void on_status(int fd, short what, void *arg)
     if (r > 0) {
         w->exec_mono_us = clock_mono_us();
         w->uid = w->def->ids.set ? w->def->ids.uid : geteuid();
+        rotate_watch(w, true);
     }
     if (w->state !=
         WK_STARTING) { /* it is being stopped already, or said READY=1 faster than its exec was seen */

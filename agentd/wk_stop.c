@@ -527,7 +527,7 @@ void wk_stop_check(struct wk *w)
         wk_set_message(w, "it was not ready within TimeoutStartSec=");
     if (w->start_failed && w->error_size >= 0 &&
         (w->reason == WK_WHY_HOOK_FAILED || w->last.end != WK_END_SPAWN_FAILED))
-        w->stop->tail = tail_start(w->def, (uint64_t)w->error_size, on_tail, w);
+        w->stop->tail = tail_start(w, on_tail, w);
     if (!w->stop->tail)
         be_gone(w);
 }

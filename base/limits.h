@@ -90,7 +90,11 @@
 #define LIMIT_SPAWN_STACKS 8   /* stacks kept for the next spawns */
 #define LIMIT_STDERR_TAIL 4096 /* bytes of stderr read for a failed start */
 #define LIMIT_STDERR_LINES 20
-#define LIMIT_HELPERS 32     /* helper processes at once */
-#define LIMIT_TREE_PIDS 4096 /* members of one worker's tree that are waited for one by one */
+#define LIMIT_HELPERS 32         /* helper processes at once */
+#define LIMIT_LOG_FILES 1000     /* LogMaxFiles= */
+#define LIMIT_LOG_LINE (1 << 20) /* bytes in which a line's end is looked for; a longer line is cut */
+#define LIMIT_LOG_CUTS 32        /* cuts of one file by one helper */
+#define LIMIT_ROTATIONS 4        /* helpers that rotate at once */
+#define LIMIT_TREE_PIDS 4096     /* members of one worker's tree that are waited for one by one */
 
 #endif

@@ -43,6 +43,9 @@ void host_find_rpc(struct host *h);                                   /* sets h-
 uint64_t host_dirty_kb(pid_t pid);
 uint64_t host_switches(pid_t pid);
 
+/* rotate.c */
+void bench_rotate(const char *bin, const char *parent, unsigned rounds);
+
 /* floor.c: the bare loop */
 pid_t floor_spawn(struct host *h, unsigned slot, unsigned processes);
 void floor_restart(struct host *h, unsigned slot, unsigned processes, int sig);

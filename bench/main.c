@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* bench restart | respawn | scale | get, each beside its floor. Usage: bench BIN-FOLDER NAME [rounds] */
+/* bench restart | respawn | scale | rotate, each beside its floor. Usage: bench BIN-FOLDER NAME [rounds] */
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -68,7 +68,7 @@ void bench_print(const char *what, struct series *ours, struct series *base, dou
     printf("%-46s %8.0f us  p99 %8.0f   floor %8.0f us  p99 %8.0f   ratio %5.2f", what, a,
            bench_percentile(ours, 0.99), b, bench_percentile(base, 0.99), a / b);
     if (limit > 0)
-        printf("  (at most %.1f: %s)", limit, a / b <= limit ? "yes" : "NO");
+        printf("  (at most %.2f: %s)", limit, a / b <= limit ? "yes" : "NO");
     printf("\n");
 }
 
@@ -298,8 +298,11 @@ int main(int argc, char **argv)
         for (unsigned i = 0; i < 3; i++)
             if (!n || n == sizes[i])
                 bench_scale(bin, sizes[i], sizes[i] == 100 ? 60 : 10);
+    } else if (strcmp(name, "rotate") == 0) {
+        bench_rotate(bin, "/var/tmp", n ? n : 9);
+        bench_rotate(bin, "/dev/shm", n ? n : 9);
     } else {
-        bench_die("usage: bench BIN-FOLDER restart|respawn|scale [ROUNDS|WORKERS]");
+        bench_die("usage: bench BIN-FOLDER restart|respawn|scale|rotate [ROUNDS|WORKERS]");
     }
     return 0;
 }

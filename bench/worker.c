@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The worker of the benchmarks: stamps the time of its first instruction into a shared page, wakes whoever
- * waits there, and sleeps; SIGTERM ends it at once. Arguments: page file, slot, processes in all. */
+ * waits there, and sleeps; SIGTERM ends it at once. Arguments: page file, slot, processes in all. With
+ * BENCH_WRITE= BYTES: how long it takes to write as many lines. */
 #include <fcntl.h>
 #include <linux/futex.h>
 #include <signal.h>
@@ -11,6 +12,22 @@
 #include <unistd.h>
 
 #include "bench/page.h"
+
+/* Lines, as many bytes to standard output; ns. */
+static uint64_t write_lines(uint64_t amount)
+{
+    static char piece[4000];
+    struct timespec a, b;
+
+    for (size_t i = 0; i < sizeof(piece); i++)
+        piece[i] = i % 100 == 99 ? '\n' : 'x';
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    for (uint64_t done = 0; done < amount; done += sizeof(piece))
+        if (write(1, piece, sizeof(piece)) != (ssize_t)sizeof(piece))
+            _exit(3);
+    clock_gettime(CLOCK_MONOTONIC, &b);
+    return (uint64_t)(b.tv_sec - a.tv_sec) * 1000000000u + (uint64_t)b.tv_nsec - (uint64_t)a.tv_nsec;
+}
 
 int main(int argc, char **argv)
 {
@@ -35,6 +52,8 @@ int main(int argc, char **argv)
         page->slot[slot].pid[i] = pid;
     }
     page->slot[slot].ns = (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+    if (getenv("BENCH_WRITE"))
+        page->slot[slot].ns = write_lines(strtoull(getenv("BENCH_WRITE"), NULL, 10));
     __atomic_add_fetch(&page->slot[slot].count, 1, __ATOMIC_SEQ_CST);
     syscall(SYS_futex, &page->slot[slot].count, FUTEX_WAKE, 100, NULL, NULL, 0);
     for (;;)

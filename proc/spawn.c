@@ -271,10 +271,12 @@ int spawn_poll(struct spawn_job *job, struct spawn_failure *failure)
             return -EPROTO; /* can't be: a pipe keeps small writes whole */
         if (w.note == SPAWN_SAYS_FAILED)
             break;
-        if (w.note == SPAWN_SAYS_SIZE)
+        if (w.note == SPAWN_SAYS_SIZE) {
             job->error_size = w.size;
-        else
+            job->error_at_us = w.at_us;
+        } else {
             job->clamped |= 1u << w.stage;
+        }
     }
     *failure = (struct spawn_failure){w.stage, w.error};
     return w.error ? -w.error : -EPROTO;

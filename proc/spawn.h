@@ -87,11 +87,12 @@ struct spawn_spec {
 
 /* A start under way. */
 struct spawn_job {
-    struct pidref ref;  /* taken by the caller once it wants (then ref.fd = -1 here) */
-    int status_fd;      /* readable when the exec has happened or failed; nonblocking; -1: no job */
-    int gate_fd;        /* -1: no gate */
-    uint32_t clamped;   /* bit per spawn_stage whose EPERM was tolerated; valid at the end */
-    int64_t error_size; /* length of standard error\'s file at the start; -1: not a file */
+    struct pidref ref;    /* taken by the caller once it wants (then ref.fd = -1 here) */
+    int status_fd;        /* readable when the exec has happened or failed; nonblocking; -1: no job */
+    int gate_fd;          /* -1: no gate */
+    uint32_t clamped;     /* bit per spawn_stage whose EPERM was tolerated; valid at the end */
+    int64_t error_size;   /* length of standard error's file at the start; -1: not a file */
+    uint64_t error_at_us; /* when it was that, CLOCK_MONOTONIC */
     struct spawn_run *run;
 };
 

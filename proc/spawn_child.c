@@ -10,6 +10,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -46,7 +47,7 @@ static inline long raw(long n, long a, long b, long c, long d)
 
 IN_CHILD static void tell(const struct spawn_run *run, enum spawn_stage stage, long r, enum spawn_note note)
 {
-    struct spawn_word w = {(uint16_t)stage, (uint16_t)note, (int32_t)-r, 0};
+    struct spawn_word w = {(uint16_t)stage, (uint16_t)note, (int32_t)-r, 0, 0};
 
     CALL(write, run->status_fd, &w, sizeof(w), 0);
 }
@@ -304,8 +305,11 @@ IN_CHILD static void enter_directory(const struct spawn_run *run)
 IN_CHILD static void tell_error_size(const struct spawn_run *run)
 {
     struct stat st;
-    struct spawn_word w = {SPAWN_ERROR_OUTPUT, SPAWN_SAYS_SIZE, 0, 0};
+    struct spawn_word w = {SPAWN_ERROR_OUTPUT, SPAWN_SAYS_SIZE, 0, 0, 0};
+    struct timespec now;
 
+    CALL(clock_gettime, CLOCK_MONOTONIC, &now, 0, 0);
+    w.at_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
     if (CALL(fstat, 2, &st, 0, 0) == 0 && S_ISREG(st.st_mode)) {
         w.size = st.st_size;
         CALL(write, run->status_fd, &w, sizeof(w), 0);

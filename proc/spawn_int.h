@@ -12,7 +12,8 @@ struct spawn_word {
     uint16_t stage;
     uint16_t note; /* enum spawn_note */
     int32_t error;
-    int64_t size; /* SIZE: length of standard error's file before the program writes to it */
+    int64_t size;   /* SIZE: length of standard error's file before the program writes to it */
+    uint64_t at_us; /* and when that was, CLOCK_MONOTONIC */
 };
 
 /* One start: read by the child, in the parent's memory or a copy. */

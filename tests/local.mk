@@ -1,5 +1,5 @@
 unit_libs = libagentd.a libproc.a libsystemdroom.a libwire.a libbase.a
-unit_ext = $(LIBEVENT_CORE_LIBS) $(LIBSYSTEMD_LIBS) $(LIBCAP_LIBS) $(CMOCKA_LIBS) -lm
+unit_ext = $(LIBEVENT_CORE_LIBS) $(LIBSYSTEMD_LIBS) $(LIBCAP_LIBS) $(ZLIB_LIBS) $(CMOCKA_LIBS) -lm
 check_PROGRAMS += tests/unit/test_cfg tests/unit/test_gate tests/unit/test_json tests/unit/test_route tests/unit/test_wire
 tests_unit_test_cfg_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_gate_LDADD = librpc.a libjson.a libwire.a libbase.a $(CMOCKA_LIBS)
@@ -18,7 +18,7 @@ TESTS_ENVIRONMENT = srcdir=$(srcdir)
 check_PROGRAMS += tests/unit/test_after tests/unit/test_base tests/unit/test_cgroup tests/unit/test_cgroup_res tests/unit/test_diff \
 	tests/unit/test_facts tests/unit/test_fsm tests/unit/test_live \
 	tests/unit/test_pidref tests/unit/test_ports tests/unit/test_spawn tests/unit/test_spawn_fail tests/unit/test_state tests/unit/test_store \
-	tests/unit/test_words
+	tests/unit/test_rotate tests/unit/test_words
 unit_proc = libproc.a libbase.a $(LIBCAP_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_after_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_base_LDADD = libbase.a $(CMOCKA_LIBS)
@@ -38,5 +38,6 @@ tests_unit_test_spawn_fail_SOURCES = tests/unit/test_spawn_fail.c tests/unit/spa
 tests_unit_test_spawn_fail_LDADD = $(unit_proc)
 tests_unit_test_state_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_words_LDADD = $(unit_libs) $(unit_ext)
+tests_unit_test_rotate_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_store_SOURCES = tests/unit/test_store.c tests/fake/clock.c tests/fake/clock_fake.h
 tests_unit_test_store_LDADD = $(unit_libs) $(unit_ext)

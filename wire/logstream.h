@@ -12,9 +12,9 @@ struct wire_log_head {
     int32_t error; /* 0 or a positive errno: the file can't be read; nothing follows */
     uint32_t reserved;
     uint64_t device, inode; /* with the offset: the cursor */
-    uint64_t from;          /* offset of the first byte that follows */
-    uint64_t size;          /* of the file when it was opened */
-    char message[128];      /* why, if error is set: "PATH: a symbolic link" */
+    uint64_t from; /* place of the first byte that follows: its offset, and what was rotated away before */
+    uint64_t size; /* and of the end when it was opened */
+    char message[128]; /* why, if error is set: "PATH: a symbolic link" */
 };
 
 #endif

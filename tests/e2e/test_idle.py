@@ -26,7 +26,7 @@ class Idle(Case):
     def test_hundred_workers(self):
         h = self.host(cgroup=self.cgroup)
         for i in range(100):
-            h.worker("w%03d" % i, "--children 1" if i % 10 == 0 else "")
+            h.worker("w%03d" % i, "--children 1" if i % 10 == 0 else "", section="LogMaxSize=1M" if i % 10 == 1 else "")
         h.start()
         self.assertEqual(len(h.all_up()), 100)
         h.operation("w001", "restart")

@@ -18,6 +18,7 @@
  *   --hog                takes memory until it is killed     --child-hog       a child does; it is waited for
  *   --spin               wants a processor for itself, for ever
  *   --count MS           prints 1, 2, 3 ... to stdout, one every MS, for ever
+ *   --lines N BYTES EACH MS   N numbered lines of BYTES to stdout, EACH in one write(2), MS between those
  */
 #include <arpa/inet.h>
 #include <dirent.h>
@@ -242,6 +243,42 @@ static void spin(void)
         ;
 }
 
+static void put_all(const char *p, size_t n)
+{
+    while (n) {
+        ssize_t done = write(1, p, n);
+        if (done < 0) { /* a full disk: the lines are not dropped, but wait */
+            sleep_ms(1);
+            continue;
+        }
+        p += done;
+        n -= (size_t)done;
+    }
+}
+
+static void lines(unsigned long n, size_t bytes, unsigned each, long ms)
+{
+    char *text = malloc(each * bytes + 1), *at = text;
+
+    if (!text || bytes < 12)
+        die("--lines");
+    memset(text, 'x', each * bytes);
+    for (unsigned long i = 0; i < n; i++) {
+        char number[24];
+        snprintf(number, sizeof(number), "%010lu ", i);
+        memcpy(at, number, 11);
+        at[bytes - 1] = '\n';
+        at += bytes;
+        if (at < text + each * bytes && i + 1 < n)
+            continue;
+        put_all(text, (size_t)(at - text));
+        at = text;
+        if (ms)
+            sleep_ms(ms);
+    }
+    free(text);
+}
+
 static void print_fds(void)
 {
     DIR *d = opendir("/proc/self/fd");
@@ -342,7 +379,12 @@ static int act(char **argv, int *i)
         hop(atol(next(argv, i)));
     else if (!strcmp(a, "--count"))
         count(atol(next(argv, i)));
-    else if (!strcmp(a, "--fds"))
+    else if (!strcmp(a, "--lines")) {
+        unsigned long n = strtoul(next(argv, i), NULL, 10);
+        size_t bytes = strtoul(next(argv, i), NULL, 10);
+        unsigned each = (unsigned)atoi(next(argv, i));
+        lines(n, bytes, each, atol(next(argv, i)));
+    } else if (!strcmp(a, "--fds"))
         print_fds();
     else if (!strcmp(a, "--pid-file")) {
         snprintf(text, sizeof(text), "%d", (int)getpid());

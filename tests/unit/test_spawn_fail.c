@@ -250,7 +250,7 @@ static int poll_words(const void *p, size_t n)
 
 static void test_words(void **state)
 {
-    struct spawn_word w = {SPAWN_EXEC, SPAWN_SAYS_FAILED, ENOENT, 0};
+    struct spawn_word w = {SPAWN_EXEC, SPAWN_SAYS_FAILED, ENOENT, 0, 0};
 
     assert_int_equal(poll_words("", 0), 0);
     assert_int_equal(poll_words(&w, sizeof(w)), -ENOENT);
@@ -260,7 +260,7 @@ static void test_words(void **state)
                      -EPROTO); /* a failure without a reason is none to report as 0 */
     w.stage = SPAWN_STAGE_MAX;
     assert_int_equal(poll_words(&w, sizeof(w)), -EPROTO);
-    w = (struct spawn_word){SPAWN_NICE, SPAWN_SAYS_TOLERATED, EPERM, 0};
+    w = (struct spawn_word){SPAWN_NICE, SPAWN_SAYS_TOLERATED, EPERM, 0, 0};
     assert_int_equal(poll_words(&w, sizeof(w)), 0);
 }
 
