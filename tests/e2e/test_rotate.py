@@ -112,7 +112,7 @@ class Killed(Rotation):
     def on(self, directory):
         h = self.host(directory=directory)
         chance = random.Random(harness.SEED)
-        self.writer(h, 100000, 50, 1, section="LogMaxSize=256K")
+        self.writer(h, 60000, 50, 1, section="LogMaxSize=256K")
         h.start()
         path = h.logs + "/w.log"
         pid = h.until("w", "UP")["pid"]
@@ -124,9 +124,9 @@ class Killed(Rotation):
             select.select([], [], [], chance.random() * 0.03)  # the point itself
             h.kill()
             h.start()
-        self.assertGreater(kills, 3)
+        self.assertGreater(kills, 1)
         self.settled(path, 256 << 10)
-        self.assert_all(path, 100000)
+        self.assert_all(path, 60000)
         self.assertEqual(h.until("w", "UP")["pid"], pid)
         h.stop()
 
@@ -244,7 +244,7 @@ class InTheWay(Rotation):
         h = self.host()
         where = self.mounted("tmpfs", "size=4m,mode=755", h)
         path = where + "/w.log"
-        self.writer(h, 60000, 20, 1, service="StandardOutput=append:" + path, section="LogMaxSize=3M")
+        self.writer(h, 60000, 100, 1, service="StandardOutput=append:" + path, section="LogMaxSize=3M")
         h.start()
         self.refusal(h, path + ": can't be copied: No space left")
         self.assertEqual(h.record("w")["state"], "UP")
@@ -254,7 +254,7 @@ class InTheWay(Rotation):
         h.proc.send_signal(harness.signal.SIGUSR1)
         self.written(h)
         self.settled(path, 3 << 20)
-        self.assertIn("is rotated again", h.log())
+        eventually(lambda: "is rotated again" in h.log(), what="that it is said")
         self.assert_all(path, 60000)
         h.stop()
 
