@@ -189,6 +189,7 @@ class Files(Rotation):
         h = self.host()
         self.writer(h, 40000, 40, 1, section="LogMaxSize=256K")
         h.start()
+        h.until("w", "UP")  # there is a file
         s = Stream(h, "/agentd/v1/workers/w/logs/w.log?from=0&follow=1")
         half = s.until(b"\n0000020000 ")
         half = half[:half.rindex(b"\n") + 1]
