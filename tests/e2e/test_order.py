@@ -277,7 +277,7 @@ class Budget(Base):
         if not harness.ROOT or not os.path.exists("/proc/pressure/memory"):
             self.skipTest("needs root, and a kernel with pressure stall information")
         h = self.prepare(agent="StartPressure=50",
-                         wrap=["unshare", "--mount", "sh", "-c", 'mount --bind "$0/memory" /proc/pressure/memory && exec "$@"', ""])
+                         wrap=[*harness.own_root(), "unshare", "--mount", "sh", "-c", 'mount --bind "$0/memory" /proc/pressure/memory && exec "$@"', ""])
         h.wrap[-1] = h.dir
         h.write("memory", "some avg10=50.00 avg60=50.00 avg300=0.00 total=1\nfull avg10=0.00 avg60=0.00 avg300=0.00 total=0\n")
         for i in range(10):
