@@ -3,15 +3,15 @@
 import os
 import stat
 import subprocess
-import unittest
 
 from harness import ORDINARY, Case, both, environ_of, eventually, needs_root
 
 SECRET = "correct-horse-battery"
 
 
-@both
-class Secrets(Case):
+class Base(Case):
+    cgroup = True
+
     def begin(self, service="", section="", **how):
         h = self.host(cgroup=self.cgroup, **how)
         h.write("key", SECRET + "\n", mode=0o600)
@@ -27,6 +27,9 @@ class Secrets(Case):
         with open(path, encoding="utf-8") as f:
             return f.read()
 
+
+@both
+class Secrets(Base):
     def test_there_and_gone(self):
         h = self.begin()
         h.until("a", "UP")
@@ -87,22 +90,6 @@ class Secrets(Case):
         self.assertEqual(os.listdir(h.run + "/credentials"), [])
         h.stop()
 
-    def test_overlap(self):
-        """Two instances, each with its own; the earlier one's go with it."""
-        if not self.cgroup:
-            raise unittest.SkipTest("overlap needs cgroups")
-        h = self.begin(section="RestartMode=overlap\n")
-        h.until("a", "UP")
-        before = self.folder(h)
-        h.operation("a", "restart")
-        h.until("a", "UP")
-        after = self.folder(h)
-        self.assertNotEqual(before, after)
-        self.assertEqual(self.read(after + "/key"), SECRET + "\n")
-        eventually(lambda: os.listdir(h.run + "/credentials") == [os.path.basename(after)], what="the earlier ones gone")
-        h.stop()
-        self.assertEqual(os.listdir(h.run + "/credentials"), [])
-
     @needs_root
     def test_for_its_user_alone(self):
         h = self.begin("User=%d\nGroup=%d\n" % (ORDINARY, ORDINARY))
@@ -135,3 +122,20 @@ class Secrets(Case):
         self.assertEqual(w["pid"], 0)
         h.operation("a", "stop")
         h.stop()
+
+
+@needs_root
+class TwoAtOnce(Base):
+    def test_overlap(self):
+        """Two instances, each with its own; the earlier one's go with it."""
+        h = self.begin(section="RestartMode=overlap\n")
+        h.until("a", "UP")
+        before = self.folder(h)
+        h.operation("a", "restart")
+        h.until("a", "UP")
+        after = self.folder(h)
+        self.assertNotEqual(before, after)
+        self.assertEqual(self.read(after + "/key"), SECRET + "\n")
+        eventually(lambda: os.listdir(h.run + "/credentials") == [os.path.basename(after)], what="the earlier ones gone")
+        h.stop()
+        self.assertEqual(os.listdir(h.run + "/credentials"), [])
