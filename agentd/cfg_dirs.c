@@ -108,11 +108,9 @@ CFG_PARSER(cfg_value_dirs)
 
 CFG_PARSER(cfg_value_preserve)
 {
-    bool yes;
+    bool yes = false; /* restart: agentd keeps it over a restart in any case */
 
-    if (str_eq(value, "restart"))
-        yes = false; /* agentd keeps it over a restart in any case */
-    else if (str_to_bool(value, &yes) < 0)
+    if (!str_eq(value, "restart") && str_to_bool(value, &yes) < 0)
         cfg_error(c, l, 0, "%s= is yes, no or restart, not \"%s\"", k->name, value);
     *(bool *)target = yes;
 }
