@@ -250,8 +250,8 @@ static void on_word(struct wk *w, char *word)
     *value++ = 0;
     if (str_eq(word, "READY") && str_eq(value, "1")) {
         set_phase(w, false, w->notify->stopping);
-        if (w->def->type == CFG_NOTIFY && w->state == WK_STARTING)
-            wk_start_ready(w);
+        if (w->def->type == CFG_NOTIFY && w->state == WK_STARTING && wk_is_alive(w))
+            wk_start_ready(w); /* not for what a command before it says */
     } else if (str_eq(word, "STATUS")) {
         set_status(w, value);
     } else if (str_eq(word, "ERRNO")) {
@@ -265,7 +265,7 @@ static void on_word(struct wk *w, char *word)
     } else if (str_eq(word, "WATCHDOG_USEC")) {
         take_watchdog_usec(w, value);
     } else if (str_eq(word, "MAINPID")) {
-        if (w->state == WK_STARTING || w->state == WK_UP)
+        if (w->state == WK_UP || (w->state == WK_STARTING && w->main.pid)) /* it is still to be made */
             take_main_pid(w, value);
     } else if (str_eq(word, "EXTEND_TIMEOUT_USEC") && number(value, &us)) {
         extend(w, us);

@@ -153,8 +153,8 @@ static void review_all(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link) {
-        if (w->order)
-            set_dirty(w->order);
+        if (w->order || w->stop_waits) /* for one that does not stand there any more, too */
+            set_dirty(order_of(w));
         else if (w->waiting)
             budget_queue(w);
         if (w->twin && w->twin->waiting) /* beside one that runs it waits for nobody */
@@ -172,6 +172,7 @@ void order_rebuild(void)
     size_t n = 0;
     struct wk *w, **all = calloc(sup_count() + 1, sizeof(struct wk *));
 
+    rebuild = false;
     if (!all) {
         log_error("order", "no memory: the order of starts is as it was");
         return;
@@ -186,7 +187,6 @@ void order_rebuild(void)
         if (all[i]->order && !all[i]->order->seen)
             cut_cycles(all[i]->order, 0);
     free(all);
-    rebuild = false;
     review_all();
 }
 
@@ -358,16 +358,16 @@ void order_round(void)
 
     if (holding)
         return;
-    if (rebuild)
-        order_rebuild();
     do {
+        if (rebuild)
+            order_rebuild();
         while ((o = TAILQ_FIRST(&changed))) {
             TAILQ_REMOVE(&changed, o, link);
             o->dirty = false;
             look_around(o);
         }
         budget_round();
-    } while (!TAILQ_EMPTY(&changed));
+    } while (rebuild || !TAILQ_EMPTY(&changed));
 }
 
 void order_hold(bool on)
@@ -413,6 +413,7 @@ void order_init(void)
     wk_host.may_start = may_start;
     wk_host.may_stop = may_stop;
     wk_host.stepped = note;
+    wk_host.redefined = order_rebuild_soon;
 }
 
 void order_set_budget(const struct cfg_agent *a)

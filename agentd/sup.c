@@ -356,7 +356,7 @@ bool sup_runs_commands(void)
     struct wk *w;
 
     TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->hook || w->finding || w->find_again || w->twin || w->secret ||
+        if (w->hook || w->finding || w->find_again || w->twin || w->secret || w->undo ||
             (w->start && w->start->preparing))
             return true;
     return false;

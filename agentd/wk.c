@@ -424,6 +424,7 @@ static void use_def(struct wk *w, struct wk_def *def)
     if (w->start && !w->start->spawning) /* its credentials are being made: nothing has its environment yet */
         wk_env_done(&w->start->env);
     w->def = def;
+    wk_host.redefined();
     rearm(w, old);
     wk_live_apply(w, old);
     wk_res_load(w);

@@ -51,6 +51,7 @@ struct wk_host {
     bool (*may_start)(struct wk *w);
     bool (*may_stop)(struct wk *w);
     void (*stepped)(struct wk *w);                 /* its state or goal may be another */
+    void (*redefined)(void);                       /* one may wait for others than before */
     void (*replaced)(struct wk *w, struct wk *by); /* in the set of workers */
     void (*rolled_back)(struct wk *w, const char *why);
 };
@@ -144,7 +145,8 @@ struct wk {
      * sees them, and nothing is on record of them. */
     struct wk *twin;
     enum { WK_ONLY, WK_NEXT, WK_OLD } part;
-    bool again; /* it is to be restarted once there is no twin */
+    bool again;               /* it is to be restarted once there is no twin */
+    uint32_t generation_used; /* by a twin that is gone */
     uint8_t leaf_no;
     struct cgroup_leaf leaf;
     int slot;                       /* of facts */

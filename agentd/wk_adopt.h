@@ -30,5 +30,6 @@ int wk_image_main_fd(const struct state *s, const char *alias, pid_t pid); /* of
 bool wk_overlap_begin(struct wk *w);
 void wk_overlap_moved(struct wk *w);
 void wk_overlap_round(void);
+uint32_t wk_overlap_generation(const struct wk *w); /* of its next incarnation: no twin has had it */
 
 #endif

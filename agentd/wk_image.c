@@ -24,7 +24,7 @@
 /* Fields of struct wk that are plain numbers: one row for both directions. */
 /* clang-format off */
 #define NUMBERS(ROW) \
-    ROW(generation) ROW(restarts) ROW(session) ROW(uid) ROW(adopted) ROW(ready) ROW(stale) \
+    ROW(generation) ROW(generation_used) ROW(restarts) ROW(session) ROW(uid) ROW(adopted) ROW(ready) ROW(stale) \
     ROW(was_ready) ROW(ended) ROW(stale_program) ROW(requested) ROW(start_failed) ROW(never_ran) ROW(barked) \
     ROW(begun) ROW(waiting) ROW(stop_waits) ROW(yields) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) ROW(update_us) \
     ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us) ROW(exec_mono_us) \

@@ -27,18 +27,27 @@
 
 /* --- what is its own ------------------------------------------------------------------------------------ */
 
-/* 1, 0, or -errno: it can't be told. */
+/* Without a cgroup another worker's orphans look the same. */
+static bool has_its_user(const struct wk *w, pid_t pid)
+{
+    uid_t uid;
+
+    return !w->def->ids.set || (snap_uid(pid, &uid) == 0 && uid == w->def->ids.uid);
+}
+
+/* 1, 0, or -errno: it can't be told. A command of ours in there (a hook, a check) is awaited by whoever has
+ * started it: taken for the main process its end would be heard of by nobody else. */
 static int is_own(const struct wk *w, pid_t pid)
 {
     struct pidref_stat st;
     struct snap_tree tree;
     int r;
 
-    if (pid <= 1 || pid == getpid())
+    if (pid <= 1 || pid == getpid() || reap_knows(pid))
         return 0;
-    if (w->leaf.fd < 0) /* an orphan of ours, or of its session */
-        return pidref_read_stat(pid, &st) == 0 &&
-               ((w->session && st.session == w->session) || (st.ppid == getpid() && !reap_knows(pid)));
+    if (w->leaf.fd < 0) /* an orphan of ours with its user, or of its session */
+        return pidref_read_stat(pid, &st) == 0 && has_its_user(w, pid) &&
+               ((w->session && st.session == w->session) || st.ppid == getpid());
     if ((r = snap_tree_of_leaf(&w->leaf, &tree)) < 0)
         return r;
     r = snap_tree_has(&tree, pid);

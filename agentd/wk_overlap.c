@@ -39,7 +39,7 @@ bool wk_overlap_begin(struct wk *w)
     n->twin = w;
     w->twin = n;
     w->again = false;
-    n->generation = w->generation;
+    n->generation = wk_overlap_generation(w) - 1;
     n->restarts = w->restarts;
     n->leaf_no = w->leaf_no == 0;
     n->socks = w->socks;
@@ -128,17 +128,35 @@ static void next_is_down(struct wk *n)
     else
         wk_sock_close(n);
     part_from(w, n);
-    if (w->state == WK_UP) {
+    if (w->state == WK_UP && n->goal == WK_GOAL_UP) {
         snprintf(why, sizeof(why), "rolled back, process %d goes on: the new one did not come up: %s",
                  (int)w->main.pid, n->message ? n->message : "it was stopped");
         wk_set_message(w, "%s", why);
         wk_host.rolled_back(w, why);
         wk_changed(w);
-        go_again(w);
-    } else {
-        w->generation = n->generation; /* each process has its own */
-        wk_host.told(w, false);
     }
+    w->generation_used = n->generation;
+    wk_host.told(w, false);
+    if (w->state == WK_UP)
+        go_again(w);
+}
+
+uint32_t wk_overlap_generation(const struct wk *w)
+{
+    uint32_t used = w->twin ? w->twin->generation : w->generation_used;
+
+    return (used > w->generation ? used : w->generation) + 1;
+}
+
+/* What runs went by itself, or was told to: there is nothing to overlap. */
+static void give_up_next(struct wk *w)
+{
+    struct wk *n = w->twin;
+
+    if (n->goal != WK_GOAL_UP)
+        return;
+    w->again = false; /* it comes up anew as it is */
+    wk_event(n, WK_EV_STOP);
 }
 
 static void old_is_down(struct wk *w)
@@ -164,7 +182,7 @@ void wk_overlap_moved(struct wk *w)
     else if (w->part == WK_OLD && w->state == WK_DOWN)
         old_is_down(w);
     else if (w->part == WK_ONLY && w->twin->part == WK_NEXT && w->state != WK_UP)
-        wk_event(w->twin, WK_EV_STOP); /* it went by itself, or was told to: there is nothing to overlap */
+        give_up_next(w);
 }
 
 void wk_overlap_round(void)

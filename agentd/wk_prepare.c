@@ -29,16 +29,16 @@
 enum { WELL, UNMET, FAILED };
 
 /* One component, never through a link that the worker's user may have planted in a folder of its own. */
-static int enter(int dir, const char *name)
+static int enter(int dir, const char *name, bool make)
 {
-    if (mkdirat(dir, name, 0755) < 0 && errno != EEXIST)
+    if (make && mkdirat(dir, name, 0755) < 0 && errno != EEXIST)
         return -errno;
     int fd = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }
 
-/* The folder itself, opened; or -errno. */
-static int make_path(const struct cfg_dir *d)
+/* The folder itself, opened; or -errno. last: the one above it, and its own name. */
+static int open_path(const struct cfg_dir *d, bool make, const char **last)
 {
     _cleanup_free_ char *path = strdup(d->path);
     int fd, next;
@@ -51,7 +51,11 @@ static int make_path(const struct cfg_dir *d)
     for (char *name = path + d->base + 1, *slash; fd >= 0 && name; name = slash) {
         if ((slash = strchr(name, '/')))
             *slash++ = 0;
-        next = enter(fd, name);
+        if (!slash && last) {
+            *last = d->path + (name - path);
+            break;
+        }
+        next = enter(fd, name, make);
         close(fd);
         fd = next;
     }
@@ -67,16 +71,17 @@ static int give_all(int fd, const struct cfg_ids *ids, unsigned depth)
     int r = 0;
 
     while (d && r == 0 && (e = readdir(d))) {
-        _cleanup_close_ int sub = -1;
+        _cleanup_close_ int one = -1, sub = -1;
         if (str_eq(e->d_name, ".") || str_eq(e->d_name, ".."))
             continue;
-        if (fstatat(dirfd(d), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
+        one = openat(dirfd(d), e->d_name, O_PATH | O_NOFOLLOW | O_CLOEXEC); /* what is looked at is given */
+        if (one < 0 || fstat(one, &st) < 0 ||
             (!S_ISDIR(st.st_mode) && st.st_nlink > 1)) /* it may be somebody's file, under a second name */
             continue;
-        if (fchownat(dirfd(d), e->d_name, ids->uid, ids->gid, AT_SYMLINK_NOFOLLOW) < 0)
+        if (fchownat(one, "", ids->uid, ids->gid, AT_EMPTY_PATH) < 0)
             r = -errno;
         else if (S_ISDIR(st.st_mode) && depth < DEPTH_MAX &&
-                 (sub = openat(dirfd(d), e->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)) >= 0)
+                 (sub = openat(one, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)) >= 0)
             r = give_all(sub, ids, depth + 1);
     }
     if (d)
@@ -86,7 +91,7 @@ static int give_all(int fd, const struct cfg_ids *ids, unsigned depth)
 
 static int make_one(const struct wk_def *d, const struct cfg_dir *dir)
 {
-    _cleanup_close_ int fd = make_path(dir);
+    _cleanup_close_ int fd = open_path(dir, true, NULL);
     mode_t mode = d->dir_modes[dir->kind];
     struct stat st;
     int r;
@@ -218,7 +223,8 @@ static void empty(int fd, unsigned depth)
     closedir(d);
 }
 
-/* As the worker's user: what it has planted there is followed nowhere that it could not go itself. */
+/* As the worker's user, and through none of its links: else it would reach what stands open behind a closed
+ * door. */
 static int run_undo(int out, void *arg)
 {
     const struct wk_def *d = arg;
@@ -226,9 +232,7 @@ static int run_undo(int out, void *arg)
 
     caps_enter(CAPS_FILES);
     for (unsigned i = 0; i < d->n_dirs; i++)
-        fds[i] = d->dirs[i].kind == CFG_DIR_RUNTIME
-                     ? open(d->dirs[i].path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-                     : -1;
+        fds[i] = d->dirs[i].kind == CFG_DIR_RUNTIME ? open_path(&d->dirs[i], false, NULL) : -1;
     if (helper_become(&d->ids) < 0)
         return FAILED;
     for (unsigned i = 0; i < d->n_dirs; i++)
@@ -251,17 +255,49 @@ static void free_undo(struct wk_undo *u)
     free(u);
 }
 
+static int remove_dir(const struct cfg_dir *d)
+{
+    const char *name = NULL;
+    _cleanup_close_ int above = open_path(d, false, &name);
+
+    if (above < 0)
+        return above;
+    return unlinkat(above, name, AT_REMOVEDIR) < 0 ? -errno : 0;
+}
+
+/* With our own rights: where they stand is not always the worker's. */
+static int run_remove(int out, void *arg)
+{
+    const struct wk_def *d = arg;
+    char why[WHY_MAX];
+    int r, n;
+
+    caps_enter(CAPS_FILES);
+    for (unsigned i = d->n_dirs; i-- > 0;)
+        if (d->dirs[i].kind == CFG_DIR_RUNTIME && (r = remove_dir(&d->dirs[i])) < 0 && r != -ENOENT) {
+            n = snprintf(why, sizeof(why), "%.400s can't be removed: %s", d->dirs[i].path, strerror(-r));
+            fd_write_all(out, why, (size_t)n);
+            return FAILED;
+        }
+    return WELL;
+}
+
+static void on_removed(int status, const char *p, size_t n, void *arg)
+{
+    struct wk_undo *u = arg;
+
+    if (status != WELL)
+        log_write(LOG_WARNING, "wk", &(struct log_about){.worker = u->def->alias}, "%s",
+                  n ? p : "its folders were not removed in time");
+    free_undo(u);
+}
+
 static void on_undone(int status, const char *p, size_t n, void *arg)
 {
     struct wk_undo *u = arg;
-    enum caps_scope scope = caps_enter(CAPS_FILES);
 
-    for (unsigned i = u->def->n_dirs; i-- > 0;)
-        if (u->def->dirs[i].kind == CFG_DIR_RUNTIME && rmdir(u->def->dirs[i].path) < 0 && errno != ENOENT)
-            log_write(LOG_WARNING, "wk", &(struct log_about){.worker = u->def->alias},
-                      "%s can't be removed: %s", u->def->dirs[i].path, strerror(errno));
-    caps_enter(scope);
-    free_undo(u);
+    if (!helper_start(run_remove, u->def, on_removed, u, UNDO_TIMEOUT_US, WHY_MAX))
+        free_undo(u);
 }
 
 void wk_prepare_forget(struct wk *w)

@@ -21,6 +21,7 @@
 #include "agentd/reap.h"
 #include "agentd/rotate.h"
 #include "agentd/view.h"
+#include "agentd/wk_adopt.h"
 #include "agentd/wk_command.h"
 #include "agentd/wk_fds.h"
 #include "agentd/wk_hook.h"
@@ -345,7 +346,7 @@ void wk_start_forget(struct wk *w)
 void wk_start_prepare(struct wk *w)
 {
     wk_start_forget(w);
-    if ((w->ahead = new_start()) && wk_env_make(w, w->generation + 1, NULL, &w->ahead->env) < 0)
+    if ((w->ahead = new_start()) && wk_env_make(w, wk_overlap_generation(w), NULL, &w->ahead->env) < 0)
         wk_start_forget(w);
 }
 
@@ -435,8 +436,8 @@ static void on_secrets(struct wk *w, const char *why)
 static void begin_incarnation(struct wk *w)
 {
     w->begun = true;
-    if (w->generation++)
-        w->restarts++;
+    w->restarts += w->generation > 0;
+    w->generation = wk_overlap_generation(w);
     w->ran_hash = w->def->hash;
     w->exec_mono_us = 0;
     w->never_ran = w->barked = w->was_ready = w->ended = false;

@@ -341,6 +341,70 @@ class MainPid(Speaking):
         h.stop()
 
 
+    def test_names_a_command(self):
+        """A hook of its own, in its own cgroup: taken for the main process its end would be heard of by nobody, and the worker
+        could never be stopped again."""
+        h = self.host(cgroup=self.cgroup)
+        os.makedirs(h.dir + "/log", exist_ok=True)
+        h.worker("a", "--notify READY=1 --relay %s/log/relay" % h.dir,
+                 'Type=notify\nExecReload=/bin/sh -c "echo $$$$ >{0}/hook; until [ -e {0}/go ]; do sleep 0.01; done"'.format(h.dir + "/log"))
+        h.start()
+        h.all_up()
+        eventually(lambda: os.path.exists(h.dir + "/log/relay"))
+        w = h.record("a")
+        c = h.connect()
+        c.request("POST", "/agentd/v1/workers/a/reload")
+        eventually(lambda: os.path.exists(h.dir + "/log/hook") and open(h.dir + "/log/hook", encoding="ascii").read().endswith("\n"))
+        pid = int(open(h.dir + "/log/hook", encoding="ascii").read())
+        self.say(h, "MAINPID=%d" % pid, "STATUS=said")
+        h.meets("a", statusText="said", pid=w["pid"])
+        self.assertIn("MAINPID=%d is refused" % pid, h.log())
+        open(h.dir + "/log/go", "w", encoding="ascii").close()
+        self.assertEqual(c.getresponse().status, 200)
+        self.assertEqual(h.operation("a", "stop").status, 200)
+        h.stop()
+
+
+# Leaves a process of a session of its own, and says that it is the main one, and ready.
+EARLY = r"""#!/usr/bin/python3
+import os, socket, time
+out, into = os.pipe()
+if os.fork() == 0:
+    os.setsid()
+    os.write(into, b"%d" % os.getpid())
+    while True:
+        time.sleep(1000)
+pid = int(os.read(out, 100))
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
+    s.sendto(b"MAINPID=%d\nREADY=1" % pid, os.environ["NOTIFY_SOCKET"])
+print(pid, flush=True)
+"""
+
+
+@both
+class Early(Speaking):
+    def test_before_the_program(self):
+        """What ExecStartPre= says makes no worker ready, and no process its main one, before there is one."""
+        h = self.host(cgroup=self.cgroup)
+        os.makedirs(h.dir + "/log", exist_ok=True)
+        h.write("early", EARLY, 0o755)
+        h.worker("a", "--relay %s/log/relay" % h.dir, "Type=notify\nNotifyAccess=all\nStandardOutput=append:%s/log/out\nExecStartPre=%s/early" % (h.dir, h.dir))
+        h.start()
+        eventually(lambda: os.path.exists(h.dir + "/log/relay"))
+        eventually(lambda: h.record("a")["pid"])
+        w = h.meets("a", state="STARTING")
+        early = int(open(h.dir + "/log/out", encoding="ascii").read())
+        self.assertNotIn(w["pid"], (0, early))
+        n = len(os.listdir("/proc/%d/fd" % h.pid))
+        self.say(h, "READY=1")
+        self.assertEqual(h.until("a", "UP")["pid"], w["pid"])
+        self.assertLessEqual(len(os.listdir("/proc/%d/fd" % h.pid)), n)
+        if harness.is_alive(early):
+            os.kill(early, signal.SIGKILL)
+        self.assertEqual(h.operation("a", "stop").status, 200)
+        h.stop()
+
+
 @both
 class Replies(Case):
     cgroup = True

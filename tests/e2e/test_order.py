@@ -211,6 +211,36 @@ class Order(Base):
         self.assertEqual(w["state"], "UP", "its file is refused, since it names a worker that is not there; it holds nobody")
         h.stop()
 
+    def test_no_edge_any_more(self):
+        """One that waits with its stop for who is not there for it any more, by a reload, goes at once."""
+        for what in ("--ignore-term", ""):  # in b's program, in its command
+            h = self.prepare()
+            gate = "TimeoutStopSec=infinity\n" + ("" if what else 'ExecStop=/bin/sh -c "until [ -e %s/gate ]; do sleep 0.01; done"' % h.dir)
+            self.add(h, "a", id=101)
+            self.add(h, "b", "Requires=a", args=what, service=gate, id=102)
+            h.start()
+            pid = h.all_up()["b"]["pid"]
+            c = h.connect()
+            c.request("POST", "/agentd/v1/workers/a/stop")
+            h.meets("a", phase="waiting", state="STOPPING")
+            h.meets("b", phase="" if what else "stop", state="STOPPING")
+            self.add(h, "b", args=what, service=gate, id=102)
+            h.ok("POST", "/agentd/v1/reload")
+            if what:
+                self.assertEqual(c.getresponse().status, 200)
+                self.assertEqual((h.record("a")["state"], h.record("b")["state"]), ("DOWN", "STOPPING"))
+                os.kill(pid, signal.SIGKILL)
+                h.until("b", "UP")
+                os.kill(h.record("b")["pid"], signal.SIGKILL)
+            else:  # it is in force once its command has ended
+                h.write("gate", "")
+                self.assertEqual(c.getresponse().status, 200)
+            h.until("b", "UP")
+            self.assertEqual(h.record("a")["state"], "DOWN")
+            self.add(h, "b", args=what, service="TimeoutStopSec=100ms", id=102)
+            h.ok("POST", "/agentd/v1/reload")
+            h.stop()
+
     def test_cycle_of_three(self):
         h = self.prepare()
         for alias, other in ("ab", "bc", "ca"):

@@ -68,6 +68,28 @@ class Folders(Case):
         h.stop()
         self.assertFalse(os.path.exists(self.paths["Runtime"]))
 
+    def test_planted_on_the_way(self):
+        """A folder between is made a link: what it leads to is neither emptied nor removed, though all may write there."""
+        h = self.all_kinds("RuntimeDirectory=%s/sub/deep\nStandardError=null\n" % self.name)
+        h.start()
+        h.until("a", "UP")
+        behind = h.dir + "/behind"
+        os.makedirs(behind + "/open/deep")
+        os.makedirs(behind + "/empty/deep")
+        open(behind + "/open/deep/file", "w", encoding="ascii").close()
+        os.chmod(behind + "/open/deep", 0o777)
+        os.chmod(behind, 0o700)
+        for to in ("open", "empty"):
+            os.rename(self.paths["Runtime"] + "/sub", self.paths["Runtime"] + "/moved")
+            os.symlink(behind + "/" + to, self.paths["Runtime"] + "/sub")
+            self.assertEqual(h.operation("a", "stop").status, 200)
+            eventually(lambda: h.log().count("can't be removed") or not os.path.exists(self.paths["Runtime"]))
+            self.assertTrue(os.path.exists(behind + "/open/deep/file"))
+            self.assertTrue(os.path.exists(behind + "/empty/deep"))
+            shutil.rmtree(self.paths["Runtime"], True)
+            self.assertEqual(h.operation("a", "start").status, 200)
+        h.stop()
+
     def test_preserved(self):
         h = self.all_kinds("RuntimeDirectoryPreserve=yes\n")
         h.start()

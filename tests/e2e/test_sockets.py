@@ -315,6 +315,34 @@ class Overlap(Base):
             self.assertEqual(len(h.leaves()), 1)
         h.stop()
 
+    def test_crash_meanwhile(self):
+        """The earlier one crashes, and is up again before the next one is gone: nothing was rolled back, and each has a number."""
+        port = harness.free_port()
+        h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")
+        until = 'until [ -e %s/%%s ]; do sleep 0.01; done' % h.dir
+        self.define(h, ["127.0.0.1:%d" % port], mode="overlap", service="\n".join((
+            "Type=notify", "SetCredential=word:%s" % "x", 'ExecStartPost=/bin/sh -c "%s"' % (until % "gate"),
+            'ExecStopPost=/bin/sh -c "[ $AGENTD_GENERATION != 2 ] || %s"' % (until % "down"))))
+        h.write("gate", "")
+        h.start()
+        first = h.until("web", "UP")["pid"]
+        os.unlink(h.dir + "/gate")
+        c = h.connect()
+        c.request("POST", "/agentd/v1/workers/web/restart")
+        eventually(lambda: len([p for p in h.processes() if harness.name_of(p) == "server"]) == 2)
+        os.kill(first, signal.SIGKILL)
+        h.meets("web", state="STARTING")
+        h.write("gate", "")
+        w = h.until("web", "UP")
+        self.assertEqual(w["generation"], 3)
+        h.write("down", "")
+        r = c.getresponse()
+        self.assertEqual(r.status, 200, r.read())
+        self.assertEqual((h.record("web")["pid"], list(h.processes())), (w["pid"], [w["pid"]]))
+        folder = h.run + "/credentials"
+        self.assertEqual(os.listdir(folder), ["web~3"])
+        h.stop()
+
     def test_upgrade_waits(self):
         port = harness.free_port()
         h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")
