@@ -20,7 +20,7 @@
 #define WHY_MAX 512
 #define PREPARE_TIMEOUT_US 60000000
 #define UNDO_TIMEOUT_US 30000000
-#define BUSY_US 20000
+#define BUSY_US 20000 /* all helpers are at work */
 #define DEPTH_MAX 64 /* of a tree that a worker has left; what is deeper stays */
 
 /* --- in the helper: making -------------------------------------------------------------------------------
@@ -241,12 +241,14 @@ static int run_undo(int out, void *arg)
 struct wk_undo {
     struct wk *w; /* NULL: freed meanwhile */
     struct wk_def *def;
+    struct loop_watch *again;
 };
 
 static void free_undo(struct wk_undo *u)
 {
     if (u->w)
         u->w->undo = NULL;
+    loop_free(&u->again);
     cfg_def_free(u->def);
     free(u);
 }
@@ -262,6 +264,22 @@ static void on_undone(int status, const char *p, size_t n, void *arg)
                       "%s can't be removed: %s", u->def->dirs[i].path, strerror(errno));
     caps_enter(scope);
     free_undo(u);
+}
+
+static void begin_undo(struct wk_undo *u);
+
+static void on_undo_again(int fd, short what, void *arg)
+{
+    struct wk_undo *u = arg;
+
+    loop_free(&u->again);
+    begin_undo(u);
+}
+
+static void begin_undo(struct wk_undo *u)
+{
+    if (!helper_start(run_undo, u->def, on_undone, u, UNDO_TIMEOUT_US, 1))
+        u->again = loop_timer(BUSY_US, on_undo_again, u);
 }
 
 void wk_prepare_forget(struct wk *w)
@@ -285,9 +303,8 @@ void wk_prepare_undo(struct wk *w)
 
     if (d->runtime_preserve || !has_runtime_dir(d) || w->undo || !(u = calloc(1, sizeof(*u))))
         return;
-    *u = (struct wk_undo){w, d};
+    *u = (struct wk_undo){w, d, NULL};
     d->more_refs++;
     w->undo = u;
-    if (!helper_start(run_undo, d, on_undone, u, UNDO_TIMEOUT_US, 1))
-        free_undo(u); /* it is there at the next start, and its own again */
+    begin_undo(u);
 }
