@@ -160,11 +160,13 @@ void wk_put_facts(struct wk *w, enum facts_phase phase)
         .last_kills = w->last_oom.kills,
         .last_main_killed = w->last_oom.main,
         .last_limit = w->last_oom.limit,
+        .traces = w->traces,
     };
     int r;
 
     if (w->part != WK_ONLY)
         return;
+    w->phase = (uint8_t)phase;
     str_copy(f.alias, sizeof(f.alias), w->def->alias);
     if (phase == FACTS_READY)
         note_program(w, &f);
@@ -221,12 +223,13 @@ static void enter(struct wk *w, enum wk_state next)
         wk_hook_forget(w);
     if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
         notify_close(w);
-    if (next == WK_DOWN && w->state != WK_DOWN && w->part == WK_ONLY)
-        wk_prepare_undo(w);
-    if (next == WK_DOWN && w->part == WK_ONLY) /* whoever comes now is refused, not kept waiting */
-        wk_sock_close(w);
-    if (next == WK_DOWN && w->part == WK_ONLY)
+    if (next == WK_DOWN && w->part == WK_ONLY) {
+        wk_sock_close(w); /* whoever comes now is refused, not kept waiting */
         wk_fds_close(w);
+        w->traces =
+            w->traces || (w->state != WK_DOWN && wk_prepare_leaves(w->def)); /* (of an earlier image) */
+        wk_prepare_clear(w);
+    }
     notify_watch(w, next == WK_UP);
     wk_health_watch(w, next == WK_UP);
     if (next != WK_STARTING && next != WK_UP)

@@ -260,6 +260,8 @@ bool wk_adopt(struct wk *w, const struct facts *f)
     w->secrets_of = f->generation;
     w->restarts = f->restarts;
     w->rested = f->phase == FACTS_RESTED;
+    w->traces = f->traces;
+    w->phase = w->rested ? FACTS_RESTED : FACTS_NONE;
     w->last = (struct wk_exit){f->last_end, f->last_status, f->last_pid, f->last_us};
     w->last_oom = (struct wk_oom){f->last_kills, f->last_main_killed, f->last_limit};
     if (f->phase == FACTS_READY && f->pid == 0 && w->def->remain_after_exit)

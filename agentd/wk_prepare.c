@@ -12,6 +12,7 @@
 
 #include "agentd/helper.h"
 #include "agentd/loop.h"
+#include "agentd/wk_sock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -21,7 +22,7 @@
 #define PREPARE_TIMEOUT_US 60000000
 #define UNDO_TIMEOUT_US 30000000
 #define BUSY_US 20000 /* all helpers are at work */
-#define DEPTH_MAX 64 /* of a tree that a worker has left; what is deeper stays */
+#define DEPTH_MAX 64  /* of a tree that a worker has left; what is deeper stays */
 
 /* --- in the helper: making -------------------------------------------------------------------------------
  */
@@ -237,6 +238,12 @@ static int run_undo(int out, void *arg)
     return WELL;
 }
 
+static void forget_traces(struct wk *w)
+{
+    w->traces = false;
+    wk_put_facts(w, (enum facts_phase)w->phase);
+}
+
 /* A start waits for it. */
 struct wk_undo {
     struct wk *w; /* NULL: freed meanwhile */
@@ -263,6 +270,8 @@ static void on_undone(int status, const char *p, size_t n, void *arg)
             log_write(LOG_WARNING, "wk", &(struct log_about){.worker = u->def->alias},
                       "%s can't be removed: %s", u->def->dirs[i].path, strerror(errno));
     caps_enter(scope);
+    if (u->w && u->w->state == WK_DOWN)
+        forget_traces(u->w);
     free_undo(u);
 }
 
@@ -296,12 +305,35 @@ static bool has_runtime_dir(const struct wk_def *d)
     return false;
 }
 
-void wk_prepare_undo(struct wk *w)
+bool wk_prepare_leaves(const struct wk_def *d)
+{
+    for (unsigned i = 0; i < d->n_sockets; i++)
+        if (!d->sockets[i].tcp)
+            return true;
+    return has_runtime_dir(d) && !d->runtime_preserve;
+}
+
+void wk_prepare_note(struct wk *w)
+{
+    if (w->traces || w->part != WK_ONLY || !wk_prepare_leaves(w->def))
+        return;
+    w->traces = true;
+    wk_put_facts(w, FACTS_NONE);
+}
+
+void wk_prepare_clear(struct wk *w)
 {
     struct wk_def *d = w->def;
     struct wk_undo *u;
 
-    if (d->runtime_preserve || !has_runtime_dir(d) || w->undo || !(u = calloc(1, sizeof(*u))))
+    if (!w->traces || w->undo)
+        return;
+    wk_sock_clear(w);
+    if (d->runtime_preserve || !has_runtime_dir(d)) {
+        forget_traces(w);
+        return;
+    }
+    if (!(u = calloc(1, sizeof(*u))))
         return;
     *u = (struct wk_undo){w, d, NULL};
     d->more_refs++;
