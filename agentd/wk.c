@@ -245,16 +245,14 @@ static void enter(struct wk *w, enum wk_state next)
     if (comes_up) {
         w->ready = w->was_ready = true;
         w->sampled_us = 0; /* what was seen of it while it started is not true any more */
-        wk_put_facts(w, FACTS_READY);
+        if (!w->adopted || w->phase != FACTS_ENDING) /* that one is restarted, when its turn comes */
+            wk_put_facts(w, FACTS_READY);
         if (!wk_res_recall(w))
             wk_set_message(w, "%s",
                            w->clamped ? "a limit or score was refused by the kernel and is clamped" : "");
     }
     if (next != WK_STOPPING && next != WK_KILLING && next != WK_STARTING)
         wk_start_forget(w);
-    /* Before the first signal: else the next agentd would take a tree that is half dead for a whole one. */
-    if (w->ready && w->main.pid && (next == WK_STOPPING || next == WK_KILLING))
-        wk_put_facts(w, FACTS_ENDING);
     if (next != WK_UP)
         w->ready = false;
     w->state = next;
@@ -297,18 +295,29 @@ void wk_start_now(struct wk *w)
     wk_changed(w);
 }
 
+/* Before the first signal: else the next agentd would take a tree that is half dead for a whole one. Not while
+ * it waits for its turn: then it is whole. */
+static void note_ending(struct wk *w)
+{
+    if (w->main.pid && w->phase == FACTS_READY)
+        wk_put_facts(w, FACTS_ENDING);
+}
+
 static void begin_stop(struct wk *w)
 {
     w->stop_waits = !wk_host.may_stop(w);
-    if (w->stop_waits)
+    if (w->stop_waits) {
         disarm(w);
-    else
-        wk_stop_begin(w);
+        return;
+    }
+    note_ending(w);
+    wk_stop_begin(w);
 }
 
 void wk_stop_now(struct wk *w)
 {
     w->stop_waits = false;
+    note_ending(w);
     wk_set_message(w, "%s", "");
     wk_arm(w, w->def->stop_timeout_us);
     wk_stop_begin(w);
@@ -333,6 +342,8 @@ static void do_actions(struct wk *w, unsigned actions)
         wk_arm(w, w->retry_us > clock_wall_us() ? (uint64_t)(w->retry_us - clock_wall_us()) : 1);
     if (actions & WK_DO_SIGNAL)
         begin_stop(w);
+    if (actions & (WK_DO_ABORT | WK_DO_KILL))
+        note_ending(w);
     if (actions & WK_DO_ABORT)
         wk_stop_signal(w, SIGABRT);
     if (actions & WK_DO_KILL)

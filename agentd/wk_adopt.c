@@ -104,6 +104,7 @@ static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
     w->session = ref.pid;
     w->adopted = true;
     w->was_ready = f->phase == FACTS_READY;
+    w->phase = f->phase;
     w->begun = true;
     wk_sock_take_back(w);
     w->started_us = f->started_us;

@@ -166,6 +166,8 @@ void wk_image_load(struct wk *w, const struct state *s, const char *line)
 #undef ROW
     w->main = get_pidref(s, line, "main", "main_start", "main_fd");
     w->held = get_pidref(s, line, "held", "held_start", "held_fd");
+    if (w->ready)
+        w->phase = FACTS_READY; /* (an earlier image did not say) */
     w->stale = w->main.pid && w->ran_hash != w->def->hash;
     get_past(w, s, line);
     get_texts(w, s, line);
