@@ -373,6 +373,7 @@ class ChainStart(ChainScenario):
 
     def prepare(self, w):
         super().prepare(w)
+        self.w = w
         for x in "cba":
             w.h.operation(x, "stop")
         w.settle()
@@ -385,7 +386,7 @@ class ChainStart(ChainScenario):
     def check(self, before, now, answer):
         goals = "".join(now[x]["goal"][0] for x in "abc")
         if goals not in (("UUU",) if answer is not None and answer.status == 200 else ("DDD", "UUU")):
-            raise AssertionError("%r, and %r" % (answer, now))
+            raise AssertionError("%r, and %r, %r" % (answer, now, self.w.h.ok("GET", "/agentd/v1/operations")["contents"][:2]))
 
 
 class ChainBoot(ChainScenario, cp.Start):
