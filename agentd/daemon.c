@@ -197,8 +197,6 @@ static void find_cgroups(const struct cfg_agent *a)
     char name[17], why[1200] = "";
     enum caps_scope scope;
 
-    str_copy(wk_host.runtime_dir, sizeof(wk_host.runtime_dir), a->runtime_dir);
-    wk_host.dir_hash = str_hash(STR_HASH_INIT, a->runtime_dir, strlen(a->runtime_dir));
     if (getenv("AGENTD_NO_CGROUP"))
         return; /* for tests, and for hosts where the hierarchy is somebody else's */
     snprintf(name, sizeof(name), "%016llx", (unsigned long long)wk_host.dir_hash);
@@ -425,6 +423,10 @@ static void end_dead_listeners(void)
 
 static void recall_facts(const struct cfg *cfg)
 {
+    const struct cfg_agent *a = &cfg->agent;
+
+    str_copy(wk_host.runtime_dir, sizeof(wk_host.runtime_dir), a->runtime_dir);
+    wk_host.dir_hash = str_hash(STR_HASH_INIT, a->runtime_dir, strlen(a->runtime_dir));
     sup_init(cfg);
     if (image())
         event_restore(image());

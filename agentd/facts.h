@@ -42,6 +42,7 @@ struct facts {
     uint32_t last_kills;
     uint8_t last_main_killed;
     uint64_t last_limit;
+    uint8_t traces;
 };
 
 /* Opens or makes dir/facts and reads what an earlier agentd of this boot left; a file of another boot or

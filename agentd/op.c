@@ -263,10 +263,12 @@ static void begin(struct wk *w, struct op *o)
         o->before = identity_of(w);
         o->began_mono = clock_mono_us();
     }
+    op_save(o); /* before it acts: the state may be written, and others started, from here on */
     want(w, o, o->verb == WIRE_VERB_STOP ? WK_GOAL_DOWN : WK_GOAL_UP);
     if (o->verb != WIRE_VERB_STOP && order_pull(w))
         o->wants_disk = true;
-    op_save(o); /* before it acts */
+    if (o->wants_disk)
+        op_save(o);
     event_operation(o);
     wk_event(w, events[o->verb]);
 }

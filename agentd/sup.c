@@ -20,6 +20,7 @@
 #include "agentd/sup_plan.h"
 #include "agentd/wk.h"
 #include "agentd/wk_adopt.h"
+#include "agentd/wk_prepare.h"
 #include "agentd/wk_secret.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -497,6 +498,9 @@ void sup_start_wanted(void)
         next = TAILQ_NEXT(w, link);
         if (w->def->stored && !w->broken)
             remove_stored(w);
+        if (w->state == WK_DOWN && !w->held.pid && (w->goal != WK_GOAL_UP || w->rested) &&
+            !image_line(w->def->alias))
+            wk_prepare_clear(w);
         if (w->goal != WK_GOAL_UP || w->state != WK_DOWN || w->rested || image_line(w->def->alias))
             continue;
         if (w->unobserved)

@@ -160,11 +160,13 @@ void wk_put_facts(struct wk *w, enum facts_phase phase)
         .last_kills = w->last_oom.kills,
         .last_main_killed = w->last_oom.main,
         .last_limit = w->last_oom.limit,
+        .traces = w->traces,
     };
     int r;
 
     if (w->part != WK_ONLY)
         return;
+    w->phase = (uint8_t)phase;
     str_copy(f.alias, sizeof(f.alias), w->def->alias);
     if (phase == FACTS_READY)
         note_program(w, &f);
@@ -221,12 +223,13 @@ static void enter(struct wk *w, enum wk_state next)
         wk_hook_forget(w);
     if (next == WK_DOWN || next == WK_BACKOFF || next == WK_COOLDOWN)
         notify_close(w);
-    if (next == WK_DOWN && w->state != WK_DOWN && w->part == WK_ONLY)
-        wk_prepare_undo(w);
-    if (next == WK_DOWN && w->part == WK_ONLY) /* whoever comes now is refused, not kept waiting */
-        wk_sock_close(w);
-    if (next == WK_DOWN && w->part == WK_ONLY)
+    if (next == WK_DOWN && w->part == WK_ONLY) {
+        wk_sock_close(w); /* whoever comes now is refused, not kept waiting */
         wk_fds_close(w);
+        w->traces =
+            w->traces || (w->state != WK_DOWN && wk_prepare_leaves(w->def)); /* (of an earlier image) */
+        wk_prepare_clear(w);
+    }
     notify_watch(w, next == WK_UP);
     wk_health_watch(w, next == WK_UP);
     if (next != WK_STARTING && next != WK_UP)
@@ -242,16 +245,14 @@ static void enter(struct wk *w, enum wk_state next)
     if (comes_up) {
         w->ready = w->was_ready = true;
         w->sampled_us = 0; /* what was seen of it while it started is not true any more */
-        wk_put_facts(w, FACTS_READY);
+        if (!w->adopted || w->phase != FACTS_ENDING) /* that one is restarted, when its turn comes */
+            wk_put_facts(w, FACTS_READY);
         if (!wk_res_recall(w))
             wk_set_message(w, "%s",
                            w->clamped ? "a limit or score was refused by the kernel and is clamped" : "");
     }
     if (next != WK_STOPPING && next != WK_KILLING && next != WK_STARTING)
         wk_start_forget(w);
-    /* Before the first signal: else the next agentd would take a tree that is half dead for a whole one. */
-    if (w->ready && w->main.pid && (next == WK_STOPPING || next == WK_KILLING))
-        wk_put_facts(w, FACTS_ENDING);
     if (next != WK_UP)
         w->ready = false;
     w->state = next;
@@ -294,18 +295,29 @@ void wk_start_now(struct wk *w)
     wk_changed(w);
 }
 
+/* Before the first signal: else the next agentd would take a tree that is half dead for a whole one. Not while
+ * it waits for its turn: then it is whole. */
+static void note_ending(struct wk *w)
+{
+    if (w->main.pid && w->phase == FACTS_READY)
+        wk_put_facts(w, FACTS_ENDING);
+}
+
 static void begin_stop(struct wk *w)
 {
     w->stop_waits = !wk_host.may_stop(w);
-    if (w->stop_waits)
+    if (w->stop_waits) {
         disarm(w);
-    else
-        wk_stop_begin(w);
+        return;
+    }
+    note_ending(w);
+    wk_stop_begin(w);
 }
 
 void wk_stop_now(struct wk *w)
 {
     w->stop_waits = false;
+    note_ending(w);
     wk_set_message(w, "%s", "");
     wk_arm(w, w->def->stop_timeout_us);
     wk_stop_begin(w);
@@ -330,6 +342,8 @@ static void do_actions(struct wk *w, unsigned actions)
         wk_arm(w, w->retry_us > clock_wall_us() ? (uint64_t)(w->retry_us - clock_wall_us()) : 1);
     if (actions & WK_DO_SIGNAL)
         begin_stop(w);
+    if (actions & (WK_DO_ABORT | WK_DO_KILL))
+        note_ending(w);
     if (actions & WK_DO_ABORT)
         wk_stop_signal(w, SIGABRT);
     if (actions & WK_DO_KILL)

@@ -128,18 +128,20 @@ struct wk {
     struct pidref
         held; /* a process on record that can't be proven to be ours to end: nothing starts beside it */
     struct loop_watch *held_watch;
-    bool was_ready;          /* this incarnation: ExecStop= is for it */
-    bool ended;              /* its main process has: last is of it */
-    bool rested;             /* it ended before, and its policy left it down */
-    bool never_ran;          /* the child told why it can't become the program, and goes */
-    bool leaf_spoiled;       /* cgroup.kill was used on it */
-    bool clamped;            /* the kernel refused a limit or score of this incarnation */
-    bool live_refused;       /* the last wk_set_def met such a refusal; message tells which */
-    bool leaf_empty;         /* seen to be, and nothing was started since */
-    bool begun;              /* something of this incarnation was started: ExecStopPost= is for it */
-    bool waiting;            /* STARTING, and its turn has not come */
-    bool stop_waits;         /* STOPPING, and its turn has not come */
-    bool yields;             /* it stops because another does, and is to come back */
+    bool was_ready;    /* this incarnation: ExecStop= is for it */
+    bool ended;        /* its main process has: last is of it */
+    bool rested;       /* it ended before, and its policy left it down */
+    bool never_ran;    /* the child told why it can't become the program, and goes */
+    bool leaf_spoiled; /* cgroup.kill was used on it */
+    bool clamped;      /* the kernel refused a limit or score of this incarnation */
+    bool live_refused; /* the last wk_set_def met such a refusal; message tells which */
+    bool leaf_empty;   /* seen to be, and nothing was started since */
+    bool begun;        /* something of this incarnation was started: ExecStopPost= is for it */
+    bool waiting;      /* STARTING, and its turn has not come */
+    bool stop_waits;   /* STOPPING, and its turn has not come */
+    bool traces;       /* what it has made in the file system, and goes when it is at rest, may be there */
+    uint8_t phase;     /* that is on record of it */
+    bool yields;       /* it stops because another does, and is to come back */
     bool in_queue, admitted; /* owned by budget.c */
     /* RestartMode=overlap: the other of two instances. NEXT and OLD are not in the set of workers: nobody
      * sees them, and nothing is on record of them. */

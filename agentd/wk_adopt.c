@@ -104,6 +104,7 @@ static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
     w->session = ref.pid;
     w->adopted = true;
     w->was_ready = f->phase == FACTS_READY;
+    w->phase = f->phase;
     w->begun = true;
     wk_sock_take_back(w);
     w->started_us = f->started_us;
@@ -260,6 +261,8 @@ bool wk_adopt(struct wk *w, const struct facts *f)
     w->secrets_of = f->generation;
     w->restarts = f->restarts;
     w->rested = f->phase == FACTS_RESTED;
+    w->traces = f->traces;
+    w->phase = w->rested ? FACTS_RESTED : FACTS_NONE;
     w->last = (struct wk_exit){f->last_end, f->last_status, f->last_pid, f->last_us};
     w->last_oom = (struct wk_oom){f->last_kills, f->last_main_killed, f->last_limit};
     if (f->phase == FACTS_READY && f->pid == 0 && w->def->remain_after_exit)

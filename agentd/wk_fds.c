@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agentd/helper.h"
+#include "agentd/loop.h"
 #include "agentd/state.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -18,6 +19,7 @@
 #define SCM_MAX_FD 253 /* of one message: the kernel's, unix(7) */
 #define NAME_MAX_ 64
 #define CLOSE_TIMEOUT_US 60000000
+#define CLOSE_AGAIN_US 100000 /* all helpers are at work */
 
 struct wk_fds {
     unsigned n;
@@ -34,17 +36,56 @@ static int exit_with_them(int out, void *arg)
     return 0;
 }
 
-static void close_elsewhere(const int *fds, unsigned n)
+/* Those that no helper could be started for. */
+static int *unclosed;
+static unsigned n_unclosed;
+static struct loop_watch *again;
+
+/* How many of them are closed. */
+static unsigned close_some(const int *fds, unsigned n)
 {
     for (unsigned i = 0; i < n; i += HELPER_KEEP_MAX) {
         int k = n - i < HELPER_KEEP_MAX ? (int)(n - i) : HELPER_KEEP_MAX;
-        if (!helper_start_keeping(fds + i, k, exit_with_them, NULL, NULL, NULL, CLOSE_TIMEOUT_US, 1)) {
-            log_error("wk", "stored descriptors of a worker can't be closed now: they stay open");
-            return;
-        }
+        if (!helper_start_keeping(fds + i, k, exit_with_them, NULL, NULL, NULL, CLOSE_TIMEOUT_US, 1))
+            return i;
         for (int j = 0; j < k; j++)
             close(fds[i + (unsigned)j]);
     }
+    return n;
+}
+
+static void on_again(int fd, short what, void *arg)
+{
+    unsigned k = close_some(unclosed, n_unclosed);
+
+    loop_free(&again);
+    n_unclosed -= k;
+    memmove(unclosed, unclosed + k, n_unclosed * sizeof(*unclosed));
+    if (n_unclosed) {
+        again = loop_timer(CLOSE_AGAIN_US, on_again, NULL);
+        return;
+    }
+    free(unclosed);
+    unclosed = NULL;
+}
+
+static void close_elsewhere(const int *fds, unsigned n)
+{
+    unsigned done = n_unclosed ? 0 : close_some(fds, n);
+    int *more;
+
+    if (done == n)
+        return;
+    n -= done;
+    if (!(more = realloc(unclosed, (n_unclosed + n) * sizeof(*more)))) {
+        log_error("wk", "no memory to close what a worker has stored: it stays open");
+        return;
+    }
+    unclosed = more;
+    memcpy(unclosed + n_unclosed, fds + done, n * sizeof(*more));
+    n_unclosed += n;
+    if (!again)
+        again = loop_timer(CLOSE_AGAIN_US, on_again, NULL);
 }
 
 void wk_fds_close(struct wk *w)

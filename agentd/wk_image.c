@@ -15,6 +15,7 @@
 #include "agentd/wk_fds.h"
 #include "agentd/wk_sock.h"
 #include "agentd/wk_adopt.h"
+#include "agentd/wk_prepare.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -26,7 +27,7 @@
 #define NUMBERS(ROW) \
     ROW(generation) ROW(generation_used) ROW(restarts) ROW(session) ROW(uid) ROW(adopted) ROW(ready) ROW(stale) \
     ROW(was_ready) ROW(ended) ROW(stale_program) ROW(requested) ROW(start_failed) ROW(never_ran) ROW(barked) \
-    ROW(begun) ROW(waiting) ROW(stop_waits) ROW(yields) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) ROW(update_us) \
+    ROW(begun) ROW(waiting) ROW(stop_waits) ROW(traces) ROW(phase) ROW(yields) ROW(leaf_spoiled) ROW(clamped) ROW(rested) ROW(leaf_no) ROW(create_us) ROW(update_us) \
     ROW(goal_us) ROW(since_us) ROW(active_us) ROW(retry_us) ROW(started_us) ROW(exec_mono_us) \
     ROW(res_hash) ROW(cpu_from) ROW(kills_before) ROW(ooms_before) ROW(oomed) ROW(secrets_of) \
     ROW(error_size) ROW(error_at_us) ROW(error_moved) ROW(error_shift) ROW(timer_us) ROW(entered_mono_us) ROW(ran_hash)
@@ -165,6 +166,8 @@ void wk_image_load(struct wk *w, const struct state *s, const char *line)
 #undef ROW
     w->main = get_pidref(s, line, "main", "main_start", "main_fd");
     w->held = get_pidref(s, line, "held", "held_start", "held_fd");
+    if (w->ready)
+        w->phase = FACTS_READY; /* (an earlier image did not say) */
     w->stale = w->main.pid && w->ran_hash != w->def->hash;
     get_past(w, s, line);
     get_texts(w, s, line);
@@ -212,5 +215,7 @@ void wk_image_resume(struct wk *w, const struct state *s, const char *line)
         wk_arm(w, at > now ? at - now : 1);
     if (w->state == WK_STOPPING || w->state == WK_KILLING)
         wk_stop_resume(w);
+    if (w->state == WK_DOWN && !w->held.pid)
+        wk_prepare_clear(w); /* the earlier image's helper may have been at it */
     wk_changed(w);
 }

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "agentd/rotate.h"
+#include "agentd/wk_prepare.h"
 #include "agentd/wk_sock.h"
 #include "agentd/wk_adopt.h"
 #include "base/clock.h"
@@ -86,6 +87,7 @@ static void take_identity(struct wk *n, struct wk *w)
     n->broken = w->broken;
     n->removed = w->removed;
     n->again = w->again;
+    n->traces = w->traces || wk_prepare_leaves(n->def);
     n->last = w->last;
     n->last_oom = w->last_oom;
     n->op = TAKE_PTR(w->op);

@@ -12,6 +12,7 @@
 
 #include "agentd/helper.h"
 #include "agentd/loop.h"
+#include "agentd/wk_sock.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -20,8 +21,8 @@
 #define WHY_MAX 512
 #define PREPARE_TIMEOUT_US 60000000
 #define UNDO_TIMEOUT_US 30000000
-#define BUSY_US 20000
-#define DEPTH_MAX 64 /* of a tree that a worker has left; what is deeper stays */
+#define BUSY_US 20000 /* all helpers are at work */
+#define DEPTH_MAX 64  /* of a tree that a worker has left; what is deeper stays */
 
 /* --- in the helper: making -------------------------------------------------------------------------------
  */
@@ -241,16 +242,24 @@ static int run_undo(int out, void *arg)
     return WELL;
 }
 
+static void forget_traces(struct wk *w)
+{
+    w->traces = false;
+    wk_put_facts(w, (enum facts_phase)w->phase);
+}
+
 /* A start waits for it. */
 struct wk_undo {
     struct wk *w; /* NULL: freed meanwhile */
     struct wk_def *def;
+    struct loop_watch *again;
 };
 
 static void free_undo(struct wk_undo *u)
 {
     if (u->w)
         u->w->undo = NULL;
+    loop_free(&u->again);
     cfg_def_free(u->def);
     free(u);
 }
@@ -289,15 +298,35 @@ static void on_removed(int status, const char *p, size_t n, void *arg)
     if (status != WELL)
         log_write(LOG_WARNING, "wk", &(struct log_about){.worker = u->def->alias}, "%s",
                   n ? p : "its folders were not removed in time");
+    if (u->w && u->w->state == WK_DOWN)
+        forget_traces(u->w);
     free_undo(u);
 }
+
+static void on_undo_again(int fd, short what, void *arg);
 
 static void on_undone(int status, const char *p, size_t n, void *arg)
 {
     struct wk_undo *u = arg;
 
     if (!helper_start(run_remove, u->def, on_removed, u, UNDO_TIMEOUT_US, WHY_MAX))
-        free_undo(u);
+        u->again = loop_timer(BUSY_US, on_undo_again, u);
+}
+
+static void begin_undo(struct wk_undo *u);
+
+static void on_undo_again(int fd, short what, void *arg)
+{
+    struct wk_undo *u = arg;
+
+    loop_free(&u->again);
+    begin_undo(u);
+}
+
+static void begin_undo(struct wk_undo *u)
+{
+    if (!helper_start(run_undo, u->def, on_undone, u, UNDO_TIMEOUT_US, 1))
+        u->again = loop_timer(BUSY_US, on_undo_again, u);
 }
 
 void wk_prepare_forget(struct wk *w)
@@ -314,16 +343,38 @@ static bool has_runtime_dir(const struct wk_def *d)
     return false;
 }
 
-void wk_prepare_undo(struct wk *w)
+bool wk_prepare_leaves(const struct wk_def *d)
+{
+    for (unsigned i = 0; i < d->n_sockets; i++)
+        if (!d->sockets[i].tcp)
+            return true;
+    return has_runtime_dir(d) && !d->runtime_preserve;
+}
+
+void wk_prepare_note(struct wk *w)
+{
+    if (w->traces || w->part != WK_ONLY || !wk_prepare_leaves(w->def))
+        return;
+    w->traces = true;
+    wk_put_facts(w, FACTS_NONE);
+}
+
+void wk_prepare_clear(struct wk *w)
 {
     struct wk_def *d = w->def;
     struct wk_undo *u;
 
-    if (d->runtime_preserve || !has_runtime_dir(d) || w->undo || !(u = calloc(1, sizeof(*u))))
+    if (!w->traces || w->undo)
         return;
-    *u = (struct wk_undo){w, d};
+    wk_sock_clear(w);
+    if (d->runtime_preserve || !has_runtime_dir(d)) {
+        forget_traces(w);
+        return;
+    }
+    if (!(u = calloc(1, sizeof(*u))))
+        return;
+    *u = (struct wk_undo){w, d, NULL};
     d->more_refs++;
     w->undo = u;
-    if (!helper_start(run_undo, d, on_undone, u, UNDO_TIMEOUT_US, 1))
-        free_undo(u); /* it is there at the next start, and its own again */
+    begin_undo(u);
 }

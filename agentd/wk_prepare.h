@@ -13,8 +13,10 @@ bool wk_prepare_is_needed(const struct wk *w);
  * or what failed. */
 typedef void (*wk_prepare_fn)(struct wk *w, bool met, const char *why);
 void wk_prepare(struct wk *w, wk_prepare_fn done);
-/* It is at rest: what RuntimeDirectory= has made goes. */
-void wk_prepare_undo(struct wk *w);
+/* It makes something that goes when it is at rest: RuntimeDirectory=, the file of a unix socket. */
+bool wk_prepare_leaves(const struct wk_def *d);
+void wk_prepare_note(struct wk *w);   /* before that is made: on record, since agentd may die */
+void wk_prepare_clear(struct wk *w);  /* it is at rest: all of it goes, and is off the record then */
 void wk_prepare_forget(struct wk *w); /* before it is freed */
 
 #endif

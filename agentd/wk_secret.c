@@ -290,6 +290,7 @@ static void begin(struct wk *w)
 bool wk_secret_make(struct wk *w, void (*done)(struct wk *w, const char *why))
 {
     wk_secret_stop(w);
+    wk_secret_remove(w); /* of one that ended while no agentd watched */
     if (!w->def->n_secrets || w->def->fault)
         return false;
     w->secrets_of = w->generation;

@@ -257,6 +257,30 @@ void wk_sock_close(struct wk *w)
     done(take(w), true);
 }
 
+/* Refused: its socket is gone. */
+static bool is_dead(const char *path)
+{
+    struct sockaddr_un un = {.sun_family = AF_UNIX};
+    _cleanup_close_ int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+    str_copy(un.sun_path, sizeof(un.sun_path), path);
+    return fd >= 0 && connect(fd, (struct sockaddr *)&un, sizeof(un)) < 0 && errno == ECONNREFUSED;
+}
+
+void wk_sock_clear(const struct wk *w)
+{
+    enum caps_scope scope = caps_enter(CAPS_FILES);
+
+    for (unsigned i = 0; i < w->def->n_sockets; i++) {
+        const char *path = w->def->sockets[i].path;
+        int dir = path && access(path, F_OK) == 0 && is_dead(path) ? open_folder(path) : -1;
+        if (dir >= 0)
+            clear_path(path);
+        fd_close(dir);
+    }
+    caps_enter(scope);
+}
+
 void wk_sock_let_go(struct wk *w)
 {
     done(take(w), false);

@@ -15,7 +15,8 @@
 int wk_sock_open(struct wk *w);
 const char *wk_sock_failed(const struct wk *w); /* as it is written in the file; NULL */
 void wk_sock_close(struct wk *w);
-void wk_sock_let_go(struct wk *w); /* the files of unix sockets stay: agentd goes, the worker does not */
+void wk_sock_clear(const struct wk *w); /* files that one who is dead has left, and nobody listens on */
+void wk_sock_let_go(struct wk *w);      /* the files of unix sockets stay: agentd goes, the worker does not */
 /* In the order of the definition. */
 unsigned wk_sock_fds(const struct wk *w, const int **ret);
 /* An earlier agentd has opened them and died: taken back from the main process, as far as it has them still.

@@ -469,6 +469,7 @@ static void on_prepared(struct wk *w, bool met, const char *why)
 void wk_start_spawn(struct wk *w)
 {
     w->start = w->ahead ? TAKE_PTR(w->ahead) : new_start();
+    wk_prepare_note(w);
     if (w->start && wk_prepare_is_needed(w))
         wk_prepare(w, on_prepared);
     else

@@ -201,6 +201,8 @@ class Life:
 class World(Life):
     """A host with its workers, and what must hold of it at all times."""
     TREES = {"plain": 2, "told": 1, "tree": 3, "gone": 1, "fresh": 1}  # processes of each
+    SPEAK = {"told"}  # those with a NOTIFY_SOCKET
+    RUN_FILES = RUN_FILES
 
     def __init__(self, case):
         self.case, self.cgroup = case, case.cgroup
@@ -210,6 +212,9 @@ class World(Life):
         self.fixed = None  # descriptors that agentd has without any worker
         self.defined = set()
         self.lent = {}  # processes without a cookie that were handed to a worker: {alias: {pid: generation}}
+        self.define_all()
+
+    def define_all(self):
         for alias in ("plain", "told", "tree"):
             self.define(alias)
 
@@ -264,7 +269,10 @@ class World(Life):
 
     def records(self):
         return {a: {"pid": w["pid"], "start": (harness.stat_of(w["pid"]) or (0, 0, 0))[2], "goal": w["goal"], "state": w["state"],
-                    "generation": w["generation"]} for a, w in self.h.all().items()}
+                    "generation": w["generation"], "phase": w["phase"]} for a, w in self.h.all().items()}
+
+    def is_settled(self, records):
+        return all(w["state"] == w["goal"] for w in records.values())
 
     def settle(self):
         """Until each worker is what its goal says; the records."""
@@ -272,7 +280,7 @@ class World(Life):
 
         def look():
             last["r"] = self.records()
-            return all(w["state"] == w["goal"] for w in last["r"].values())
+            return self.is_settled(last["r"])
         try:
             eventually(look, SETTLE)
         except AssertionError:
@@ -319,8 +327,11 @@ class World(Life):
             if w["state"] == "UP":
                 want["anon_inode:[pidfd]"] += 1
                 want[self.leaf_path(alias)] += self.h.cgroup
-                want["socket"] += alias == "told"
+                want["socket"] += alias in self.SPEAK
         return want
+
+    def alias_of(self, leaf):
+        return leaf[2:]
 
     def leaf_path(self, alias):
         return "%s/w-%s" % (self.h.cgroup_dir(), alias)
@@ -359,7 +370,7 @@ class World(Life):
         except AssertionError as e:
             raise AssertionError("%s: processes and zombies %r, records %r" % (e, last.get("seen"), records)) from None
         for alias, w in records.items():
-            if w["state"] == "UP" and found[alias].get(w["pid"]) != w["generation"]:
+            if w["state"] == "UP" and self.TREES[alias] and found[alias].get(w["pid"]) != w["generation"]:
                 raise AssertionError("%s is not what its record says: %r, %r" % (alias, found[alias], w))
         foreign = {a for a in found if found[a]} - set(records) - set(left_alone)
         if foreign:
@@ -369,12 +380,12 @@ class World(Life):
     def check_leaves(self, records, found, left_alone):
         members = self.members()
         for leaf, pids in members.items():
-            alias = leaf[2:]
+            alias = self.alias_of(leaf)
             if alias not in records and alias not in left_alone:
                 raise AssertionError("a leaf of no worker: %s with %r" % (leaf, pids))
             if pids != set(found[alias]) and not self.degraded():
                 raise AssertionError("%s holds %r, and the worker is %r" % (leaf, pids, found[alias]))
-        missing = {a for a, w in records.items() if w["state"] == "UP"} - {n[2:] for n in members}
+        missing = {a for a, w in records.items() if w["state"] == "UP"} - {self.alias_of(n) for n in members}
         if self.h.cgroup and missing and not self.degraded():
             raise AssertionError("without a leaf: %r" % missing)
 
@@ -396,13 +407,13 @@ class World(Life):
             raise AssertionError("descriptors: too many %r, missing %r" % (dict(have - want), dict(want - have))) from None
 
     def check_folders(self, records):
-        speak = sum(a == "told" and w["state"] == "UP" for a, w in records.items())
+        speak = sum(a in self.SPEAK and w["state"] == "UP" for a, w in records.items())
 
         def clean():
             run = set(os.listdir(self.h.run))
             notify = os.listdir(self.h.run + "/notify") if "notify" in run else []
             kept = set(os.listdir(self.h.run + "/definitions")) if "definitions" in run else set()
-            return (len(notify) == speak or self.injected) and run <= RUN_FILES and set(os.listdir(self.h.state)) <= STATE_FILES and \
+            return (len(notify) == speak or self.injected) and run <= self.RUN_FILES and set(os.listdir(self.h.state)) <= STATE_FILES and \
                 (kept <= {a + ".conf" for a in self.defined} | {".new"} or self.injected)
         try:
             eventually(clean, SETTLE)
@@ -453,9 +464,14 @@ class World(Life):
 
 
 class Scenario:
+    world = World
     touched = frozenset()     # workers whose process may be another one afterwards
     left_alone = frozenset()  # workers whose file is broken: if their stored definition can't be read either, nothing of them is ended
     first = False             # agentd is traced from its exec on
+    empty = False             # and nothing was there before
+    rereads = False           # files change: the checks are to meet an agentd that has read them as they are
+    ends = False              # agentd is told to end
+    by_itself = False         # agentd is there afterwards without our help
 
     def prepare(self, w):
         """agentd runs, all workers are UP."""
@@ -515,7 +531,7 @@ class Verb(Scenario):
 
 class Start(Scenario):
     """From exec until READY, where nothing is."""
-    name, first, touched = "boot", True, frozenset(World.TREES)
+    name, first, empty, touched = "boot", True, True, frozenset(World.TREES)
 
     def prepare(self, w):
         if w.runs():
@@ -536,7 +552,7 @@ class Start(Scenario):
 
 class Recover(Start):
     """The same where an agentd was killed; of one tree the main process is dead too, and the rest of it ignores TERM."""
-    name, touched = "recover", frozenset(["tree"])
+    name, empty, touched = "recover", False, frozenset(["tree"])
 
     def prepare(self, w):
         Scenario.prepare(self, w)
@@ -552,6 +568,7 @@ class Recover(Start):
 class Reload(Scenario):
     """One worker changed, one removed, one added, and one file broken."""
     name, touched, left_alone = "reload", frozenset(["plain", "gone", "fresh"]), frozenset(["told"])
+    rereads = True
 
     def prepare(self, w):
         self.restore(w)
@@ -596,7 +613,7 @@ class Reload(Scenario):
 
 class Term(Scenario):
     """agentd stops, and all workers with it."""
-    name, touched = "term", frozenset(World.TREES)
+    name, ends, touched = "term", True, frozenset(World.TREES)
 
     def act(self, w):
         w.h.proc.send_signal(signal.SIGTERM)
@@ -664,7 +681,7 @@ class Adopt(Scenario):
 class Upgrade(Scenario):
     """Another image, of the same program here, takes the place of the one that runs: no worker feels it, and whatever
     happens one agentd is there, and no guardian."""
-    name, touched = "upgrade", frozenset()
+    name, by_itself, touched = "upgrade", True, frozenset()
 
     def operations(self):
         return [o for o in self.w.h.ok("GET", "/agentd/v1/operations")["contents"] if o["verb"] == "upgrade"]
@@ -717,6 +734,10 @@ class Campaign(Case):
         """(text, plan, repeat) of each"""
         raise NotImplementedError
 
+    def share(self):
+        """Seconds for one scenario, unless all of it is run."""
+        return BUDGET[self.kind] / (2 * len(SCENARIOS))
+
     def count(self, w, scenario):
         scenario.prepare(w)
         tracer = scenario.trace(w, ["count"])
@@ -738,12 +759,12 @@ class Campaign(Case):
         scenario = make()
         if POINT and (POINT.split(":")[0], POINT.split(":")[-1]) != (scenario.name, self.mode()):
             self.skipTest("not the point that is asked for")
-        w = self.world()
+        w = self.world(scenario)
         points = self.points(self.count(w, scenario))
         ran = missed = bad = 0
         began = time.monotonic()
         todo = self.chosen(scenario, points)
-        share = BUDGET[self.kind] / (2 * len(SCENARIOS))
+        share = self.share()
         for text, plan, _ in todo:
             if bad >= BAD_MAX or (not harness.ALL and not POINT and time.monotonic() - began > share):
                 break
@@ -758,15 +779,16 @@ class Campaign(Case):
             if not good:
                 bad += 1
                 w.kill()
-                w, scenario = self.world(), make()
+                scenario = make()
+                w = self.world(scenario)
         took = time.monotonic() - began
         for k, n in (("points", len(points)), ("ran", ran), ("missed", missed), ("bad", bad)):
             totals[k] += n
         print("# %s %s %s: points %d, ran %d, seed %d, not reached %d, violations %d, %.0f a second"
               % (self.kind, scenario.name, self.mode(), len(points), ran, harness.SEED, missed, bad, ran / took if took else 0))
 
-    def world(self):
-        w = World(self)
+    def world(self, scenario):
+        w = scenario.world(self)
         w.learn()
         return w
 
@@ -781,7 +803,7 @@ class Campaign(Case):
         """One; False if it was not reached."""
         scenario.prepare(w)
         w.injected = self.kind == "fail"
-        before = {} if type(scenario) is Start else w.records()
+        before = {} if scenario.empty else w.records()
         old = [p for p in harness.children(w.h.pid) if harness.name_of(p) == "agentd-rpc"] if w.runs() else []
         call = "?"
         try:
@@ -803,9 +825,7 @@ class Campaign(Case):
         return word in ("killed", "failed")
 
 
-@both
-class Killed(Campaign):
-    cgroup = True
+class Killing(Campaign):
     kind = "kill"
 
     def points(self, calls):
@@ -818,14 +838,12 @@ class Killed(Campaign):
         elif word == "ended":
             self.assertEqual(w.h.proc.wait(harness.DEADLINE), 0)
             w.h.assert_nothing_left()
-        if type(scenario) is Reload and word != "killed":
+        if scenario.rereads and word != "killed":
             w.kill()  # so that the checks meet what a fresh agentd knows
         w.start()
 
 
-@both
-class Failing(Campaign):
-    cgroup = True
+class Erring(Campaign):
     kind = "fail"
 
     def points(self, calls):
@@ -841,14 +859,14 @@ class Failing(Campaign):
         return out
 
     def judge(self, w, scenario, log, word):
-        if scenario.first or type(scenario) is Term:
+        if scenario.first or scenario.ends:
             if not w.runs():
                 self.ended(w, scenario, log)
-        elif type(scenario) is Upgrade:
+        elif scenario.by_itself:
             w.meet()  # without our help
         elif not w.runs():
             raise AssertionError("agentd ended with %r" % w.h.proc.wait())
-        if type(scenario) is Reload or "are left out: see" in w.h.log()[log:]:
+        if scenario.rereads or "are left out: see" in w.h.log()[log:]:
             w.kill()  # so that the checks meet an agentd that has read the files as they are
         w.start()
 
@@ -859,13 +877,22 @@ class Failing(Campaign):
             raise AssertionError("agentd ended with %d and said %r" % (status, said))
 
 
-def add_tests():
-    for name, cls in list(globals().items()):
-        if isinstance(cls, type) and issubclass(cls, Campaign) and cls.kind:
-            for make in SCENARIOS:
-                def test(self, make=make):
-                    self.campaign(make)
-                setattr(cls, "test_" + make().name.replace("-", "_"), test)
+@both
+class Killed(Killing):
+    """Each call, before and after it."""
 
 
-add_tests()
+@both
+class Failing(Erring):
+    """Each call that can fail, with each error."""
+
+
+def add_tests(cls, scenarios):
+    for make in scenarios:
+        def test(self, make=make):
+            self.campaign(make)
+        setattr(cls, "test_" + make().name.replace("-", "_"), test)
+
+
+for _cls in [c for n, c in list(globals().items()) if n.startswith(("Killed", "Failing")) and c]:
+    add_tests(_cls, SCENARIOS)

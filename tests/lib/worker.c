@@ -11,6 +11,7 @@
  *   --orphans N          N grandchildren that end at once, without a parent
  *   --fds                prints its open descriptors to stdout      --env NAME        prints NAME=VALUE
  *   --at-term TEXT       what --slow-stop sends to $NOTIFY_SOCKET first
+ *   --store NAME      a descriptor to $NOTIFY_SOCKET, to be kept under that name
  *   --ping MS N          WATCHDOG=1 to $NOTIFY_SOCKET every MS, N times
  *   --relay PATH         a datagram socket: what comes there goes to $NOTIFY_SOCKET; for ever
  *   --child-relay PATH   the same in a child                 --flood           a child sends STATUS= for ever
@@ -28,6 +29,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -142,6 +144,33 @@ static void notify(const char *text)
     if (sendto(fd, text, strlen(text), 0, (struct sockaddr *)&sa, sizeof(sa)) < 0)
         die(path);
     close(fd);
+}
+
+static void store(const char *name)
+{
+    struct sockaddr_un sa = {.sun_family = AF_UNIX};
+    const char *path = getenv("NOTIFY_SOCKET");
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), kept = memfd_create(name, MFD_CLOEXEC);
+    union {
+        char bytes[CMSG_SPACE(sizeof(int))];
+        struct cmsghdr align;
+    } control = {0};
+    char text[128];
+    struct iovec iov = {text, (size_t)snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s", name)};
+    struct msghdr m = {.msg_name = &sa,
+                       .msg_namelen = sizeof(sa),
+                       .msg_iov = &iov,
+                       .msg_iovlen = 1,
+                       .msg_control = &control,
+                       .msg_controllen = sizeof(control)};
+
+    *CMSG_FIRSTHDR(&m) = (struct cmsghdr){CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &kept, sizeof(kept));
+    snprintf(sa.sun_path, sizeof(sa.sun_path), "%s", path ? path : "");
+    if (fd < 0 || kept < 0 || sendmsg(fd, &m, 0) < 0)
+        die("FDSTORE=1");
+    close(fd);
+    close(kept);
 }
 
 static void ping(long ms, int n)
@@ -329,6 +358,8 @@ static int speak(char **argv, int *i)
         notify(next(argv, i));
     else if (!strcmp(a, "--at-term"))
         says_at_term = next(argv, i);
+    else if (!strcmp(a, "--store"))
+        store(next(argv, i));
     else if (!strcmp(a, "--ping")) {
         long ms = atol(next(argv, i));
         ping(ms, atoi(next(argv, i)));
