@@ -87,6 +87,7 @@ struct wk_start {
     /* ReadyCheck= as it was when this start began: a later one is for the next start. */
     struct cfg_check *ready;
     bool spawning; /* until exec or failure */
+    bool has_leaf;
 };
 
 /* Only while the tree is being ended. */

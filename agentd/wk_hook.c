@@ -196,6 +196,27 @@ static void on_time(int fd, short what, void *arg)
         done(w, why);
 }
 
+/* systemd.service(5): what it has started does not live beside the worker. Who is quicker than this stays in
+ * the worker's leaf, and goes with it. */
+static void kill_rest(const struct wk_hook *h)
+{
+    struct snap_tree tree;
+    enum caps_scope scope;
+
+    wk_command_kill_session(h->command);
+    if (h->w->leaf.fd < 0 || snap_tree_of_leaf(&h->w->leaf, &tree) < 0)
+        return;
+    scope = caps_enter(CAPS_SIGNAL);
+    for (size_t i = 0; i < tree.n; i++) {
+        struct pidref ref = PIDREF_NULL;
+        if (pidref_open(&ref, tree.pids[i]) == 0)
+            pidref_signal(&ref, SIGKILL);
+        pidref_done(&ref);
+    }
+    caps_enter(scope);
+    snap_tree_done(&tree);
+}
+
 static void on_end(const struct wk_exit *end, const char *how, void *arg)
 {
     struct wk_hook *h = arg;
@@ -208,7 +229,7 @@ static void on_end(const struct wk_exit *end, const char *how, void *arg)
         log_write(tolerated ? LOG_INFO : LOG_WARNING, "wk", &(struct log_about){.worker = h->w->def->alias},
                   "%s%s", why, tolerated ? ", which it may" : "");
     if (h->kind == CFG_HOOK_START_PRE || h->kind == CFG_HOOK_START)
-        wk_command_kill_session(h->command); /* systemd.service(5): it does not live beside the worker */
+        kill_rest(h);
     h->w->hook_end = *end;
     h->command = NULL;
     loop_free(&h->timer);

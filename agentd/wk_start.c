@@ -272,7 +272,8 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
         return -ENOENT;
     }
     *f = (struct spawn_failure){SPAWN_CGROUP, 0};
-    if ((r = wk_start_leaf(w)) < 0) {
+    /* Once an incarnation: what its commands have left is in there, too. */
+    if (!s->has_leaf && (r = wk_start_leaf(w)) < 0) {
         f->error = -r;
         return r;
     }
@@ -402,6 +403,8 @@ static void begin_before(struct wk *w)
         spawn_failed(w, &f);
         return;
     }
+    if (w->start)
+        w->start->has_leaf = true;
     wk_put_facts(w, FACTS_INTENT);
     if (w->def->notify_access >= CFG_NOTIFY_EXEC && (r = notify_open(w)) < 0)
         log_error("wk", "%s: NOTIFY_SOCKET can't be made: %s", w->def->alias, strerror(-r));

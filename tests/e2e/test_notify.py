@@ -399,9 +399,11 @@ class Early(Speaking):
         self.say(h, "READY=1")
         self.assertEqual(h.until("a", "UP")["pid"], w["pid"])
         self.assertLessEqual(len(os.listdir("/proc/%d/fd" % h.pid)), n)
-        if harness.is_alive(early):
-            os.kill(early, signal.SIGKILL)
+        if self.cgroup:
+            harness.wait_gone(early)
+            self.assertEqual(len(h.leaves()), 1)
         self.assertEqual(h.operation("a", "stop").status, 200)
+        harness.wait_gone(early)
         h.stop()
 
 
