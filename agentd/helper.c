@@ -4,11 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/queue.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "agentd/loop.h"
@@ -247,6 +250,57 @@ int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *
     if (r < 0)
         free(d);
     return r;
+}
+
+/* Not among the helpers: those that never end must not be in the way of the others. */
+static pid_t closers[LIMIT_CLOSERS];
+
+static void on_closed(pid_t pid, int code, int status, void *arg)
+{
+    *(pid_t *)arg = 0;
+}
+
+/* Room for one more; NULL: none. Many are asked for in one go, before the loop hears of any end. */
+static pid_t *free_closer(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(closers); i++)
+        if (!closers[i])
+            return &closers[i];
+    for (size_t i = 0; i < ARRAY_LEN(closers); i++) {
+        siginfo_t si = {0};
+        if (waitid(P_PID, (id_t)closers[i], &si, WEXITED | WNOHANG) < 0 || !si.si_pid)
+            continue;
+        reap_remove(closers[i]);
+        closers[i] = 0;
+        return &closers[i];
+    }
+    return NULL;
+}
+
+/* The child has the same table of descriptors: what it closes is closed here, and it alone waits. */
+bool helper_close(const int *fds, unsigned n)
+{
+    sigset_t all, before;
+    pid_t pid, *slot = n ? free_closer() : NULL;
+
+    if (!slot)
+        return n == 0;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, &before);
+    parent = getpid();
+    pid = (pid_t)syscall(SYS_clone, CLONE_FILES | SIGCHLD, 0L, 0L, 0L, 0L);
+    if (pid == 0) {
+        prctl(PR_SET_PDEATHSIG, (unsigned long)SIGKILL);
+        for (unsigned i = 0; i < n; i++)
+            syscall(SYS_close, fds[i]);
+        syscall(SYS_exit_group, 0);
+    }
+    sigprocmask(SIG_SETMASK, &before, NULL);
+    if (pid < 0)
+        return false;
+    if (reap_add(pid, on_closed, slot) == 0)
+        *slot = pid;
+    return true;
 }
 
 int helper_become(const struct cfg_ids *ids)

@@ -5,6 +5,7 @@
 #ifndef AGENTD_HELPER_H
 #define AGENTD_HELPER_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -40,6 +41,11 @@ void helper_end_all(void);
 /* A child whose answer goes elsewhere: out is the descriptor it writes to (kept open in the child only by
  * it). gone is called when it has ended. 0 or -errno: then gone is never called. */
 int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *arg), void *gone_arg);
+
+/* Closes descriptors that a worker has made: close(2) may wait for whoever serves the file (FUSE asks at each
+ * close, not only at the last), and that may be the worker's user. They are gone from agentd's own table when
+ * the child has begun. False: they stay open. */
+bool helper_close(const int *fds, unsigned n);
 
 /* In a helper: becomes the worker's user with its groups, for good. 0 or -errno. */
 int helper_become(const struct cfg_ids *ids);

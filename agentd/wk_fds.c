@@ -18,8 +18,8 @@
 
 #define SCM_MAX_FD 253 /* of one message: the kernel's, unix(7) */
 #define NAME_MAX_ 64
-#define CLOSE_TIMEOUT_US 60000000
-#define CLOSE_AGAIN_US 100000 /* all helpers are at work */
+#define CLOSE_AGAIN_US 100000 /* all closers are at work */
+#define CLOSE_AT_ONCE 16      /* one that waits keeps no more than those from their end */
 
 struct wk_fds {
     unsigned n;
@@ -31,26 +31,17 @@ struct wk_fds {
 /* --- closing ---------------------------------------------------------------------------------------------
  */
 
-static int exit_with_them(int out, void *arg)
-{
-    return 0;
-}
-
-/* Those that no helper could be started for. */
+/* Those that no child could be started for. */
 static int *unclosed;
 static unsigned n_unclosed;
 static struct loop_watch *again;
 
-/* How many of them are closed. */
+/* How many of them are gone. */
 static unsigned close_some(const int *fds, unsigned n)
 {
-    for (unsigned i = 0; i < n; i += HELPER_KEEP_MAX) {
-        int k = n - i < HELPER_KEEP_MAX ? (int)(n - i) : HELPER_KEEP_MAX;
-        if (!helper_start_keeping(fds + i, k, exit_with_them, NULL, NULL, NULL, CLOSE_TIMEOUT_US, 1))
+    for (unsigned i = 0; i < n; i += CLOSE_AT_ONCE)
+        if (!helper_close(fds + i, n - i < CLOSE_AT_ONCE ? n - i : CLOSE_AT_ONCE))
             return i;
-        for (int j = 0; j < k; j++)
-            close(fds[i + (unsigned)j]);
-    }
     return n;
 }
 
@@ -69,7 +60,7 @@ static void on_again(int fd, short what, void *arg)
     unclosed = NULL;
 }
 
-static void close_elsewhere(const int *fds, unsigned n)
+void wk_fds_close_elsewhere(const int *fds, unsigned n)
 {
     unsigned done = n_unclosed ? 0 : close_some(fds, n);
     int *more;
@@ -94,7 +85,7 @@ void wk_fds_close(struct wk *w)
 
     if (!f)
         return;
-    close_elsewhere(f->fds, f->n);
+    wk_fds_close_elsewhere(f->fds, f->n);
     free(f);
 }
 
@@ -104,7 +95,7 @@ void wk_fds_remove(struct wk *w, const char *name)
 
     for (unsigned i = 0; f && i < f->n;)
         if (str_eq(f->names[i], name)) {
-            close_elsewhere(&f->fds[i], 1);
+            wk_fds_close_elsewhere(&f->fds[i], 1);
             f->n--;
             f->fds[i] = f->fds[f->n];
             memcpy(f->names[i], f->names[f->n], NAME_MAX_);
@@ -174,11 +165,12 @@ static bool wants_store(const char *text)
     return at && (at == text || at[-1] == '\n') && (at[9] == '\n' || !at[9]);
 }
 
-/* What is not kept is closed here at once: the message still holds it. */
 static void take_all(struct wk *w, struct msghdr *m, const char *text)
 {
     char name[NAME_MAX_];
     bool wanted = wants_store(text);
+    int rest[SCM_MAX_FD];
+    unsigned n_rest = 0;
 
     name_of(text, name);
     for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
@@ -188,10 +180,11 @@ static void take_all(struct wk *w, struct msghdr *m, const char *text)
         for (size_t i = 0; i < n; i++) {
             int fd;
             memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
-            if (!wanted || !keep(w, fd, name))
-                close(fd);
+            if ((!wanted || !keep(w, fd, name)) && n_rest < SCM_MAX_FD)
+                rest[n_rest++] = fd;
         }
     }
+    wk_fds_close_elsewhere(rest, n_rest);
 }
 
 bool wk_fds_peek(struct wk *w, int socket, char *text, size_t size)

@@ -13,7 +13,9 @@
  * (NUL at its end) is filled in; the message stays. False: there is none, or it can't be read. */
 bool wk_fds_peek(struct wk *w, int socket, char *text, size_t size);
 void wk_fds_remove(struct wk *w, const char *name); /* FDSTOREREMOVE=1 */
-void wk_fds_close(struct wk *w);                    /* it is at rest */
+/* Descriptors that a worker has made: see helper_close; those that it can't take now go later. */
+void wk_fds_close_elsewhere(const int *fds, unsigned n);
+void wk_fds_close(struct wk *w); /* it is at rest */
 unsigned wk_fds_get(const struct wk *w, int fds[LIMIT_FDSTORE]);
 const char *wk_fds_name(const struct wk *w, unsigned i);
 /* Over an exec of agentd, inside the worker's line. */

@@ -15,6 +15,7 @@
 
 #include "agentd/cfg_trust.h"
 #include "agentd/state.h"
+#include "agentd/wk_fds.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -323,16 +324,33 @@ static bool is_at(int fd, const struct cfg_listener *l)
     return have.sa.sa_family == AF_UNIX && strncmp(have.un.sun_path, l->path, sizeof(have.un.sun_path)) == 0;
 }
 
-static int take_one(const struct wk *w, const struct cfg_listener *l)
+/* Once for all of them: what is none of them is closed elsewhere, since that may take its time. */
+struct looked {
+    int fds[LOOK_FDS_MAX];
+    unsigned n;
+};
+
+static int look_at_all(const struct wk *w, struct looked *l)
 {
+    l->n = 0;
     for (int n = 3; n < LOOK_FDS_MAX; n++) {
         int fd = sys_pidfd_getfd(w->main.fd, n);
         if (fd == -ENOSYS || fd == -EPERM)
             return fd;
-        if (fd >= 0 && is_at(fd, l))
-            return fd;
-        fd_close(fd);
+        if (fd >= 0)
+            l->fds[l->n++] = fd;
     }
+    return 0;
+}
+
+static int take_one(struct looked *all, const struct cfg_listener *l)
+{
+    for (unsigned i = 0; i < all->n; i++)
+        if (is_at(all->fds[i], l)) {
+            int fd = all->fds[i];
+            all->fds[i] = all->fds[--all->n];
+            return fd;
+        }
     return -ENOENT;
 }
 
@@ -340,12 +358,15 @@ void wk_sock_take_back(struct wk *w)
 {
     const struct wk_def *d = w->def;
     enum caps_scope scope;
+    struct looked all;
+    int r;
 
     if (!d->n_sockets || w->main.fd < 0 || w->socks || !(w->socks = calloc(1, sizeof(*w->socks))))
         return;
     scope = caps_enter(CAPS_LOOK);
+    r = look_at_all(w, &all);
     for (unsigned i = 0; i < d->n_sockets; i++) {
-        int fd = take_one(w, &d->sockets[i]);
+        int fd = r < 0 ? r : take_one(&all, &d->sockets[i]);
         if (fd >= 0 && add(w->socks, &d->sockets[i], fd) == 0)
             continue;
         fd_close(fd);
@@ -354,6 +375,7 @@ void wk_sock_take_back(struct wk *w)
                   "has ended",
                   d->sockets[i].text, strerror(fd < 0 ? -fd : ENOMEM));
     }
+    wk_fds_close_elsewhere(all.fds, all.n);
     caps_enter(scope);
 }
 
