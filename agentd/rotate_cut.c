@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "base/limits.h"
 
 /* Blanks and tabs, a bit each, so that whoever reads the file as text sees an empty line. */
 #define MAGIC_BITS 44
@@ -43,7 +44,8 @@ struct rotate_mark rotate_cut_decode(const char *text, size_t n)
                 return plain;
             v[i] = v[i] << 1 | (text[at] == '\t');
         }
-    if (v[0] != MAGIC || v[1] == ROTATE_PLAIN || v[1] > ROTATE_PUNCHING || v[4] < ROTATE_MARK)
+    if (v[0] != MAGIC || v[1] == ROTATE_PLAIN || v[1] > ROTATE_PUNCHING || v[4] < ROTATE_MARK ||
+        v[4] > LIMIT_LOG_FILL || v[5] > LIMIT_LOG_FILL) /* its owner can write one: it is made in memory */
         return plain;
     return (struct rotate_mark){(enum rotate_kind)v[1], v[2], v[3], (uint32_t)v[4], (uint32_t)v[5]};
 }
@@ -53,7 +55,7 @@ bool rotate_cut_plan(uint64_t data, uint64_t base, uint64_t to, uint64_t block, 
 {
     uint64_t cut;
 
-    if (block == 0 || block > UINT32_MAX / 2 || to < base || to < ROTATE_MARK)
+    if (block == 0 || block > LIMIT_LOG_FILL / 2 || to < base || to < ROTATE_MARK)
         return false;
     cut = (to - ROTATE_MARK) / block * block;
     if (cut <= base || cut - data < ROTATE_MARK)

@@ -108,6 +108,7 @@ static void promote(struct wk *n)
     struct wk_def *newer = w->next_def ? w->next_def : w->def != n->def ? w->def : NULL;
 
     take_identity(n, w);
+    wk_sock_open(n); /* those that only the earlier one had go */
     wk_put_facts(n, FACTS_READY);
     wk_host.moved(n);
     log_write(LOG_INFO, "wk", &(struct log_about){.worker = n->def->alias},

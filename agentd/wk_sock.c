@@ -223,13 +223,15 @@ int wk_sock_open(struct wk *w)
     int r;
 
     if (!d->n_sockets) {
-        wk_sock_close(w);
+        if (w->part != WK_NEXT)
+            wk_sock_close(w);
         return 0;
     }
     if (!w->socks && !(w->socks = calloc(1, sizeof(*w->socks))))
         return -ENOMEM;
     s = w->socks;
-    drop_others(s, d);
+    if (w->part != WK_NEXT) /* else the one that runs has them still, and may go on */
+        drop_others(s, d);
     for (unsigned i = 0; i < d->n_sockets; i++) {
         if ((r = open_missing(s, &d->sockets[i])) < 0) {
             s->failed = d->sockets[i].text;
@@ -290,7 +292,9 @@ void wk_sock_let_go(struct wk *w)
 unsigned wk_sock_fds(const struct wk *w, const int **ret)
 {
     *ret = w->socks ? w->socks->fds : NULL;
-    return w->socks ? w->socks->n : 0;
+    if (!w->socks)
+        return 0;
+    return w->socks->n < w->def->n_sockets ? w->socks->n : w->def->n_sockets;
 }
 
 /* --- after agentd's death, and over an exec ---------------------------------------------------------------

@@ -90,12 +90,13 @@
 #define LIMIT_SPAWN_STACKS 8   /* stacks kept for the next spawns */
 #define LIMIT_STDERR_TAIL 4096 /* bytes of stderr read for a failed start */
 #define LIMIT_STDERR_LINES 20
-#define LIMIT_HELPERS 32         /* helper processes at once */
-#define LIMIT_CLOSERS 64         /* children that close what a worker has sent */
-#define LIMIT_LOG_FILES 1000     /* LogMaxFiles= */
-#define LIMIT_LOG_LINE (1 << 20) /* bytes in which a line's end is looked for; a longer line is cut */
-#define LIMIT_LOG_CUTS 32        /* cuts of one file by one helper */
-#define LIMIT_ROTATIONS 4        /* helpers that rotate at once */
-#define LIMIT_TREE_PIDS 4096     /* members of one worker's tree that are waited for one by one */
+#define LIMIT_HELPERS 32          /* helper processes at once */
+#define LIMIT_CLOSERS 64          /* children that close what a worker has sent */
+#define LIMIT_LOG_FILES 1000      /* LogMaxFiles= */
+#define LIMIT_LOG_FILL (1u << 25) /* bytes of a filler in it: a block of its file system and a mark */
+#define LIMIT_LOG_LINE (1 << 20)  /* bytes in which a line's end is looked for; a longer line is cut */
+#define LIMIT_LOG_CUTS 32         /* cuts of one file by one helper */
+#define LIMIT_ROTATIONS 4         /* helpers that rotate at once */
+#define LIMIT_TREE_PIDS 4096      /* members of one worker's tree that are waited for one by one */
 
 #endif

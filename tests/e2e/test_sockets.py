@@ -267,6 +267,24 @@ class Overlap(Base):
         self.assertEqual(load.bad, [])
         h.stop()
 
+    def test_rolled_back_with_sockets(self):
+        """The one that goes on keeps its sockets, also those that the next one's file does not name; then they go."""
+        h = self.prepare([], mode="overlap")
+        paths = [h.dir + "/" + n for n in ("one.sock", "two.sock")]
+        self.define(h, paths[:1], mode="overlap")
+        h.start()
+        h.until("web", "UP")
+        h.write("server", SERVER.replace("stop = []", "raise SystemExit('no good')"), 0o755)
+        self.define(h, paths[1:], service="Type=notify\nEnvironment=N=1", mode="overlap")
+        h.ok("POST", "/agentd/v1/reload")
+        eventually(lambda: "rolled back" in (h.record("web")["message"] or ""))
+        self.assertEqual(get(paths[0]), h.record("web")["pid"])
+        h.write("server", SERVER, 0o755)
+        self.assertEqual(h.operation("web", "restart").status, 200)
+        self.assertEqual(get(paths[1]), h.record("web")["pid"])
+        self.assertFalse(os.path.exists(paths[0]))
+        h.stop()
+
     def test_reload_overlaps(self):
         port = harness.free_port()
         h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")

@@ -62,6 +62,7 @@ static void test_marks(void **state)
 static void test_plans(void **state)
 {
     struct rotate_plan p;
+    char text[ROTATE_MARK];
 
     assert_true(rotate_cut_plan(0, 0, 100000, 4096, &p));
     assert_true(p.from == 0 && p.to == 100000 && p.cut == 98304 && p.fill == 1696);
@@ -76,6 +77,9 @@ static void test_plans(void **state)
     assert_false(rotate_cut_plan(8192, 8500, 12287, 4096, &p));
     assert_false(rotate_cut_plan(0, 5000, 4000, 4096, &p));
     assert_false(rotate_cut_plan(0, 0, 100000, 0, &p));
+    rotate_cut_encode(&(struct rotate_mark){ROTATE_FILLER, 0, 0, LIMIT_LOG_FILL + 1, 0}, text);
+    assert_int_equal(rotate_cut_decode(text, sizeof(text)).kind,
+                     ROTATE_PLAIN); /* nobody takes that much memory */
     /* whatever the numbers are, the mark fits before the cut and the filler is none too short */
     for (uint64_t to = 0; to < 40000; to += 37)
         for (uint64_t fill = 0; fill < 5000; fill += 256)
