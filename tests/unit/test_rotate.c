@@ -39,7 +39,7 @@ static void test_marks(void **state)
     const struct rotate_mark marks[] = {{ROTATE_FILLER, 0, 0, 256, 0},
                                         {ROTATE_FILLER, UINT64_C(1) << 60, 0, 4351, 0},
                                         {ROTATE_COLLAPSING, 12345, UINT64_C(10) << 20, 300, 0},
-                                        {ROTATE_PUNCHING, UINT64_MAX, UINT64_MAX, UINT32_MAX, 4351}};
+                                        {ROTATE_PUNCHING, UINT64_MAX, UINT64_MAX, LIMIT_LOG_FILL, 4351}};
     char text[ROTATE_MARK];
 
     for (size_t i = 0; i < ARRAY_LEN(marks); i++) {
