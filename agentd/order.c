@@ -269,7 +269,8 @@ static bool goes_first(const struct edge *e)
 
     if (!(e->kinds & ORDERED) || !runs(w))
         return false;
-    return stopping_all || must_yield_to(w) || (is_ending(w) && (w->goal != WK_GOAL_UP || w->yields));
+    return stopping_all || must_yield_to(w) ||
+           (is_ending(w) && (w->goal != WK_GOAL_UP || w->yields || w->reason == WK_WHY_REQUESTED));
 }
 
 static const struct wk *goes_before(const struct wk *w)
