@@ -225,7 +225,7 @@ class Over(Kinds):
 class Chain(Kinds):
     """c is bound to b, which requires a: whoever stops or starts looks whether the other is there."""
     TREES = {"a": 1, "b": 1, "c": 1, "told": 1}
-    SPEAK = frozenset(["told", "a"])
+    SPEAK = frozenset(["told", "a", "b"])
     NEEDS = {"b": "a", "c": "b"}
 
     def link(self, alias, args="", service=""):
@@ -244,7 +244,7 @@ class Chain(Kinds):
         return self.link("a", "--notify READY=1", "Type=notify")
 
     def as_b(self):
-        return self.link("b")
+        return self.link("b", "--notify READY=1", "Type=notify")
 
     def as_c(self):
         return self.link("c")
@@ -253,7 +253,7 @@ class Chain(Kinds):
 class Mixed(Whole, Chain):
     """For an upgrade."""
     TREES = {"whole": 1, "a": 1, "b": 1, "told": 1}
-    SPEAK = frozenset(["told", "whole", "a"])
+    SPEAK = frozenset(["told", "whole", "a", "b"])
     NEEDS = {"b": "a"}
 
 
