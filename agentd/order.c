@@ -39,6 +39,7 @@ struct order {
 
 static TAILQ_HEAD(, order) changed = TAILQ_HEAD_INITIALIZER(changed);
 static bool holding, stopping_all, rebuild;
+static bool known; /* the edges, after our start: until all are adopted nobody is told to end */
 
 /* --- edges ---------------------------------------------------------------------------------------------- */
 
@@ -268,7 +269,8 @@ static bool goes_first(const struct edge *e)
 
     if (!(e->kinds & ORDERED) || !runs(w))
         return false;
-    return stopping_all || must_yield_to(w) || (is_ending(w) && (w->goal != WK_GOAL_UP || w->yields));
+    return stopping_all || must_yield_to(w) ||
+           (is_ending(w) && (w->goal != WK_GOAL_UP || w->yields || w->reason == WK_WHY_REQUESTED));
 }
 
 static const struct wk *goes_before(const struct wk *w)
@@ -394,11 +396,21 @@ static bool may_stop(struct wk *w)
 {
     const struct wk *x = goes_before(w);
 
-    if (!x ||
-        (w->reason != WK_WHY_REQUESTED && w->reason != WK_WHY_RESTARTED && w->reason != WK_WHY_DEPENDENCY))
+    if (w->reason != WK_WHY_REQUESTED && w->reason != WK_WHY_RESTARTED && w->reason != WK_WHY_DEPENDENCY)
         return true;
-    say_waits(w, x);
-    return false;
+    if (x)
+        say_waits(w, x);
+    return !x && known;
+}
+
+void order_known(bool begin)
+{
+    struct wk *w;
+
+    known = true;
+    TAILQ_FOREACH (w, &sup_workers, link)
+        if (begin && w->stop_waits && !goes_before(w))
+            wk_stop_now(w);
 }
 
 static void note(struct wk *w)
@@ -443,6 +455,8 @@ bool order_pull(const struct wk *w)
 void order_stop_all(void)
 {
     stopping_all = true;
+    order_hold(
+        false); /* what waits to stop may have been put off until all is cleared: that is not waited for */
 }
 
 void order_forget(struct wk *w)

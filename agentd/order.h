@@ -21,6 +21,8 @@ void order_set_budget(const struct cfg_agent *a);
 /* The edges anew, from the definitions of all workers; after the set has changed. */
 void order_rebuild(void);
 void order_rebuild_soon(void); /* in the next round: what is asked may be in the midst of them */
+/* At our start, after the first of these. begin: whose stop has waited for that goes. */
+void order_known(bool begin);
 /* Nothing is started while it is on: several are about to be wanted, and one may wait for another. */
 void order_hold(bool on);
 /* After each round of events: starts and stops what has come to be its turn. */

@@ -475,6 +475,8 @@ void sup_apply(struct cfg *cfg, struct buf *plan)
             if (!sup_find_alias(cfg->broken[i]))
                 plan_line(plan, cfg->broken[i], "refuse", sup_cfg_why(cfg, cfg->broken[i]), "");
     order_rebuild();
+    if (initial)
+        order_known(!image); /* over an exec it goes on where it was, later */
     order_hold(initial); /* at first until it is known what is left of an earlier agentd */
     initial = false;
     store_changed();

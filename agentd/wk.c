@@ -281,8 +281,12 @@ static void begin_start(struct wk *w)
     w->requested = w->yields = false;
     w->begun = w->was_ready = false;
     w->waiting = true;
-    if (!wk_host.may_start(w))
+    if (!wk_host.may_start(w)) {
+        if (w->phase !=
+            FACTS_NONE) /* it may be long: what has ended is no process that a successor looks for */
+            wk_put_facts(w, FACTS_NONE);
         return;
+    }
     w->waiting = false;
     start(w);
 }
@@ -295,8 +299,8 @@ void wk_start_now(struct wk *w)
     wk_changed(w);
 }
 
-/* Before the first signal: else the next agentd would take a tree that is half dead for a whole one. Not while
- * it waits for its turn: then it is whole. */
+/* Before the first signal: else the next agentd would take a tree that is half dead for a whole one. Not
+ * while it waits for its turn: then it is whole. */
 static void note_ending(struct wk *w)
 {
     if (w->main.pid && w->phase == FACTS_READY)

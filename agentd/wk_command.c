@@ -118,6 +118,8 @@ static void on_exit_of(pid_t pid, int code, int status, void *arg)
     if (c->spawning && spawn_poll(&c->job, &c->failure) < 0)
         c->failed = true;
     c->spawning = false;
+    if (c->failed) /* whatever its child's status is: it is not the command's */
+        end = (struct wk_exit){WK_END_SPAWN_FAILED, c->failure.error, pid, 0};
     if (c->done)
         c->done(&end, judge(c, code, status, text), c->arg);
     free_command(c);

@@ -25,6 +25,7 @@
 #define FOLDER "credentials"
 #define AGAIN_US 20000 /* all helpers are at work */
 #define WHY_MAX 600
+#define REMOVE_TRIES 3 /* what fails once need not fail again */
 
 struct wk_secret {
     struct helper *helper;
@@ -59,23 +60,32 @@ void wk_secret_path(const struct wk *w, uint32_t generation, char *path, size_t 
     snprintf(path, size, "%s/" FOLDER "/%s", wk_host.runtime_dir, name_of(w, generation, name));
 }
 
-/* Files in a folder, and nothing below: nobody but us can write there. */
-static void remove_one(int at, const char *name)
+/* Files in a folder, and nothing below: nobody but us can write there. False: it may still be there. */
+static bool try_remove(int at, const char *name)
 {
     int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     DIR *d = fd < 0 ? NULL : fdopendir(fd);
     struct dirent *e;
 
     if (!d) {
+        bool none = fd < 0 && errno == ENOENT;
         fd_close(fd);
-        return;
+        return none;
     }
     fchmod(fd, 0700);
     while ((e = readdir(d)))
         if (e->d_name[0] != '.' || (e->d_name[1] && !str_eq(e->d_name, "..")))
             unlinkat(fd, e->d_name, 0);
     closedir(d);
-    unlinkat(at, name, AT_REMOVEDIR);
+    return unlinkat(at, name, AT_REMOVEDIR) == 0;
+}
+
+static void remove_one(int at, const char *name)
+{
+    for (int i = 0; i < REMOVE_TRIES; i++)
+        if (try_remove(at, name))
+            return;
+    log_error("wk", "%s/" FOLDER "/%s can't be removed: %s", wk_host.runtime_dir, name, strerror(errno));
 }
 
 /* Also one that a helper was at work on: it has a dot before its name. */
@@ -90,7 +100,9 @@ void wk_secret_remove(struct wk *w)
     scope = caps_enter(CAPS_FILES);
     name_of(w, w->secrets_of, name + 1);
     w->secrets_of = 0;
-    if ((fd = open_folder(false)) >= 0) {
+    for (int i = 0; i < REMOVE_TRIES && (fd = open_folder(false)) < 0 && fd != -ENOENT; i++)
+        ;
+    if (fd >= 0) {
         remove_one(fd, name + 1);
         remove_one(fd, name);
     }
