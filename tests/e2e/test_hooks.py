@@ -31,7 +31,15 @@ if os.fork():
 os.setsid()
 if os.fork():
     os._exit(0)
-if how != "silent":
+if how == "fifo":
+    os.mkfifo(where + "/pid")
+elif how == "link":
+    with open(where + "/elsewhere", "w") as f:
+        f.write("%d\\n" % os.getpid())
+    os.symlink(where + "/elsewhere", where + "/pid")
+elif how == "folder":
+    os.mkdir(where + "/pid")
+elif how != "silent":
     with open(where + "/pid.new", "w") as f:
         f.write("%d\\n" % (os.getppid() if how == "gone" else 1 if how == "stranger" else os.getpid()))
     os.rename(where + "/pid.new", where + "/pid")
@@ -290,8 +298,9 @@ class Forking(Commands):
             h.stop()
 
     def test_false_pid_file(self):
-        """It names process 1: refused, named, and not signalled."""
-        for how, why in (("stranger", "names process 1, which is not this worker's"), ("fails", "exited with status 7")):
+        """It names process 1, or is no plain file: refused, nobody is signalled, and the loop goes on."""
+        for how, why in (("stranger", "names process 1, which is not this worker's"), ("fails", "exited with status 7"),
+                         ("fifo", ""), ("link", ""), ("folder", "")):
             h = self.prepare()
             self.daemon(h, how, "Restart=no\nTimeoutStartSec=500ms")
             h.start()
