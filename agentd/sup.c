@@ -477,7 +477,7 @@ void sup_apply(struct cfg *cfg, struct buf *plan)
     order_rebuild();
     if (initial)
         order_known(!image); /* over an exec it goes on where it was, later */
-    order_hold(initial); /* at first until it is known what is left of an earlier agentd */
+    order_hold(initial);     /* at first until it is known what is left of an earlier agentd */
     initial = false;
     store_changed();
 }
