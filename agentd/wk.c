@@ -285,6 +285,7 @@ static void begin_start(struct wk *w)
         if (w->phase !=
             FACTS_NONE) /* it may be long: what has ended is no process that a successor looks for */
             wk_put_facts(w, FACTS_NONE);
+        notify_close(w); /* nobody is there to speak */
         return;
     }
     w->waiting = false;
