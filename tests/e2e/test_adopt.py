@@ -258,11 +258,20 @@ class Elsewhere(Case):
         h.all_up()
         h.ok("POST", "/agentd/v1/workers/a/stop")
         p = subprocess.Popen([harness.WORKER, "--children", "2"])
-        self.addCleanup(lambda: (p.kill(), p.wait()))
+        tree = [p.pid]
+
+        def end():  # of this group is the whole run: one by one
+            for pid in tree:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            p.wait()
+        self.addCleanup(end)
+        eventually(lambda: len(harness.children(p.pid)) == 2)
+        tree += harness.children(p.pid)
         r = h.ctl("--private", h.run + "/private", "adopt", "a", str(p.pid))
         self.assertEqual(r.returncode, 1)
         self.assertIn("session of its own", r.stderr)
-        p.terminate()
+        self.assertTrue(all(is_alive(pid) for pid in tree), "they are left alone")
         h.stop()
 
 
