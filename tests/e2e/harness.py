@@ -180,6 +180,25 @@ class Reply:
         return "<%d %r>" % (self.status, self.body[:2000])
 
 
+class Gate:
+    """Where programs wait for the test: `wait`, in a shell, comes through once it is open, and from then on at once, until it
+    is shut. A FIFO: nobody looks again and again."""
+
+    def __init__(self, path):
+        self.path, self.wait, self.fd = path, "read _ <" + path, None
+        os.mkfifo(path)
+        os.chmod(path, 0o644)
+
+    def open(self):
+        self.fd = os.open(self.path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        os.write(self.fd, b"\n" * 1024)  # who waits takes one each
+
+    def shut(self):
+        if self.fd is not None:
+            os.close(self.fd)
+            self.fd = None
+
+
 class UnixConnection(http.client.HTTPConnection):
     def __init__(self, path, timeout=DEADLINE):
         super().__init__("agentd", timeout=timeout)
@@ -207,7 +226,7 @@ class Host:
         self.workers = self.dir + "/workers.d"
         self.hash = str_hash(self.run)
         self.proc, self.env = None, {}
-        self.ids = 100
+        self.ids, self.gates = 100, []
         os.mkdir(self.workers)
         os.chmod(self.workers, 0o755)
         self.write("agentd.conf", self.agentd_conf())
@@ -238,6 +257,11 @@ class Host:
             os.chown(path + ".new", self.uid, self.uid)
         os.rename(path + ".new", path)
         return path
+
+    def gate(self, name="gate"):
+        gate = Gate(os.path.join(self.dir, name))
+        self.gates.append(gate)
+        return gate
 
     def worker(self, alias, args="", service="", section="", command=None, id=None):
         """A worker's file; its id."""
@@ -411,6 +435,8 @@ class Host:
         self.notify.close()
         os.close(self.wake[0])
         os.close(self.wake[1])
+        for gate in self.gates:
+            gate.shut()
         shutil.rmtree(self.dir, ignore_errors=True)
 
     # --- talking ----------------------------------------------------------------------------------

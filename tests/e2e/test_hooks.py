@@ -21,12 +21,12 @@ esac
 
 # A daemon as they were: forks twice, writes its pid and goes. With "stranger" it writes somebody else's.
 DAEMON = """#!/usr/bin/python3
-import os, sys, time
+import os, signal, sys
 where, how = sys.argv[1], sys.argv[2]
+written, write = os.pipe()
 if os.fork():
     if how == "slow":
-        while not os.path.exists(where + "/pid"):
-            time.sleep(0.001)
+        os.read(written, 1)
     os._exit(7 if how == "fails" else 0)
 os.setsid()
 if os.fork():
@@ -43,8 +43,9 @@ elif how != "silent":
     with open(where + "/pid.new", "w") as f:
         f.write("%d\\n" % (os.getppid() if how == "gone" else 1 if how == "stranger" else os.getpid()))
     os.rename(where + "/pid.new", where + "/pid")
+os.write(write, b".")
 while True:
-    time.sleep(1000)
+    signal.pause()
 """
 
 
@@ -184,8 +185,8 @@ class Hooks(Commands):
     def test_death_of_agentd(self):
         """In each hook: the next agentd ends what is left of it, and the goal is reached."""
         h = self.prepare()
-        go = h.dir + "/go"
-        wait = '/bin/sh -c "echo $$$$ >>%s/hanging; until [ -e %s ]; do sleep 0.01; done"' % (h.dir, go)
+        gate = h.gate()
+        wait = '/bin/sh -c "echo $$$$ >>%s/hanging; %s"' % (h.dir, gate.wait)
         h.worker("pre", service="ExecStartPre=" + wait)
         h.worker("post", service="ExecStartPost=" + wait)
         h.worker("stop", service="ExecStop=" + wait)
@@ -196,7 +197,7 @@ class Hooks(Commands):
         eventually(lambda: len(self.lines(h, "hanging")) == 3)
         old = self.lines(h, "hanging")
         h.kill()
-        open(go, "w", encoding="ascii").close()
+        gate.open()
         h.start()
         for alias, state in (("pre", "UP"), ("post", "UP"), ("stop", "DOWN")):
             h.until(alias, state)
@@ -206,7 +207,8 @@ class Hooks(Commands):
 
     def test_upgrade_waits(self):
         h = self.prepare()
-        h.worker("a", service='ExecReload=/bin/sh -c "until [ -e %s/go ]; do sleep 0.01; done"' % h.dir)
+        gate = h.gate()
+        h.worker("a", service='ExecReload=/bin/sh -c "%s"' % gate.wait)
         h.start()
         h.all_up()
         c = h.connect()
@@ -214,7 +216,7 @@ class Hooks(Commands):
         h.meets("a", phase="reload")
         os.kill(h.pid, signal.SIGUSR2)
         eventually(lambda: "is to become" in h.log())
-        open(h.dir + "/go", "w", encoding="ascii").close()
+        gate.open()
         self.assertEqual(c.getresponse().status, 200)
         eventually(lambda: any(o["verb"] == "upgrade" and o["result"] == "done" for o in h.ok("GET", "/agentd/v1/operations")["contents"]))
         self.assertEqual([o["result"] for o in h.ok("GET", "/agentd/v1/operations")["contents"] if o["verb"] == "reload"], ["done"])

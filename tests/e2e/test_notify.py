@@ -240,7 +240,7 @@ class Watchdog(Speaking):
         h = self.host(cgroup=self.cgroup)
         script = h.dir + "/deaf"
         with open(script, "w", encoding="ascii") as f:
-            f.write("#!/bin/sh\ntrap '' ABRT TERM\nwhile :; do sleep 0.05; done\n")
+            f.write("#!/bin/sh\ntrap '' ABRT TERM\n%s\n" % h.gate().wait)
         os.chmod(script, 0o755)
         h.worker("a", command=script, service="WatchdogSec=100ms\nTimeoutStopSec=100ms\nRestart=on-abnormal")
         h.start()
@@ -346,8 +346,9 @@ class MainPid(Speaking):
         could never be stopped again."""
         h = self.host(cgroup=self.cgroup)
         os.makedirs(h.dir + "/log", exist_ok=True)
+        gate = h.gate()
         h.worker("a", "--notify READY=1 --relay %s/log/relay" % h.dir,
-                 'Type=notify\nExecReload=/bin/sh -c "echo $$$$ >{0}/hook; until [ -e {0}/go ]; do sleep 0.01; done"'.format(h.dir + "/log"))
+                 'Type=notify\nExecReload=/bin/sh -c "echo $$$$ >%s/log/hook; %s"' % (h.dir, gate.wait))
         h.start()
         h.all_up()
         eventually(lambda: os.path.exists(h.dir + "/log/relay"))
@@ -359,7 +360,7 @@ class MainPid(Speaking):
         self.say(h, "MAINPID=%d" % pid, "STATUS=said")
         h.meets("a", statusText="said", pid=w["pid"])
         self.assertIn("MAINPID=%d is refused" % pid, h.log())
-        open(h.dir + "/log/go", "w", encoding="ascii").close()
+        gate.open()
         self.assertEqual(c.getresponse().status, 200)
         self.assertEqual(h.operation("a", "stop").status, 200)
         h.stop()
@@ -367,13 +368,13 @@ class MainPid(Speaking):
 
 # Leaves a process of a session of its own, and says that it is the main one, and ready.
 EARLY = r"""#!/usr/bin/python3
-import os, socket, time
+import os, signal, socket
 out, into = os.pipe()
 if os.fork() == 0:
     os.setsid()
     os.write(into, b"%d" % os.getpid())
     while True:
-        time.sleep(1000)
+        signal.pause()
 pid = int(os.read(out, 100))
 with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
     s.sendto(b"MAINPID=%d\nREADY=1" % pid, os.environ["NOTIFY_SOCKET"])

@@ -215,16 +215,17 @@ class Order(Base):
         """One that waits with its stop for who is not there for it any more, by a reload, goes at once."""
         for what in ("--ignore-term", ""):  # in b's program, in its command
             h = self.prepare()
-            gate = "TimeoutStopSec=infinity\n" + ("" if what else 'ExecStop=/bin/sh -c "until [ -e %s/gate ]; do sleep 0.01; done"' % h.dir)
+            gate = h.gate()
+            service = "TimeoutStopSec=infinity\n" + ("" if what else 'ExecStop=/bin/sh -c "%s"' % gate.wait)
             self.add(h, "a", id=101)
-            self.add(h, "b", "Requires=a", args=what, service=gate, id=102)
+            self.add(h, "b", "Requires=a", args=what, service=service, id=102)
             h.start()
             pid = h.all_up()["b"]["pid"]
             c = h.connect()
             c.request("POST", "/agentd/v1/workers/a/stop")
             h.meets("a", phase="waiting", state="STOPPING")
             h.meets("b", phase="" if what else "stop", state="STOPPING")
-            self.add(h, "b", args=what, service=gate, id=102)
+            self.add(h, "b", args=what, service=service, id=102)
             h.ok("POST", "/agentd/v1/reload")
             if what:
                 self.assertEqual(c.getresponse().status, 200)
@@ -233,7 +234,7 @@ class Order(Base):
                 h.until("b", "UP")
                 os.kill(h.record("b")["pid"], signal.SIGKILL)
             else:  # it is in force once its command has ended
-                h.write("gate", "")
+                gate.open()
                 self.assertEqual(c.getresponse().status, 200)
             h.until("b", "UP")
             self.assertEqual(h.record("a")["state"], "DOWN")
@@ -276,15 +277,15 @@ class Budget(Base):
 
     def test_request_goes_ahead(self):
         h = self.prepare(agent="StartConcurrency=1\nStartPressure=0")
-        gate = h.dir + "/gate"
+        gate = h.gate()
         for i in range(10):
-            self.add(h, "w%02d" % i, service='Type=notify\nNotifyAccess=all\nExecStartPre=/bin/sh -c "until [ -e %s ]; do sleep 0.01; done"' % gate, args="--notify READY=1")
+            self.add(h, "w%02d" % i, service='Type=notify\nNotifyAccess=all\nExecStartPre=/bin/sh -c "%s"' % gate.wait, args="--notify READY=1")
         h.start()
         eventually(lambda: len(self.lines(h)) == 1)
         c = h.connect()
         c.request("POST", "/agentd/v1/workers/w09/restart")
         eventually(lambda: any(o["alias"] == "w09" for o in h.ok("GET", "/agentd/v1/operations")["contents"]))
-        open(gate, "w", encoding="ascii").close()
+        gate.open()
         self.assertEqual(c.getresponse().status, 200)
         h.all_up()
         begun = [alias for word, alias in self.lines(h) if word == "begin"]

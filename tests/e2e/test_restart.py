@@ -310,10 +310,10 @@ class Ports(Case):
     def test_hundreds(self):
         """Each port of a worker with hundreds is told, and the last of them satisfies its check."""
         h = self.host(cgroup=self.cgroup)
-        script = h.write("many.py", "import socket, sys, time\n"
+        script = h.write("many.py", "import signal, socket, sys\n"
                          "all = [socket.create_server(('127.0.0.1', int(p))) for p in sys.argv[1:]]\n"
                          "more = [socket.create_server(('127.0.0.1', 0)) for _ in range(299)]\n"
-                         "print('up', flush=True)\ntime.sleep(600)\n")
+                         "print('up', flush=True)\nsignal.pause()\n")
         port = harness.free_port()
         id = h.worker("many", command="%s %s %d" % (os.path.realpath(sys.executable), script, port),
                       section="ReadyCheck=tcp:%d" % port)

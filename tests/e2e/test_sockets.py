@@ -225,8 +225,8 @@ class Overlap(Base):
         h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")
         h.start()
         w = h.until("web", "UP")
-        gate = h.dir + "/gate"
-        self.define(h, ["127.0.0.1:%d" % port], service="Type=notify\nExecStartPost=/bin/sh -c \"until [ -e %s ]; do sleep 0.01; done\"" % gate, mode="overlap")
+        gate = h.gate()
+        self.define(h, ["127.0.0.1:%d" % port], service='Type=notify\nExecStartPost=/bin/sh -c "%s"' % gate.wait, mode="overlap")
         h.ok("POST", "/agentd/v1/reload")
         c = h.connect()
         c.request("POST", "/agentd/v1/workers/web/restart")
@@ -241,7 +241,7 @@ class Overlap(Base):
         self.assertEqual([x.getresponse().status for x in (c, queued)], [409, 409])
         self.assertEqual(h.processes(), {})
         self.assertEqual(h.record("web")["state"], "DOWN")
-        open(gate, "w", encoding="ascii").close()
+        gate.open()
         self.assertEqual(h.operation("web", "start").status, 200)
         h.stop()
 
@@ -252,7 +252,7 @@ class Overlap(Base):
         h.start()
         w = h.until("web", "UP")
         with Load(("127.0.0.1", port)) as load:
-            for broken, why in (("raise SystemExit('no good')", "exited with status 1"), ("import time; time.sleep(1000)", "TimeoutStartSec=")):
+            for broken, why in (("raise SystemExit('no good')", "exited with status 1"), ("import signal; signal.pause()", "TimeoutStartSec=")):
                 h.write("server", SERVER.replace("stop = []", broken), 0o755)
                 self.define(h, ["127.0.0.1:%d" % port], service="Type=notify\nTimeoutStartSec=300ms", mode="overlap")
                 h.ok("POST", "/agentd/v1/reload")
@@ -303,27 +303,25 @@ class Overlap(Base):
     def test_deaths(self):
         """The earlier one crashes, agentd dies, while two are there: one is left in the end."""
         port = harness.free_port()
-        gate = h_gate = None
         h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")
-        gate = h.dir + "/gate"
-        h_gate = "Type=notify\nExecStartPost=/bin/sh -c \"until [ -e %s ]; do sleep 0.01; done\"" % gate
-        self.define(h, ["127.0.0.1:%d" % port], service=h_gate, mode="overlap")
+        gate = h.gate()
+        self.define(h, ["127.0.0.1:%d" % port], service='Type=notify\nExecStartPost=/bin/sh -c "%s"' % gate.wait, mode="overlap")
         h.start(wait=True)
-        open(gate, "w", encoding="ascii").close()
+        gate.open()
         first = h.until("web", "UP")["pid"]
         for how in ("worker", "agentd"):
-            os.unlink(gate)
+            gate.shut()
             c = h.connect()
             c.request("POST", "/agentd/v1/workers/web/restart", headers={"Idempotency-Key": how})
             eventually(lambda: len([p for p in h.processes() if harness.name_of(p) == "server"]) == 2)
             if how == "worker":
                 os.kill(first, signal.SIGKILL)
                 eventually(lambda: h.record("web")["pid"] != first)
-                open(gate, "w", encoding="ascii").close()
+                gate.open()
                 self.assertEqual(c.getresponse().status, 200)
             else:
                 h.kill()
-                open(gate, "w", encoding="ascii").close()
+                gate.open()
                 h.start()
                 r = h.http("POST", "/agentd/v1/workers/web/restart", headers={"Idempotency-Key": how})
                 self.assertEqual(r.status, 200, r)
@@ -337,23 +335,23 @@ class Overlap(Base):
         """The earlier one crashes, and is up again before the next one is gone: nothing was rolled back, and each has a number."""
         port = harness.free_port()
         h = self.prepare(["127.0.0.1:%d" % port], mode="overlap")
-        until = 'until [ -e %s/%%s ]; do sleep 0.01; done' % h.dir
+        gate, down = h.gate(), h.gate("down")
         self.define(h, ["127.0.0.1:%d" % port], mode="overlap", service="\n".join((
-            "Type=notify", "SetCredential=word:%s" % "x", 'ExecStartPost=/bin/sh -c "%s"' % (until % "gate"),
-            'ExecStopPost=/bin/sh -c "[ $AGENTD_GENERATION != 2 ] || %s"' % (until % "down"))))
-        h.write("gate", "")
+            "Type=notify", "SetCredential=word:%s" % "x", 'ExecStartPost=/bin/sh -c "%s"' % gate.wait,
+            'ExecStopPost=/bin/sh -c "[ $AGENTD_GENERATION != 2 ] || %s"' % down.wait)))
+        gate.open()
         h.start()
         first = h.until("web", "UP")["pid"]
-        os.unlink(h.dir + "/gate")
+        gate.shut()
         c = h.connect()
         c.request("POST", "/agentd/v1/workers/web/restart")
         eventually(lambda: len([p for p in h.processes() if harness.name_of(p) == "server"]) == 2)
         os.kill(first, signal.SIGKILL)
         h.meets("web", state="STARTING")
-        h.write("gate", "")
+        gate.open()
         w = h.until("web", "UP")
         self.assertEqual(w["generation"], 3)
-        h.write("down", "")
+        down.open()
         r = c.getresponse()
         self.assertEqual(r.status, 200, r.read())
         self.assertEqual((h.record("web")["pid"], list(h.processes())), (w["pid"], [w["pid"]]))
