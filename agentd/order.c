@@ -455,8 +455,18 @@ bool order_pull(const struct wk *w)
 void order_stop_all(void)
 {
     stopping_all = true;
-    order_hold(
-        false); /* what waits to stop may have been put off until all is cleared: that is not waited for */
+    /* what waits to stop may have been put off until all is cleared: that is not waited for */
+    order_hold(false);
+}
+
+static void forget_edge(struct edge *edges, unsigned *n, const struct wk *w)
+{
+    unsigned left = 0;
+
+    for (unsigned i = 0; i < *n; i++)
+        if (edges[i].w != w)
+            edges[left++] = edges[i];
+    *n = left;
 }
 
 void order_forget(struct wk *w)
@@ -464,16 +474,14 @@ void order_forget(struct wk *w)
     budget_forget(w);
     for (unsigned i = 0; w->order && i < w->order->n_on; i++) {
         struct order *o = w->order->on[i].w->order;
-        for (unsigned k = 0; o && k < o->n_by; k++)
-            if (o->by[k].w == w)
-                o->by[k] = o->by[--o->n_by];
+        if (o)
+            forget_edge(o->by, &o->n_by, w);
         set_dirty(o);
     }
     for (unsigned i = 0; w->order && i < w->order->n_by; i++) {
         struct order *o = w->order->by[i].w->order;
-        for (unsigned k = 0; o && k < o->n_on; k++)
-            if (o->on[k].w == w)
-                o->on[k] = o->on[--o->n_on];
+        if (o)
+            forget_edge(o->on, &o->n_on, w);
         set_dirty(o);
     }
     drop(w);
