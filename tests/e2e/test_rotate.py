@@ -78,7 +78,19 @@ class Rotation(Case):
                         "LogMaxFiles=1000\n" + section)
 
 
-class FullSpeed(Rotation):
+class OnBoth:
+    """The same on a disk and in memory: on() is told the folder."""
+
+    def test_on_disk(self):
+        self.on(None)
+
+    def test_in_memory(self):
+        if not os.access("/dev/shm", os.W_OK):
+            self.skipTest("no /dev/shm")
+        self.on("/dev/shm")
+
+
+class FullSpeed(OnBoth, Rotation):
     def on(self, directory):
         h = self.host(directory=directory)
         self.writer(h, 2000000, 40, 0, section="LogMaxSize=10M")
@@ -97,16 +109,7 @@ class FullSpeed(Rotation):
             self.assertLess(ours, its / 50, "processor time of agentd beside that of the writer")
         h.stop()
 
-    def test_on_disk(self):
-        self.on(None)
-
-    def test_in_memory(self):
-        if not os.access("/dev/shm", os.W_OK):
-            self.skipTest("no /dev/shm")
-        self.on("/dev/shm")
-
-
-class Killed(Rotation):
+class Killed(OnBoth, Rotation):
     """agentd, and with it what rotates, dies again and again; the worker writes on."""
 
     def on(self, directory):
@@ -129,14 +132,6 @@ class Killed(Rotation):
         self.assert_all(path, 60000)
         self.assertEqual(h.until("w", "UP")["pid"], pid)
         h.stop()
-
-    def test_on_disk(self):
-        self.on(None)
-
-    def test_in_memory(self):
-        if not os.access("/dev/shm", os.W_OK):
-            self.skipTest("no /dev/shm")
-        self.on("/dev/shm")
 
 
 class Files(Rotation):
