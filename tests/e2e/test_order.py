@@ -269,10 +269,21 @@ class Budget(Base):
     def test_concurrency(self):
         h = self.prepare(agent="StartConcurrency=3\nStartPressure=0")
         for i in range(20):
-            self.add(h, "w%02d" % i, args=SLOW, service="Type=notify")
+            self.add(h, "w%02d" % i, args=SLOW, service="Type=notify\nRestartSec=0")
         h.start()
         h.all_up()
         self.assertEqual(most_at_once(h), 3)
+        self.forget(h)  # all crash at once
+        for pid in h.pids_of_all().values():
+            os.kill(pid, signal.SIGKILL)
+        eventually(lambda: all((w["generation"], w["state"]) == (2, "UP") for w in h.all().values()))
+        self.assertLessEqual(most_at_once(h), 3)
+        self.forget(h)  # all are restarted at once
+        asked = [h.connect() for _ in range(20)]
+        for i, c in enumerate(asked):
+            c.request("POST", "/agentd/v1/workers/w%02d/restart" % i)
+        self.assertEqual({c.getresponse().status for c in asked}, {200})
+        self.assertEqual((len(self.lines(h)), most_at_once(h) <= 3), (80, True), self.lines(h))
         h.stop()
 
     def test_request_goes_ahead(self):
