@@ -101,6 +101,24 @@ class Order(Base):
         self.assertEqual(w["goal"], "UP")
         h.stop()
 
+    def test_wants_is_no_order(self):
+        """Neither waits for the other, not on the way up and not on the way down."""
+        h = self.prepare()
+        up, down = h.gate("up"), h.gate("down")
+        self.add(h, "w", service='ExecStartPre=/bin/sh -c "%s"' % up.wait)
+        self.add(h, "b", "Wants=w", service='ExecStop=/bin/sh -c "%s"' % down.wait)
+        h.start()
+        h.until("b", "UP")
+        self.assertEqual(h.record("w")["state"], "STARTING")
+        up.open()
+        h.all_up()
+        h.proc.send_signal(signal.SIGTERM)
+        eventually(lambda: ("down", "w") in self.lines(h), what="the end of what is only wanted")
+        self.assertNotIn(("down", "b"), self.lines(h))
+        down.open()
+        self.assertEqual(h.proc.wait(harness.DEADLINE), 0)
+        h.assert_nothing_left()
+
     def test_start_pulls(self):
         """An operator who starts one starts what it needs and wants; who waits for what is stopped says so, and can be stopped."""
         h = self.prepare()

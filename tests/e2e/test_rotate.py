@@ -134,7 +134,53 @@ class Killed(OnBoth, Rotation):
         h.stop()
 
 
+# Numbers its lines, each generation from a million of its own on, until it has been told to end and has written some more; then
+# it says where it has come to.
+GENERATION = """#!/usr/bin/python3
+import os, select, signal, sys
+stop = []
+signal.signal(signal.SIGTERM, lambda *a: stop.append(1))
+generation = int(os.environ["AGENTD_GENERATION"])
+n, more = generation * 1000000, 100
+while more:
+    os.write(1, b"".join(b"%010d " % i + b"x" * 88 + b"\\n" for i in range(n, n + 40)))
+    n, more = n + 40, more - len(stop)
+    select.select([], [], [], 0.001)
+with open("%s.%d" % (sys.argv[1], generation), "w") as f:
+    f.write("%d" % n)
+"""
+
+
 class Files(Rotation):
+    def test_two_at_once(self):
+        """While a restart overlaps, both write to one file, and it is cut all the same."""
+        h = self.host()
+        h.write("writer", GENERATION, 0o755)
+        gate = h.gate()
+        gate.open()
+        h.worker("w", command="%s/writer %s/came-to" % (h.dir, h.dir), service='ExecStartPost=/bin/sh -c "%s"' % gate.wait,
+                 section="RestartMode=overlap\nLogMaxSize=256K\nLogMaxFiles=1000")
+        h.start()
+        h.until("w", "UP")
+        path = h.logs + "/w.log"
+        for _ in range(5):
+            gate.shut()
+            c = h.connect()
+            c.request("POST", "/agentd/v1/workers/w/restart")
+            eventually(lambda: len([p for p in h.processes("w") if harness.name_of(p) == "writer"]) == 2, what="the next one")
+            seen = len(rotated(path))
+            eventually(lambda seen=seen: len(rotated(path)) > seen + 1, what="a rotation while there are two")
+            gate.open()
+            self.assertEqual(c.getresponse().status, 200)
+        self.assertEqual(h.operation("w", "stop").status, 200)
+        self.settled(path, 256 << 10)
+        found = self.lines(path)
+        for g in range(1, 7):
+            with open(h.dir + "/came-to.%d" % g, encoding="ascii") as f:
+                self.assertEqual([n for n in found if n // 1000000 == g], list(range(g * 1000000, int(f.read()))))
+        self.assertEqual(h.record("w")["generation"], 6)
+        h.stop()
+
     def test_compressed_and_counted(self):
         h = self.host()
         h.worker("w", "--lines 60000 100 100 2 --pid-file %s/w.done" % h.dir, section="LogMaxSize=256K\nLogMaxFiles=5\nLogCompress=yes")
