@@ -122,6 +122,12 @@ def name_of(pid):
         return ""
 
 
+def effective(pid):
+    """Its effective capabilities, a bit each."""
+    with open("/proc/%d/status" % pid, encoding="utf-8", errors="replace") as f:
+        return int(re.search(r"CapEff:\t(\w+)", f.read()).group(1), 16)
+
+
 def descriptors(pid):
     return len(os.listdir("/proc/%d/fd" % pid))
 
@@ -369,6 +375,7 @@ class Host:
     def stop(self, code=0):
         """TERM, and then nothing may be left."""
         rpc = [p for p in children(self.pid) if name_of(p) == "agentd-rpc"]
+        eventually(lambda: effective(self.pid) == 0, what="agentd without privilege between what needs it")
         self.proc.send_signal(signal.SIGTERM)
         try:
             got = self.proc.wait(DEADLINE)

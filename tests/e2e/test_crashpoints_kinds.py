@@ -403,10 +403,6 @@ class ChainStart(ChainScenario):
 class ChainBoot(ChainScenario, cp.Start):
     name, touched = "boot-chain", frozenset(Chain.TREES)
 
-    def prepare(self, w):
-        super().prepare(w)
-        w.h.stop()
-
 
 class ChainTerm(ChainScenario, cp.Term):
     name, touched = "term-chain", frozenset(Chain.TREES)
