@@ -64,6 +64,7 @@ struct wk_member {
     struct pidref ref;
     struct loop_watch *watch;
     bool killed;
+    bool fresh; /* found by the look that is under way */
 };
 
 struct wk_env {

@@ -113,7 +113,7 @@ static struct wk_member *watch_member(struct wk *w, pid_t pid)
     if (!m)
         return NULL;
     m->w = w;
-    if (pidref_open(&m->ref, pid) < 0) {
+    if ((w->leaf.fd >= 0 ? pidref_hold : pidref_open)(&m->ref, pid) < 0) {
         free(m);
         return NULL;
     }
@@ -148,26 +148,66 @@ static int signal_of_rest(const struct wk *w)
     return w->state == WK_KILLING || w->def->kill_mode == CFG_KILL_MIXED ? SIGKILL : w->def->kill_signal;
 }
 
+/* A pid that a leaf has listed may be somebody else's by the time it is held: who is not listed any more is
+ * let go. */
+static void forget_strangers(struct wk *w)
+{
+    struct snap_tree tree = {0};
+    bool known = tree_of(w, &tree) == 0;
+    struct wk_member *m, *next;
+
+    for (m = LIST_FIRST(&w->stop->members); m; m = next) {
+        next = LIST_NEXT(m, link);
+        if (m->fresh && !(known && snap_tree_has(&tree, m->ref.pid)))
+            free_member(m);
+    }
+    snap_tree_done(&tree);
+}
+
+static bool watch_new(struct wk *w, const struct snap_tree *tree)
+{
+    struct wk_member *m;
+    bool any = false;
+
+    for (size_t i = 0; i < tree->n; i++) {
+        if (tree->pids[i] == w->main.pid || is_watched(w->stop, tree->pids[i]) ||
+            !(m = watch_member(w, tree->pids[i])))
+            continue;
+        m->fresh = any = true;
+    }
+    return any;
+}
+
+static void signal_fresh(struct wk *w, int sig)
+{
+    enum caps_scope scope = caps_enter(sig ? CAPS_SIGNAL : CAPS_NONE);
+    struct wk_member *m;
+
+    LIST_FOREACH (m, &w->stop->members, link) {
+        if (m->fresh && sig)
+            signal_member(m, sig);
+        m->fresh = false;
+    }
+    caps_enter(scope);
+}
+
 /* Watches every member that is not watched yet (the main process has its own watch), and signals each. 0, or
  * -errno: they can't be told now. */
 static int watch_tree(struct wk *w, int sig)
 {
     struct snap_tree tree;
-    enum caps_scope scope;
     int r = get_stop(w) ? tree_of(w, &tree) : -ENOMEM;
+    bool any;
 
     if (r < 0)
         return r;
-    scope = caps_enter(sig ? CAPS_SIGNAL : CAPS_NONE);
-    for (size_t i = 0; i < tree.n; i++) {
-        struct wk_member *m;
-        if (tree.pids[i] == w->main.pid || is_watched(w->stop, tree.pids[i]))
-            continue;
-        if ((m = watch_member(w, tree.pids[i])) && sig)
-            signal_member(m, sig);
-    }
-    caps_enter(scope);
+    any = watch_new(w, &tree);
     snap_tree_done(&tree);
+    if (!any)
+        return 0;
+    if (w->leaf.fd >= 0)
+        forget_strangers(w);
+    signal_fresh(w, sig);
     return 0;
 }
 
@@ -194,23 +234,31 @@ static void signal_main(struct wk *w, int sig)
     caps_enter(scope);
 }
 
-static void with_caps(struct wk *w, int sig, void (*whom)(struct wk *w, int sig))
+static bool needs_cont(int sig)
 {
-    enum caps_scope scope = caps_enter(CAPS_SIGNAL);
-
-    whom(w, sig);
-    caps_enter(scope);
+    return sig != SIGKILL && sig != SIGCONT;
 }
 
 /* A stopped process has to go on to follow the signal. systemd sends SIGCONT behind it; but who ends at once
  * is met in its exit then, and both wait for the same locks. */
-static void everybody(struct wk *w, int sig)
+static void tell_main(struct wk *w, int sig)
 {
-    if (sig != SIGKILL && sig != SIGCONT)
-        everybody(w, SIGCONT);
+    enum caps_scope scope = caps_enter(CAPS_SIGNAL);
+
+    if (needs_cont(sig))
+        pidref_signal(&w->main, SIGCONT);
     pidref_signal(&w->main, sig);
-    if (w->def->kill_mode == CFG_KILL_CGROUP)
-        signal_members(w, sig);
+    caps_enter(scope);
+}
+
+static void tell_members(struct wk *w, int sig)
+{
+    enum caps_scope scope = caps_enter(CAPS_SIGNAL);
+
+    if (needs_cont(sig))
+        signal_members(w, SIGCONT);
+    signal_members(w, sig);
+    caps_enter(scope);
 }
 
 /* Kept open while the tree ends: one pread instead of four calls at the moment that counts. */
@@ -266,11 +314,12 @@ void wk_stop_signal(struct wk *w, int sig)
      * one only. */
     if (w->start && w->start->spawning)
         sig = SIGKILL;
-    if (w->def->kill_mode == CFG_KILL_CGROUP)
-        watch_tree(
-            w,
-            0); /* before anything dies: both want the cgroup's lock, and then it takes ten times as long */
-    with_caps(w, sig, everybody);
+    tell_main(w, sig); /* it ends while the others are looked for */
+    if (w->def->kill_mode == CFG_KILL_CGROUP) {
+        watch_tree(w, 0);
+        if (w->stop && !LIST_EMPTY(&w->stop->members))
+            tell_members(w, sig);
+    }
     wk_hook_signal(w, sig);
     open_events(w);
     if (!main_gone && w->requested)
@@ -392,7 +441,7 @@ static void on_sweep(int status, const char *p, size_t n, void *arg)
         any = true;
     }
     if (any)
-        with_caps(w, signal_of_rest(w), signal_members);
+        signal_members(w, signal_of_rest(w));
     w->stop->swept_clean = !any && status == 0;
     wk_stop_check(w);
 }
@@ -462,6 +511,18 @@ static bool leaf_is_empty(struct wk *w)
     return populated <= 0;
 }
 
+/* The last one of those that we wait for tells us to look for more. */
+static bool waits_for_members(const struct wk_stop *s)
+{
+    const struct wk_member *m;
+
+    if (s)
+        LIST_FOREACH (m, &s->members, link)
+            if (m->watch)
+                return true;
+    return false;
+}
+
 static bool is_gone(struct wk *w)
 {
     if (w->main.pid)
@@ -470,6 +531,10 @@ static bool is_gone(struct wk *w)
         return true; /* the rest is none of our business; its leaf is retired at the next start */
     if (w->leaf.fd < 0)
         return wk_host.cgroups.fd >= 0 || is_gone_without_cgroup(w);
+    if (waits_for_members(w->stop)) {
+        watch_events(w);
+        return false;
+    }
     if (leaf_is_empty(w))
         return true;
     if (w->def->kill_mode == CFG_KILL_MIXED && w->state == WK_STOPPING) {

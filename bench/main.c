@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 
 #define GAP_MS 5
 #define WARM_UP 20
+#define IN_TURN 50 /* restarts of one kind before those of the other */
 #define FLOOR_SLOT 900
 
 uint64_t bench_now(void)
@@ -65,53 +67,94 @@ void bench_print(const char *what, struct series *ours, struct series *base, dou
 {
     double a = bench_percentile(ours, 0.5), b = bench_percentile(base, 0.5);
 
-    printf("%-46s %8.0f us  p99 %8.0f   floor %8.0f us  p99 %8.0f   ratio %5.2f", what, a,
+    printf("%-62s %8.0f us  p99 %8.0f   floor %8.0f us  p99 %8.0f   ratio %5.2f", what, a,
            bench_percentile(ours, 0.99), b, bench_percentile(base, 0.99), a / b);
     if (limit > 0)
         printf("  (at most %.2f: %s)", limit, a / b <= limit ? "yes" : "NO");
     printf("\n");
 }
 
-/* One restart each in turn: ours over HTTP, the floor by hand. */
-static void bench_restart(const char *bin, unsigned rounds, unsigned processes)
-{
-    struct series ours = {0}, first = {0}, base = {0}, base_first = {0};
+/* Restarts of a worker of as many processes, as an operator's loop does them: one as soon as the one before
+ * runs; or each after a rest, in which processors fall asleep and caches grow cold. */
+struct restarts {
     struct host h;
-    char body[65536], what[80];
+    unsigned processes, rest_ms;
+    struct series reply, first, floor_whole, floor_first;
+};
 
-    host_open(&h, bin);
-    host_add_worker(&h, 0, processes, "");
-    host_start(&h, bin);
-    host_connect(&h);
-    host_wait_count(&h, 0, 0);
-    floor_spawn(&h, FLOOR_SLOT, processes);
-    host_wait_count(&h, FLOOR_SLOT, 0);
-    for (unsigned i = 0; i < rounds + WARM_UP; i++) {
-        uint64_t t0, reply, t1;
-        uint32_t before = h.page->slot[0].count;
-        bench_sleep_ms(GAP_MS);
-        t0 = bench_now();
-        if (host_request(&h, "POST", "/compute/hosts/1/agent/processes/1/restart", body, sizeof(body)) != 200)
-            bench_die("restart: %s", body);
-        reply = bench_now();
-        host_wait_count(&h, 0, before);
-        bench_sleep_ms(GAP_MS);
-        t1 = bench_now();
-        floor_restart(&h, FLOOR_SLOT, processes, SIGTERM);
-        if (i < WARM_UP)
-            continue;
-        bench_add(&ours, reply - t0);
-        bench_add(&first, h.page->slot[0].ns - t0);
-        bench_add(&base, bench_now() - t1);
-        bench_add(&base_first, h.page->slot[FLOOR_SLOT].ns - t1);
+static void rest(unsigned ms)
+{
+    if (ms)
+        bench_sleep_ms(ms);
+}
+
+static void restart_ours(struct restarts *r, bool counts)
+{
+    static char body[65536];
+    uint32_t before = r->h.page->slot[0].count;
+    uint64_t t0, reply;
+
+    rest(r->rest_ms);
+    t0 = bench_now();
+    if (host_request(&r->h, "POST", "/compute/hosts/1/agent/processes/1/restart", body, sizeof(body)) != 200)
+        bench_die("restart: %s", body);
+    reply = bench_now();
+    host_wait_count(&r->h, 0, before);
+    if (!counts)
+        return;
+    bench_add(&r->reply, reply - t0);
+    bench_add(&r->first, r->h.page->slot[0].ns - t0);
+}
+
+static void restart_by_hand(struct restarts *r, bool counts)
+{
+    uint64_t t0, t1;
+
+    rest(r->rest_ms);
+    t0 = bench_now();
+    floor_restart(&r->h, FLOOR_SLOT, r->processes, SIGTERM);
+    t1 = bench_now();
+    if (!counts)
+        return;
+    bench_add(&r->floor_whole, t1 - t0);
+    bench_add(&r->floor_first, r->h.page->slot[FLOOR_SLOT].ns - t0);
+}
+
+static void print_restarts(struct restarts *r)
+{
+    double limit = r->rest_ms ? 0 : 1.5;
+    char when[32], what[96];
+
+    snprintf(when, sizeof(when), r->rest_ms ? "after %u ms of rest" : "in a row", r->rest_ms);
+    snprintf(what, sizeof(what), "restart %s, %u process(es), to the reply", when, r->processes);
+    bench_print(what, &r->reply, &r->floor_whole, limit);
+    snprintf(what, sizeof(what), "restart %s, %u process(es), to the first instruction", when, r->processes);
+    bench_print(what, &r->first, &r->floor_first, limit);
+}
+
+/* Ours over HTTP, the floor by hand, some of each in turn: so that neither pays for what the other leaves to
+ * be done, and both have what befalls the machine. */
+static void bench_restart(const char *bin, unsigned rounds, unsigned processes, unsigned rest_ms)
+{
+    struct restarts r = {.processes = processes, .rest_ms = rest_ms};
+
+    host_open(&r.h, bin);
+    host_add_worker(&r.h, 0, processes, "");
+    host_start(&r.h, bin);
+    host_connect(&r.h);
+    host_wait_count(&r.h, 0, 0);
+    floor_spawn(&r.h, FLOOR_SLOT, processes);
+    host_wait_count(&r.h, FLOOR_SLOT, 0);
+    for (unsigned done = 0; done < rounds; done += IN_TURN) {
+        for (unsigned i = 0; i < IN_TURN + WARM_UP; i++)
+            restart_ours(&r, i >= WARM_UP);
+        for (unsigned i = 0; i < IN_TURN + WARM_UP; i++)
+            restart_by_hand(&r, i >= WARM_UP);
     }
-    snprintf(what, sizeof(what), "restart, %u process(es), to the reply", processes);
-    bench_print(what, &ours, &base, 1.5);
-    snprintf(what, sizeof(what), "restart, %u process(es), to the first instruction", processes);
-    bench_print(what, &first, &base_first, 1.5);
-    host_stop(&h);
-    floor_end(&h, FLOOR_SLOT, processes);
-    host_close(&h);
+    print_restarts(&r);
+    host_stop(&r.h);
+    floor_end(&r.h, FLOOR_SLOT, processes);
+    host_close(&r.h);
 }
 
 static void bench_respawn(const char *bin, unsigned rounds)
@@ -289,8 +332,10 @@ int main(int argc, char **argv)
 
     setvbuf(stdout, NULL, _IOLBF, 0);
     if (strcmp(name, "restart") == 0) {
-        bench_restart(bin, n ? n : 500, 1);
-        bench_restart(bin, n ? n : 500, 3);
+        static const unsigned rests[] = {0, GAP_MS};
+        for (unsigned i = 0; i < 2; i++)
+            for (unsigned processes = 1; processes <= 3; processes += 2)
+                bench_restart(bin, n ? n : 500, processes, rests[i]);
     } else if (strcmp(name, "respawn") == 0) {
         bench_respawn(bin, n ? n : 500);
     } else if (strcmp(name, "scale") == 0) {

@@ -68,6 +68,18 @@ int pidref_open(struct pidref *ret, pid_t pid)
     return 0;
 }
 
+int pidref_hold(struct pidref *ret, pid_t pid)
+{
+    struct pidref p = {.pid = pid, .fd = sys_pidfd_open(pid)};
+
+    if (p.fd == -ENOSYS || p.fd == -EPERM)
+        return pidref_open(ret, pid);
+    if (p.fd < 0)
+        return p.fd;
+    *ret = p;
+    return 0;
+}
+
 int pidref_reopen(struct pidref *ret, pid_t pid, uint64_t start)
 {
     struct pidref p;

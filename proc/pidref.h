@@ -39,6 +39,11 @@ int pidref_parse_stat(const char *text, struct pidref_stat *ret); /* 0 or -EBADM
 /* Takes hold of a process that runs now: the pidfd first, then its start ticks. 0, -ESRCH or -errno. */
 int pidref_open(struct pidref *ret, pid_t pid);
 
+/* The same without the ticks (0), for one that is only signalled and waited for: half the cost. It is on the
+ * caller to look again, after, whether that pid is still who he took it for. Where the kernel has no pidfd:
+ * pidref_open. */
+int pidref_hold(struct pidref *ret, pid_t pid);
+
 /* The same for a pid and start ticks that were written down: -ESRCH if that process is gone (or the pid is
  * somebody else's now), another -errno if it can't be told: then do not touch it. */
 int pidref_reopen(struct pidref *ret, pid_t pid, uint64_t start);

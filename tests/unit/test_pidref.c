@@ -207,6 +207,46 @@ static void test_life_without_pidfd(void **state)
     assert_int_equal(sys_fake_count(FAKE_PIDFD_SEND_SIGNAL), 0);
 }
 
+static void test_hold(void **state)
+{
+    struct pidref p = PIDREF_NULL;
+    int status;
+
+    start_child("held");
+    assert_int_equal(pidref_hold(&p, child), 0);
+    assert_int_equal(p.pid, child);
+    assert_true(p.fd >= 0);
+    assert_int_equal(p.start, 0);
+    assert_int_equal(pidref_signal(&p, SIGTERM), 0);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(WTERMSIG(status), SIGTERM);
+    assert_int_equal(pidref_signal(&p, SIGTERM), -ESRCH);
+    assert_int_equal(sys_fake_count(FAKE_KILL), 0);
+    pidref_done(&p);
+    assert_int_equal(pidref_hold(&p, child), -ESRCH);
+    assert_false(pidref_is_set(&p));
+    fd_close(child_in);
+}
+
+/* Then only the ticks tell who it is. */
+static void test_hold_without_pidfd(void **state)
+{
+    static const int none[] = {ENOSYS, EPERM};
+    struct pidref p = PIDREF_NULL;
+
+    for (size_t i = 0; i < ARRAY_LEN(none); i++) {
+        sys_fake_push(FAKE_PIDFD_OPEN, -none[i]);
+        sys_fake_push(FAKE_PIDFD_OPEN, -none[i]);
+        assert_int_equal(pidref_hold(&p, getpid()), 0);
+        assert_int_equal(p.fd, -1);
+        assert_true(p.start > 0);
+        pidref_done(&p);
+    }
+    sys_fake_push(FAKE_PIDFD_OPEN, -EMFILE);
+    assert_int_equal(pidref_hold(&p, getpid()), -EMFILE);
+    assert_false(pidref_is_set(&p));
+}
+
 static void test_signal_ends(void **state)
 {
     struct pidref p;
@@ -325,6 +365,8 @@ int main(void)
         cmocka_unit_test(test_boot_id),
         cmocka_unit_test_setup(test_life, reset),
         cmocka_unit_test_setup(test_life_without_pidfd, reset),
+        cmocka_unit_test_setup(test_hold, reset),
+        cmocka_unit_test_setup(test_hold_without_pidfd, reset),
         cmocka_unit_test_setup(test_signal_ends, reset),
         cmocka_unit_test_setup(test_only_when_ticks_match, reset),
         cmocka_unit_test_setup(test_open_fails, reset),
