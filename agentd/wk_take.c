@@ -208,6 +208,7 @@ static int move(struct wk *w, char *left, size_t size)
 static void take(struct wk *w, struct op *o, struct take *t)
 {
     char left[200] = "";
+    enum pidref_check still;
     int r;
 
     if (wk_host.cgroups.fd >= 0 && (r = wk_start_leaf(w)) < 0) {
@@ -220,12 +221,15 @@ static void take(struct wk *w, struct op *o, struct take *t)
     /* Before it is moved: an agentd that dies here finds it, in the leaf or not. */
     wk_put_facts(w, FACTS_READY);
     r = move(w, left, sizeof(left));
-    if (r < 0 || pidref_check(&w->main) != PIDREF_SAME) {
+    still = pidref_check(&w->main);
+    if (r < 0 || still != PIDREF_SAME) {
         give_back(w);
         if (r < 0)
             refuse(w, o, "it can't be moved into the worker's cgroup: %s", strerror(-r));
         else
-            refuse(w, o, "it ended meanwhile");
+            refuse(w, o,
+                   still == PIDREF_GONE ? "it ended meanwhile"
+                                        : "it can't be told whether it is still the same");
         return;
     }
     op_taken(w, o);

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -95,6 +96,17 @@ int pidref_reopen(struct pidref *ret, pid_t pid, uint64_t start)
     return 0;
 }
 
+/* /proc can't be read now. A pid is given to nobody else before its process is reaped, and a pidfd tells that
+ * it has ended even before. */
+static enum pidref_check check_by_fd(const struct pidref *p)
+{
+    struct pollfd pfd = {.fd = p->fd, .events = POLLIN};
+
+    if (p->fd < 0 || poll(&pfd, 1, 0) < 0 || pfd.revents & POLLNVAL)
+        return PIDREF_UNKNOWN;
+    return pfd.revents ? PIDREF_GONE : PIDREF_SAME;
+}
+
 enum pidref_check pidref_check(const struct pidref *p)
 {
     struct pidref_stat st;
@@ -103,7 +115,7 @@ enum pidref_check pidref_check(const struct pidref *p)
     if (r == -ESRCH)
         return PIDREF_GONE;
     if (r < 0)
-        return PIDREF_UNKNOWN;
+        return check_by_fd(p);
     return st.start != p->start || is_dead(st.state) ? PIDREF_GONE : PIDREF_SAME;
 }
 

@@ -304,29 +304,56 @@ static void test_open_fails(void **state)
     pidref_done(&p);
 }
 
-/* Can't be told: too few descriptors to read /proc. Then nobody is signalled. */
-static void test_cannot_tell(void **state)
+/* With no descriptor left to read /proc. */
+static enum pidref_check check_without_proc(const struct pidref *p, int sig, int *ret_signal)
 {
-    struct pidref p;
     int fds[64], n = 0, fd;
     struct rlimit was, none;
+    enum pidref_check c;
 
-    sys_fake_always(FAKE_PIDFD_OPEN, -ENOSYS);
-    sys_fake_always(FAKE_KILL, 0);
-    assert_int_equal(pidref_open(&p, getpid()), 0);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
     none = (struct rlimit){32, was.rlim_max};
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
     while (n < 64 && (fd = dup(0)) >= 0)
         fds[n++] = fd;
-    enum pidref_check c = pidref_check(&p);
-    int r = pidref_signal(&p, SIGTERM);
+    c = pidref_check(p);
+    *ret_signal = pidref_signal(p, sig);
     while (n)
         close(fds[--n]);
     setrlimit(RLIMIT_NOFILE, &was);
-    assert_int_equal(c, PIDREF_UNKNOWN);
+    return c;
+}
+
+/* Can't be told: then nobody is signalled. */
+static void test_cannot_tell(void **state)
+{
+    struct pidref p;
+    int r;
+
+    sys_fake_always(FAKE_PIDFD_OPEN, -ENOSYS);
+    sys_fake_always(FAKE_KILL, 0);
+    assert_int_equal(pidref_open(&p, getpid()), 0);
+    assert_int_equal(check_without_proc(&p, SIGTERM, &r), PIDREF_UNKNOWN);
     assert_int_equal(r, -EIO);
     assert_int_equal(sys_fake_count(FAKE_KILL), 0);
+}
+
+/* A pidfd tells. */
+static void test_told_by_pidfd(void **state)
+{
+    struct pidref p;
+    int r;
+
+    start_child("told");
+    assert_int_equal(pidref_open(&p, child), 0);
+    assert_int_equal(check_without_proc(&p, 0, &r), PIDREF_SAME);
+    assert_int_equal(r, 0);
+    end_child();
+    assert_int_equal(check_without_proc(&p, 0, &r), PIDREF_GONE);
+    reap_child();
+    assert_int_equal(check_without_proc(&p, 0, &r), PIDREF_GONE);
+    assert_int_equal(r, -ESRCH);
+    pidref_done(&p);
 }
 
 /* --- the seam itself --- */
@@ -371,6 +398,7 @@ int main(void)
         cmocka_unit_test_setup(test_only_when_ticks_match, reset),
         cmocka_unit_test_setup(test_open_fails, reset),
         cmocka_unit_test_setup(test_cannot_tell, reset),
+        cmocka_unit_test_setup(test_told_by_pidfd, reset),
         cmocka_unit_test_setup(test_wait_any, reset),
         cmocka_unit_test_setup(test_cloexec_from, reset),
     };
