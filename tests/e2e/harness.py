@@ -5,6 +5,7 @@ Nothing here sleeps: waiting is for a pidfd, a datagram, a reply, or for a condi
 until a deadline. Environment: AGENTD_BIN is the folder of agentd, agentd-rpc and agentctl; AGENTD_BUILD the build's;
 AGENTD_TEST_ALL, if not empty, runs the long campaigns whole. AGENTD_TEST_SEED says which share of them is run, or how a
 random one goes: the same one each time, so that what a commit has passed it passes again; with ALL a new one.
+AGENTD_TEST_RUNNER=I/N: the Ith of N that run at once.
 """
 import atexit
 import contextlib
@@ -27,6 +28,8 @@ BIN = os.path.abspath(os.environ.get("AGENTD_BIN", "build/bin"))
 BUILD = os.path.abspath(os.environ.get("AGENTD_BUILD", "build"))
 ALL = bool(os.environ.get("AGENTD_TEST_ALL"))
 SEED = int(os.environ.get("AGENTD_TEST_SEED", "0")) or (random.SystemRandom().randrange(1, 1 << 30) if ALL else 2)
+RUNNER, RUNNERS = map(int, os.environ.get("AGENTD_TEST_RUNNER", "0/1").split("/"))
+NAME = "agentd-test-%08x" % random.SystemRandom().getrandbits(32)  # for what has its place outside of a test's folder
 ROOT = os.geteuid() == 0
 DEADLINE = 30
 HOST_ID = 20
@@ -145,7 +148,7 @@ def free_port(kind=socket.SOCK_STREAM):
         with socket.socket(socket.AF_INET, kind) as s:
             s.bind(("127.0.0.1", 0))
             port = s.getsockname()[1]
-        if port not in _given:
+        if port not in _given and port // 2 % RUNNERS == RUNNER:  # what bind(2) gives is always odd
             _given.add(port)
             return port
 

@@ -1,13 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Runs the end-to-end tests and prints a TAP line for each: run.py [--sanitized] [--times] [PART-OF-A-NAME...]
+"""Runs the end-to-end tests and prints a TAP line for each:
+run.py [--sanitized] [--times] [--campaigns | --no-campaigns] [--jobs=N] [PART-OF-A-NAME...]
 
---sanitized leaves out modules that say LONG; the campaigns are shorter there by themselves (harness.SANITIZED). Environment: see harness.py. Exit status 1 if any failed.
+--sanitized leaves out modules that say LONG; the campaigns are shorter there by themselves (harness.SANITIZED).
+--campaigns: those modules only that say CAMPAIGN; --no-campaigns: the others.
+--jobs=N shares the tests out to N runners. As root each has a pid namespace of its own: no runner's agentd reads another one's
+processes in /proc, nor the host's, so that what it does there is the same each time. Environment: see harness.py. Exit
+status 1 if any failed.
 """
+import contextlib
 import faulthandler
+import fcntl
 import glob
 import importlib
+import io
 import os
 import signal
+import subprocess
 import sys
 import time
 import traceback
@@ -89,10 +98,95 @@ def names(suite):
             yield t
 
 
+def discover(options, filters):
+    """The tests, in order."""
+    for path in sorted(glob.glob(HERE + "/test_*.py")):
+        module = importlib.import_module(os.path.basename(path)[:-3])
+        # what is not worth its time under the sanitizers names itself so
+        if "--sanitized" in options and getattr(module, "LONG", False):
+            continue
+        if ("--no-campaigns" if getattr(module, "CAMPAIGN", False) else "--campaigns") in options:
+            continue
+        for test in names(unittest.defaultTestLoader.loadTestsFromModule(module)):
+            if not filters or any(f in test.id() for f in filters):
+                yield test
+
+
+# --- several runners --------------------------------------------------------------------------------------------------------
+# The queue is a pipe with the names of the tests; each runner takes the next one.
+
+RECORD = 160  # bytes of one name in the queue: less than PIPE_BUF, so that it is read whole
+
+
+def own_pids():
+    """A command in front that gives a runner its own pid namespace and /proc, where that is allowed."""
+    words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
+    allowed = os.geteuid() == 0 and subprocess.run([*words, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    return words if allowed else []
+
+
+def share_out(tests, jobs, options):
+    import harness
+    os.environ["AGENTD_TEST_SEED"] = str(harness.SEED)  # a random one is the same for all
+    out, queue = os.pipe()
+    runner = [*own_pids(), sys.executable, __file__, "--runner=%d" % out, *(o for o in options if o == "--times")]
+    runners = [subprocess.Popen(runner, pass_fds=[out], env={**os.environ, "AGENTD_TEST_RUNNER": "%d/%d" % (i, jobs)})
+               for i in range(jobs)]
+    os.close(out)
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    for test in tests:
+        os.write(queue, test.id().encode().ljust(RECORD))
+    os.close(queue)
+    return max(abs(p.wait()) for p in runners)
+
+
+def reap_for(child):
+    """The first process of a pid namespace: whoever lost its parent is ours."""
+    while True:
+        pid, status = os.wait()
+        if pid == child:
+            return os.waitstatus_to_exitcode(status)
+
+
+def take_from(queue, times):
+    """Runs what it takes from the queue; the words of one test are not mixed with another runner's."""
+    result = Tap(times)
+    with open(__file__, "rb") as lock:
+        while True:
+            name = os.read(queue, RECORD).decode().strip()
+            text = io.StringIO()
+            with contextlib.redirect_stdout(text):
+                if name:
+                    unittest.defaultTestLoader.loadTestsFromName(name).run(result)
+                else:
+                    say_ends()
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            sys.stdout.write(text.getvalue())
+            sys.stdout.flush()
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            if not name:
+                return 1 if result.bad else 0
+
+
+def say_ends():
+    """What a module says of all of its tests."""
+    for module in [m for n, m in sys.modules.items() if n.startswith("test_")]:
+        getattr(module, "say_totals", lambda: None)()
+
+
+def run_as_runner(queue, times):
+    child = os.fork() if os.getpid() == 1 else 0
+    if child:
+        os.close(queue)
+        return reap_for(child)
+    return take_from(queue, times)
+
+
 def main():
     options = [a for a in sys.argv[1:] if a.startswith("--")]
     filters = [a for a in sys.argv[1:] if not a.startswith("--")]
-    if set(options) - {"--sanitized", "--times"}:
+    values = dict(o.split("=", 1) for o in options if "=" in o)
+    if set(o.split("=")[0] for o in options) - {"--sanitized", "--times", "--campaigns", "--no-campaigns", "--jobs", "--runner"}:
         print(__doc__, file=sys.stderr)
         return 2
     here = os.environ.setdefault("AGENTD_BIN", os.path.abspath("build/bin"))
@@ -102,17 +196,15 @@ def main():
     os.environ.setdefault("FAKE_AGENTD", build + "/tests/lib/fake_agentd")
     signal.signal(signal.SIGALRM, on_alarm)
     faulthandler.enable()
+    if "--runner" in values:
+        return run_as_runner(int(values["--runner"]), "--times" in options)
+    tests = list(discover(options, filters))
+    if "--jobs" in values:
+        return share_out(tests, int(values["--jobs"]), options)
     result = Tap("--times" in options)
-    for path in sorted(glob.glob(HERE + "/test_*.py")):
-        module = importlib.import_module(os.path.basename(path)[:-3])
-        # what is not worth its time under the sanitizers names itself so
-        if "--sanitized" in options and getattr(module, "LONG", False):
-            continue
-        wanted = unittest.TestSuite()
-        for test in names(unittest.defaultTestLoader.loadTestsFromModule(module)):
-            if not filters or any(f in test.id() for f in filters):
-                wanted.addTest(test)
-        wanted.run(result)
+    for test in tests:
+        test.run(result)
+    say_ends()
     print("1..%d" % result.n)
     return 1 if result.bad else 0
 

@@ -11,7 +11,6 @@ which. A failure names its point; AGENTD_TEST_POINT=SCENARIO:CALL:WHAT:MODE runs
 counted in the order in which agentd makes them, which differs a little from run to run: a point that is not reached is
 counted as such.
 """
-import atexit
 import collections
 import contextlib
 import errno
@@ -30,7 +29,7 @@ import time
 import harness
 from harness import Case, both, eventually
 
-LONG = True
+LONG = CAMPAIGN = True
 CRASHAT = os.path.join(harness.BUILD, "tests/lib/crashat")
 POINT = os.environ.get("AGENTD_TEST_POINT", "")
 BUDGET = {"kill": 45, "fail": 30}  # seconds, all scenarios and modes together
@@ -68,9 +67,6 @@ def say_totals():
     if totals["points"]:
         print("# crash points: %d, ran %d, seed %d, not reached %d, violations %d"
               % (totals["points"], totals["ran"], harness.SEED, totals["missed"], totals["bad"]))
-
-
-atexit.register(say_totals)
 
 
 class Tracer:

@@ -16,7 +16,7 @@ from harness import eventually
 BUDGET = {"kill": 8, "fail": 6}  # seconds, as there
 if os.environ.get("AGENTD_TEST_BUDGET"):
     BUDGET = dict.fromkeys(BUDGET, int(os.environ["AGENTD_TEST_BUDGET"]))
-LONG = True
+LONG = CAMPAIGN = True
 numbers = itertools.count()
 
 
@@ -37,7 +37,7 @@ class Kinds(cp.World):
 
     def define_all(self):
         self.kept, self.waiting = collections.Counter(), set()
-        self.name = "agentd-test-%d-%d" % (os.getpid(), next(numbers))
+        self.name = "%s-%d" % (harness.NAME, next(numbers))
         self.port = {a: harness.free_port() for a in self.SOCKETS}
         self.h.write("key", "a secret\n", 0o600)
         self.h.write("bad", "")
@@ -101,7 +101,9 @@ class Kinds(cp.World):
                     return False
             elif w["state"] != w["goal"]:
                 return False
-        return not any(o["result"] == "running" for o in self.h.ok("GET", "/agentd/v1/operations")["contents"])
+        if any(o["result"] == "running" for o in self.h.ok("GET", "/agentd/v1/operations")["contents"]):
+            return False
+        return self.records() == records  # none has ended between the two looks
 
     def expected_descriptors(self, records):
         want = collections.Counter(self.fixed)

@@ -21,7 +21,7 @@ class Folders(Case):
     cgroup = True
 
     def setUp(self):
-        self.name = "agentd-test-%d" % os.getpid()
+        self.name = harness.NAME
         self.nobody = pwd.getpwnam("nobody")
         self.paths = {k: "%s/%s" % (base, self.name) for k, base in (("Runtime", "/run"), ("State", "/var/lib"), ("Cache", "/var/cache"), ("Logs", "/var/log"))}
         for p in self.paths.values():

@@ -134,7 +134,7 @@ class Held(Base):
     def test_unix(self):
         if not harness.ROOT:
             self.skipTest("needs root: a folder that is trusted")
-        path = "/run/agentd-test-%d.sock" % os.getpid()
+        path = "/run/%s.sock" % harness.NAME
         h = self.prepare([path])
         self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
         h.start()

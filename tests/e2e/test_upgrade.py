@@ -455,7 +455,7 @@ class Nobody(Case):
         self.start_spans(("--delay 2000 --listen %d" % port, "", "ReadyCheck=tcp:%d" % port))
 
     def test_unix_spans(self):
-        path = "/tmp/agentd-e2e.%d.sock" % os.getpid()
+        path = "/tmp/%s.sock" % harness.NAME
         self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
         self.start_spans(("--delay 4000 --unix " + path, "", "ReadyCheck=unix:" + path))
 
