@@ -291,8 +291,21 @@ static int catch_signals(void)
 
 /* --- life ----------------------------------------------------------------------------------------- */
 
+#define FACTS_AGAIN_US 1000000
+static struct loop_watch *facts_again; /* while some could not be written */
+
+static void on_facts_again(int fd, short what, void *arg)
+{
+    if (facts_put_again())
+        loop_free(&facts_again);
+    else
+        loop_rearm(facts_again, FACTS_AGAIN_US);
+}
+
 static void after_round(void)
 {
+    if (facts_are_late() && !facts_again)
+        facts_again = loop_timer(FACTS_AGAIN_US, on_facts_again, NULL);
     order_round();
     wk_overlap_round();
     sup_forget_removed();

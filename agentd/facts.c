@@ -28,7 +28,8 @@ struct header {
 static int fd = -1;
 static char (*aliases)[LIMIT_ALIAS + 1]; /* of each slot; "" free */
 static int n_slots;
-static bool failing;
+static char **unwritten; /* of each slot: what could not be written yet, or NULL */
+static unsigned n_unwritten;
 static struct facts_process found_listeners[FACTS_LISTENERS];
 
 _Static_assert(sizeof(struct facts) <= SLOT_SIZE && sizeof(struct header) <= SLOT_SIZE, "a slot holds them");
@@ -48,7 +49,11 @@ static int grow_slots(int n)
     if (!(p = realloc(aliases, (size_t)n * sizeof(*aliases))))
         return -ENOMEM;
     aliases = p;
+    if (!(p = realloc(unwritten, (size_t)n * sizeof(*unwritten))))
+        return -ENOMEM;
+    unwritten = p;
     memset(aliases[n_slots], 0, (size_t)(n - n_slots) * sizeof(*aliases));
+    memset(unwritten + n_slots, 0, (size_t)(n - n_slots) * sizeof(*unwritten));
     n_slots = n;
     return 0;
 }
@@ -145,11 +150,28 @@ int facts_open(const char *dir, facts_found_fn found, void *arg)
     return r;
 }
 
+/* block: what its slot could not take, as soon as it can; NULL: it has all. */
+static void keep(int slot, const char *block)
+{
+    char *copy = block ? malloc(SLOT_SIZE) : NULL;
+
+    if (copy)
+        memcpy(copy, block, SLOT_SIZE);
+    n_unwritten -= unwritten[slot] != NULL;
+    free(unwritten[slot]);
+    unwritten[slot] = copy;
+    n_unwritten += copy != NULL;
+}
+
 void facts_close(void)
 {
     fd = fd_close(fd);
+    for (int i = 0; i < n_slots; i++)
+        keep(i, NULL);
     free(aliases);
+    free(unwritten);
     aliases = NULL;
+    unwritten = NULL;
     n_slots = 0;
 }
 
@@ -193,18 +215,39 @@ void facts_free_alias(const char *alias)
 
 bool facts_are_kept(void)
 {
-    return fd >= 0 && !failing;
+    return fd >= 0 && !n_unwritten;
+}
+
+bool facts_are_late(void)
+{
+    return n_unwritten > 0;
+}
+
+static int write_slot(int slot, const char *block)
+{
+    ssize_t n = pwrite(fd, block, SLOT_SIZE, slot_at(slot));
+
+    return n == SLOT_SIZE ? 0 : n < 0 ? -errno : -ENOSPC;
 }
 
 int facts_put(int slot, const struct facts *f)
 {
     char block[SLOT_SIZE] = "";
-    ssize_t n;
+    int r;
 
     if (slot < 0 || fd < 0)
         return -ENOSPC;
     memcpy(block, f, sizeof(*f));
-    n = pwrite(fd, block, sizeof(block), slot_at(slot));
-    failing = n != (ssize_t)sizeof(block);
-    return n == (ssize_t)sizeof(block) ? 0 : n < 0 ? -errno : -ENOSPC;
+    r = write_slot(slot, block);
+    if (r < 0 || unwritten[slot])
+        keep(slot, r < 0 ? block : NULL);
+    return r;
+}
+
+bool facts_put_again(void)
+{
+    for (int i = 0; n_unwritten && i < n_slots; i++)
+        if (unwritten[i] && write_slot(i, unwritten[i]) == 0)
+            keep(i, NULL);
+    return !n_unwritten;
 }

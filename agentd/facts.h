@@ -68,8 +68,10 @@ void facts_set_listeners(const struct facts_process *list, unsigned n);
 unsigned facts_listeners(struct facts_process ret[FACTS_LISTENERS]);
 
 /* 0 or -errno; a failure (full tmpfs) costs crash-safety of this worker only: the caller says so and goes on.
- */
+ * What could not be written is kept, for facts_put_again: true if there is nothing left. */
 int facts_put(int slot, const struct facts *f);
-bool facts_are_kept(void); /* the last ones could be written */
+bool facts_put_again(void);
+bool facts_are_late(void); /* there is something left */
+bool facts_are_kept(void); /* all of them are in the file */
 
 #endif

@@ -135,16 +135,21 @@ static void get_texts(struct wk *w, const struct state *s, const char *line)
     w->killed = state_get_text(s, line, "killed");
 }
 
+#define LEAF_TRIES 3 /* a failure that passes does not cost the worker its cgroup */
+
 static void open_leaf(struct wk *w)
 {
     char name[LIMIT_ALIAS + 8];
     enum caps_scope scope;
+    int r = -1;
 
     if (wk_host.cgroups.fd < 0)
         return;
     scope = caps_enter(CAPS_FILES);
     wk_leaf_name(w, w->leaf_no, name);
-    if (cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf) < 0)
+    for (int i = 0; i < LEAF_TRIES && r < 0; i++)
+        r = cgroup_leaf_open(&wk_host.cgroups, name, &w->leaf);
+    if (r < 0)
         log_error("wk", "%s: its cgroup can't be opened", w->def->alias);
     caps_enter(scope);
 }

@@ -261,6 +261,23 @@ static void tell_members(struct wk *w, int sig)
     caps_enter(scope);
 }
 
+/* After an exec of agentd it may be that its leaf could not be opened. 1: it is open, 0: there is none, or
+ * -errno: that can't be told. */
+static int hold_leaf(struct wk *w)
+{
+    char name[LIMIT_ALIAS + 8];
+    enum caps_scope scope;
+    int r;
+
+    if (w->leaf.fd >= 0 || wk_host.cgroups.fd < 0)
+        return w->leaf.fd >= 0;
+    scope = caps_enter(CAPS_FILES);
+    wk_leaf_name(w, w->leaf_no, name);
+    r = cgroup_leaf_find(&wk_host.cgroups, name, &w->leaf);
+    caps_enter(scope);
+    return r == 0 ? 1 : r == -ENOENT ? 0 : r;
+}
+
 /* Kept open while the tree ends: one pread instead of four calls at the moment that counts. */
 static void open_events(struct wk *w)
 {
@@ -314,6 +331,7 @@ void wk_stop_signal(struct wk *w, int sig)
      * one only. */
     if (w->start && w->start->spawning)
         sig = SIGKILL;
+    hold_leaf(w);
     tell_main(w, sig); /* it ends while the others are looked for */
     if (w->def->kill_mode == CFG_KILL_CGROUP) {
         watch_tree(w, 0);
@@ -370,6 +388,7 @@ void wk_stop_kill(struct wk *w)
         wk_stop_check(w);
         return;
     }
+    hold_leaf(w);
     wk_stop_survivors(w, still, sizeof(still));
     if (still[0])
         wk_set_message(w, "killed, and still there: %s", still);
@@ -525,12 +544,19 @@ static bool waits_for_members(const struct wk_stop *s)
 
 static bool is_gone(struct wk *w)
 {
+    int r;
+
     if (w->main.pid)
         return false;
     if (w->def->kill_mode == CFG_KILL_PROCESS)
         return true; /* the rest is none of our business; its leaf is retired at the next start */
-    if (w->leaf.fd < 0)
-        return wk_host.cgroups.fd >= 0 || is_gone_without_cgroup(w);
+    if (w->leaf.fd < 0 && wk_host.cgroups.fd < 0)
+        return is_gone_without_cgroup(w);
+    if ((r = hold_leaf(w)) <= 0) {
+        if (r < 0)
+            look_again(w);
+        return r == 0;
+    }
     if (waits_for_members(w->stop)) {
         watch_events(w);
         return false;

@@ -11,6 +11,8 @@
 #include "base/fd.h"
 #include "proc/sys.h"
 
+#define BOOT_ID_TRIES 3
+
 int pidref_parse_stat(const char *text, struct pidref_stat *ret)
 {
     unsigned long utime, stime;
@@ -146,8 +148,10 @@ const char *pidref_boot_id(void)
 {
     static char id[40];
 
-    if (!id[0] && fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", id, 37) < 36)
-        id[0] = 0;
+    /* What can't be told to be of this boot is void: one failure is not believed. */
+    for (int i = 0; !id[0] && i < BOOT_ID_TRIES; i++)
+        if (fd_read_file(AT_FDCWD, "/proc/sys/kernel/random/boot_id", id, 37) < 36)
+            id[0] = 0;
     return id;
 }
 

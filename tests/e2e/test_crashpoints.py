@@ -430,13 +430,18 @@ class World(Life):
                 harness.wait_gone(p, 5)
 
     def check_control(self, records):
-        """One worker, each time another, is restarted."""
+        """One worker, each time another, is restarted; before all one whose leaf agentd does not hold, by our hand."""
         self.turn += 1
-        alias = sorted(records)[self.turn % len(records)]
+        held = self.descriptors()
+        lost = [a for a in sorted(records) if self.h.cgroup and self.injected and self.leaf_path(a) not in held and not self.degraded()]
+        alias = lost[0] if lost else sorted(records)[self.turn % len(records)]
         r = self.h.operation(alias, "restart")
         now = self.records()[alias]
         if r.status != 200 or now["state"] != "UP" or now["pid"] in (0, records[alias]["pid"]):
             raise AssertionError("%s can't be restarted: %r, %r" % (alias, r, now))
+        if lost:
+            all_now = self.settle()
+            self.check_leaves(all_now, self.check_processes(all_now, ()), ())
 
     def anything(self):
         """A scenario that may have changed all."""

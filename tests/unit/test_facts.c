@@ -4,12 +4,14 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -164,6 +166,40 @@ static void test_limit(void **state)
     assert_int_equal(facts_put(0, &f), -ENOSPC); /* no file */
 }
 
+/* A file system that is full, and is not any more. */
+static void test_written_later(void **state)
+{
+    struct facts b = sample("b", FACTS_READY);
+    struct rlimit was, none;
+    int failed, slot;
+    bool kept, late, again;
+
+    assert_int_equal(open_facts(), 0);
+    put("a", FACTS_READY);
+    slot = facts_slot("b");
+    assert_true(facts_are_kept());
+    signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &was), 0);
+    none = (struct rlimit){1, was.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &none), 0);
+    failed = facts_put(slot, &b);
+    kept = facts_are_kept();
+    late = facts_are_late();
+    again = facts_put_again();
+    setrlimit(RLIMIT_FSIZE, &was);
+    assert_int_equal(failed, -EFBIG);
+    assert_true(!kept && late && !again);
+    put("c", FACTS_READY);
+    assert_false(facts_are_kept()); /* another one's success is not its own */
+    assert_true(facts_put_again());
+    assert_true(facts_are_kept() && !facts_are_late());
+    facts_close();
+    assert_int_equal(open_facts(), 0);
+    assert_int_equal(n_found, 3);
+    assert_same(&found[1], "b", FACTS_READY);
+    facts_close();
+}
+
 static void patch(off_t at, const void *p, size_t n)
 {
     _cleanup_close_ int fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -286,8 +322,9 @@ int main(void)
 {
 #define IN_DIR(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        IN_DIR(test_round_trip), IN_DIR(test_slots), IN_DIR(test_limit),         IN_DIR(test_other_boot),
-        IN_DIR(test_foreign),    IN_DIR(test_torn),  IN_DIR(test_garbage_slots), IN_DIR(test_refused),
+        IN_DIR(test_round_trip),    IN_DIR(test_slots),         IN_DIR(test_limit),
+        IN_DIR(test_written_later), IN_DIR(test_other_boot),    IN_DIR(test_foreign),
+        IN_DIR(test_torn),          IN_DIR(test_garbage_slots), IN_DIR(test_refused),
     };
 
     return cmocka_run_group_tests_name("facts", tests, NULL, NULL);
