@@ -11,6 +11,7 @@
 #include "agentd/op.h"
 #include "agentd/reload.h"
 #include "agentd/sup.h"
+#include "agentd/task.h"
 #include "agentd/upgrade.h"
 #include "agentd/view.h"
 #include "agentd/wk.h"
@@ -143,6 +144,16 @@ static void take_upgrade(struct wk *w, const struct wire_call *c)
     upgrade_request(c);
 }
 
+static void take_task(struct wk *w, const struct wire_call *c)
+{
+    task_request(c);
+}
+
+static void take_tell_task(struct wk *w, const struct wire_call *c)
+{
+    task_tell(c);
+}
+
 static const struct {
     void (*take)(struct wk *w, const struct wire_call *c);
     enum { NEEDS_WORKER, MAY_HAVE_WORKER, NO_WORKER } worker;
@@ -163,6 +174,10 @@ static const struct {
     [WIRE_VERB_DOCTOR] = {take_doctor, NO_WORKER, false},
     [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER, false},
     [WIRE_VERB_RELOAD_PLAN] = {take_reload_plan, NO_WORKER, false},
+    [WIRE_VERB_AGENT_START] = {take_task, NO_WORKER, false},
+    [WIRE_VERB_AGENT_STOP] = {take_task, NO_WORKER, false},
+    [WIRE_VERB_AGENT_RESTART] = {take_task, NO_WORKER, false},
+    [WIRE_VERB_TASK] = {take_tell_task, NO_WORKER, false},
 };
 
 void calls_take(const struct wire_call *c, bool administrator)

@@ -33,6 +33,7 @@
 #include "agentd/rotate.h"
 #include "agentd/store.h"
 #include "agentd/sup.h"
+#include "agentd/task.h"
 #include "agentd/upgrade.h"
 #include "agentd/wk.h"
 #include "agentd/wk_adopt.h"
@@ -306,6 +307,8 @@ static void after_round(void)
 {
     if (facts_are_late() && !facts_again)
         facts_again = loop_timer(FACTS_AGAIN_US, on_facts_again, NULL);
+    if (started && !stopping)
+        task_round();
     order_round();
     wk_overlap_round();
     sup_forget_removed();
@@ -323,8 +326,9 @@ static void after_round(void)
 static int copy_journal(void)
 {
     const struct cfg_agent *a = &reload_current()->agent;
+    int r = op_copy_journal(a->runtime_dir, a->state_dir);
 
-    return op_copy_journal(a->runtime_dir, a->state_dir);
+    return r < 0 ? r : task_copy_journal(a->runtime_dir, a->state_dir);
 }
 
 /* After an exec: those who waited for the earlier image wait for us, and what was under way goes on. */
@@ -375,6 +379,7 @@ static void on_cleared(void)
     upgrade_verdict();
     if (!image())
         op_lose_own();
+    task_resume();
     sup_start_wanted();
     link_start();
     sdn_ready("Running");
@@ -468,8 +473,9 @@ static int open_rooms(struct cfg *cfg)
     scope = caps_enter(CAPS_FILES);
     r = store_open(cfg->agent.state_dir, &err);
     op_open(cfg->agent.runtime_dir, cfg->agent.state_dir);
+    task_open(cfg->agent.runtime_dir, cfg->agent.state_dir);
     if (r == 0 && upgrade_role() == UPGRADE_NEW &&
-        !op_is_durable()) /* the earlier image knows them, and its callers wait */
+        !(op_is_durable() && task_is_durable())) /* the earlier image knows them, and its callers wait */
         r = err_set(&err, EIO, "the journal of operations can't be read");
     if (r == 0 && !(upgrade_state() && listen_restore(upgrade_state())))
         r = listen_open(&cfg->rpc, &err);
@@ -488,6 +494,7 @@ static void close_rooms(void)
     store_flush();
     sup_done();
     op_close();
+    task_close();
     event_done();
     store_close();
     paths_done();

@@ -231,6 +231,22 @@ void link_reply(const struct wire_reply *r)
     peer_reply(p, r);
 }
 
+void link_reply_long(const struct wire_reply *r)
+{
+    struct wire_reply last = *r;
+    char part[LIMIT_WIRE_STRING + 1];
+
+    while (strlen(last.items) > LIMIT_WIRE_STRING) {
+        const char *end = memrchr(last.items, '\n', LIMIT_WIRE_STRING);
+        size_t n = end ? (size_t)(end + 1 - last.items) : LIMIT_WIRE_STRING;
+        memcpy(part, last.items, n);
+        part[n] = 0;
+        link_reply(&(struct wire_reply){.call = r->call, .items = part, .more = 1});
+        last.items += n;
+    }
+    link_reply(&last);
+}
+
 struct wk *link_find_worker(const char *alias)
 {
     return sup_find_alias(alias);

@@ -30,6 +30,7 @@ void link_changed(struct wk *w); /* its record goes out at the end of this round
 void link_forget(struct wk *w);
 void link_happened(void); /* an event: it goes out with the next records */
 void link_reply(const struct wire_reply *r);
+void link_reply_long(const struct wire_reply *r); /* items that no frame holds go ahead in parts */
 struct wk *link_find_worker(const char *alias);
 /* At the end of each round of the loop: what changed goes out in as few packets as it takes, within a
  * millisecond. */

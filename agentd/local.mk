@@ -108,6 +108,10 @@ libagentd_a_SOURCES = \
 	agentd/sup_plan.c \
 	agentd/sup_plan.h \
 	agentd/tail.c \
+	agentd/task.c \
+	agentd/task.h \
+	agentd/task_record.c \
+	agentd/task_view.c \
 	agentd/tail.h \
 	agentd/upgrade.c \
 	agentd/upgrade.h \

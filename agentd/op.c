@@ -13,6 +13,7 @@
 #include "agentd/peer.h"
 #include "agentd/state.h"
 #include "agentd/store.h"
+#include "agentd/task.h"
 #include "agentd/view.h"
 #include "agentd/wk.h"
 #include "agentd/wk_adopt.h"
@@ -161,6 +162,8 @@ static void reply(const struct op *o, uint64_t call, enum wire_error error)
 
 static void refuse(const struct wire_call *c, enum wire_error error, const char *message)
 {
+    if (!c->call)
+        return; /* agentd's own wish */
     link_reply(&(struct wire_reply){.call = c->call, .error = (uint8_t)error, .message = message});
 }
 
@@ -199,6 +202,7 @@ static void finish(struct op *o, enum op_result result, enum wire_error error, c
     o->durable = o->durable && !o->forgetful;
     event_operation(o);
     store_changed_soon();
+    task_op_ended();
     log_write(result == OP_FAILED ? LOG_WARNING : LOG_INFO, "op",
               &(struct log_about){.worker = o->alias, .operation = o->id}, "%s by %s %s%s%s",
               op_verb_name(o->verb), o->actor, op_result_name(result), message ? ": " : "",
@@ -369,13 +373,15 @@ static struct op **joinable(struct wk *w, enum wire_verb verb)
 
 void op_goes_on(struct op *o, const struct wire_call *c)
 {
-    if (o->result == OP_RUNNING)
+    if (o->result == OP_RUNNING && c->call)
         tell_if_slow(o, c->call);
 }
 
 /* The caller hears its end, now or later. */
 static void attach(struct op *o, const struct wire_call *c)
 {
+    if (!c->call)
+        return;
     if (o->result != OP_RUNNING)
         reply(o, c->call, o->error);
     else if (!add_waiter(o, c->call))
@@ -402,7 +408,7 @@ static void queue(struct wk *w, struct op *o)
     op_save(o);
 }
 
-static void admit(struct wk *w, const struct wire_call *c)
+static struct op *admit(struct wk *w, const struct wire_call *c)
 {
     struct op *o, **shared = joinable(w, c->verb);
     bool opposite = w->op && (w->op->verb == WIRE_VERB_STOP) != (c->verb == WIRE_VERB_STOP);
@@ -412,18 +418,25 @@ static void admit(struct wk *w, const struct wire_call *c)
         supersede(&w->queued, op_verb_name(c->verb));
     }
     if (shared) {
-        join(*shared, c);
-        return;
+        o = *shared;
+        join(o, c);
+        return o;
     }
     if (!(o = make(w->def->alias, c))) {
         refuse(c, WIRE_E_TOO_MANY, "too many operations are under way");
-        return;
+        return NULL;
     }
     if (w->op)
         queue(w, o);
     else
         begin(w, o);
     op_goes_on(o, c);
+    return o;
+}
+
+struct op *op_command(struct wk *w, const struct wire_call *c)
+{
+    return admit(w, c);
 }
 
 bool op_repeats(const struct wire_call *c)
@@ -737,6 +750,6 @@ void op_lose_own(void)
     struct op *o;
 
     TAILQ_FOREACH (o, &op_all, link)
-        if (!o->alias[0])
+        if (!o->alias[0] && !task_is_op(o->id))
             finish(o, OP_FAILED, WIRE_E_LOST, "agentd died meanwhile");
 }

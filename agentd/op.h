@@ -61,6 +61,10 @@ TAILQ_HEAD(op_list, op);
  * is slow. */
 void op_request(struct wk *w, const struct wire_call *call);
 
+/* The same for a step of a task, whose call has no number: nobody is answered. The operation that does it;
+ * NULL: too many are under way. */
+struct op *op_command(struct wk *w, const struct wire_call *call);
+
 /* agentd's own wish (boot, reload, stop of all): no operation, but a running one it contradicts is
  * superseded. */
 void op_override(struct wk *w, enum wire_verb verb);

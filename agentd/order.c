@@ -354,6 +354,17 @@ static void look_around(struct order *o)
             review(w->order->on[i].w);
 }
 
+void order_each_before(const struct wk *w, bool stops, void (*fn)(const struct wk *other, void *arg),
+                       void *arg)
+{
+    const struct order *o = w->order;
+    const struct edge *v = !o ? NULL : stops ? o->by : o->on;
+
+    for (unsigned i = 0, n = !o ? 0 : stops ? o->n_by : o->n_on; i < n; i++)
+        if (v[i].kinds & ORDERED)
+            fn(v[i].w, arg);
+}
+
 void order_round(void)
 {
     struct order *o;

@@ -29,6 +29,9 @@ void order_hold(bool on);
 void order_round(void);
 /* An operator wants w up: so is what it requires and wants. True if that changes a goal. */
 bool order_pull(const struct wk *w);
+/* Who is to be up before w is started; stops: who is to be down before it is stopped. */
+void order_each_before(const struct wk *w, bool stops, void (*fn)(const struct wk *other, void *arg),
+                       void *arg);
 /* From now on everything stops: nobody before those who wait for it. */
 void order_stop_all(void);
 void order_forget(struct wk *w); /* before it is freed */

@@ -91,21 +91,10 @@ static bool take(struct wishes *from, struct wishes *ret)
     return ret->any;
 }
 
-/* Rows that one frame does not hold go ahead in parts. */
 static void answer(uint64_t call, const char *op, enum wire_error error, const char *message,
                    const char *rows)
 {
-    char part[LIMIT_WIRE_STRING + 1];
-
-    while (strlen(rows) > LIMIT_WIRE_STRING) {
-        const char *end = memrchr(rows, '\n', LIMIT_WIRE_STRING);
-        size_t n = end ? (size_t)(end + 1 - rows) : LIMIT_WIRE_STRING;
-        memcpy(part, rows, n);
-        part[n] = 0;
-        link_reply(&(struct wire_reply){.call = call, .items = part, .more = 1});
-        rows += n;
-    }
-    link_reply(&(struct wire_reply){
+    link_reply_long(&(struct wire_reply){
         .call = call, .error = (uint8_t)error, .message = message, .items = rows, .operation = op});
 }
 

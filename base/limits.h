@@ -85,6 +85,10 @@
 #define LIMIT_KEY_AGE_H 24          /* and for how many hours */
 #define LIMIT_KEY 255               /* bytes of one */
 #define LIMIT_OPERATION_WAITERS 256 /* callers of one operation */
+#define LIMIT_TASKS 16              /* of the whole agent, remembered */
+#define LIMIT_TASK_STEPS 16384      /* of all of them */
+#define LIMIT_TASK_AT_ONCE 64       /* steps under way */
+#define LIMIT_TASK_HOSTS 64         /* of one batch that are not this one */
 
 /* workers */
 #define LIMIT_SPAWN_STACKS 8   /* stacks kept for the next spawns */

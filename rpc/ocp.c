@@ -9,20 +9,25 @@
 #include "rpc/handlers.h"
 #include "rpc/json_enc.h"
 #include "rpc/link.h"
+#include "rpc/ocp.h"
 #include "rpc/reply.h"
 #include "rpc/sample.h"
 #include "rpc/table.h"
 #include "rpc/view.h"
 
-/* True if the path names this host; else r is answered. */
-static bool is_our_host(struct request *r)
+bool ocp_has_host(struct request *r)
+{
+    if (link_hello()->host_id == 0)
+        reply_error(r, WIRE_E_NO_HOST_ID, "HostId= is not set in agentd.conf; `agentctl setup` sets it");
+    return link_hello()->host_id != 0;
+}
+
+bool ocp_is_our_host(struct request *r)
 {
     uint64_t id;
 
-    if (link_hello()->host_id == 0) {
-        reply_error(r, WIRE_E_NO_HOST_ID, "HostId= is not set in agentd.conf; `agentctl setup` sets it");
+    if (!ocp_has_host(r))
         return false;
-    }
     if (str_to_u64(r->route.param[0], INT64_MAX, &id) < 0 || (int64_t)id != link_hello()->host_id) {
         reply_error(r, WIRE_E_NO_HOST, NULL);
         return false;
@@ -37,7 +42,7 @@ static const struct table_entry *find_process(struct request *r)
     uint64_t id;
     int error;
 
-    if (!is_our_host(r))
+    if (!ocp_is_our_host(r))
         return NULL;
     error = str_to_u64(r->route.param[1], INT64_MAX, &id);
     if (error == -EINVAL) {
@@ -51,7 +56,7 @@ static const struct table_entry *find_process(struct request *r)
 
 void ocp_agent(struct request *r)
 {
-    if (!is_our_host(r) || sample_wait(r, 0, table_count()))
+    if (!ocp_is_our_host(r) || sample_wait(r, 0, table_count()))
         return;
     view_agent(reply_data(r));
     reply_send(r, 200);
@@ -86,7 +91,7 @@ void ocp_list(struct request *r)
     struct wire_record record;
     struct buf *b;
 
-    if (!is_our_host(r))
+    if (!ocp_is_our_host(r))
         return;
     if (take_number(r, "page", INT32_MAX, &page) < 0 || take_number(r, "size", LIMIT_HTTP_PAGE, &size) < 0) {
         reply_error(r, WIRE_E_BAD_REQUEST, "page counts from 1, size is 1 to 1000");

@@ -50,6 +50,14 @@ enum wire_verb {
     WIRE_VERB_UPGRADE,    /* private socket only */
     WIRE_VERB_SIGNAL,     /* name: of the signal, for the main process */
     WIRE_VERB_RELOAD_WORKER,
+    WIRE_VERB_AGENT_START, /* all workers, as a task: name: hosts that are not this one, from: this one is not
+                              asked for, follow: one of several hosts; answered by what WIRE_VERB_TASK says */
+    WIRE_VERB_AGENT_STOP,
+    WIRE_VERB_AGENT_RESTART,
+    WIRE_VERB_TASK, /* from: its number. Lines, the task first:
+                       "number\tverb\tstatus\tcreated_us\tactor\tbatch\n", then
+                       "kind\tname\tstatus\ttimeout_s\tmessage\tbefore,before\n" for each step; before: the
+                       places of those that are done first, counted from 0 */
     WIRE_VERB_MAX,
 };
 

@@ -410,6 +410,31 @@ class ChainTerm(ChainScenario, cp.Term):
     name, touched = "term-chain", frozenset(Chain.TREES)
 
 
+class RestartAll(ChainScenario):
+    """The agent as a whole: worker by worker, then agentd by exec."""
+    name, by_itself, touched = "restart-all", True, frozenset(Chain.TREES)
+
+    def act(self, w):
+        r = tell(lambda: w.h.http("POST", "/compute/hosts/%d/agent/restart" % harness.HOST_ID))
+        self.task = r.data["id"] if r is not None and r.status == 200 else None
+        if self.task:
+            eventually(lambda: not w.runs() or (peek(lambda: self.look(w)) or "RUNNING") != "RUNNING", 25, "the end of the task")
+        return r
+
+    def look(self, w):
+        return w.h.ok("GET", "/tasks/instances/%d" % self.task)["status"]
+
+    def prepare(self, w):
+        super().prepare(w)
+        self.w, self.task = w, None
+
+    def check(self, before, now, answer):
+        if self.task:
+            eventually(lambda: self.look(self.w) in ("SUCCESSFUL", "FAILED"), cp.SETTLE, "the end of the task")
+        self.w.h.write("bad", "")  # a restart of what is required leaves who requires it
+        super().check(before, now, answer)
+
+
 class MixedUpgrade(cp.Upgrade):
     """One waits in STARTING, one has sockets, credentials, a folder and a stored descriptor."""
     name, world = "upgrade-mixed", Mixed
@@ -442,7 +467,7 @@ class MixedUpgrade(cp.Upgrade):
 tell, peek = cp.tell, cp.peek
 SCENARIOS = [WholeBoot, WholeRecover, WholeOrphan, WholeTerm, WholeReload, lambda: WholeVerb("restart", "whole"), lambda: WholeVerb("stop", "whole"),
              lambda: WholeVerb("start", "whole"), lambda: WholeVerb("restart", "forks"), lambda: WholeVerb("restart", "once"),
-             Overlap, RolledBack, ChainStop, ChainStart, ChainBoot, ChainTerm, MixedUpgrade]
+             Overlap, RolledBack, ChainStop, ChainStart, ChainBoot, ChainTerm, RestartAll, MixedUpgrade]
 
 
 class Share:
