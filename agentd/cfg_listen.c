@@ -14,6 +14,7 @@
 #include "agentd/cfg_read.h"
 #include "agentd/cfg_values.h"
 #include "agentd/cfg_trust.h"
+#include "base/cred.h"
 #include "base/fd.h"
 #include "base/str.h"
 
@@ -205,74 +206,16 @@ void cfg_listen_finish(struct cfg_ctx *c)
 
 /* --- credentials; no message quotes a line of them --- */
 
-static bool hex_digest(const char *s)
-{
-    return strlen(s) == 64 && strspn(s, "0123456789abcdef") == 64;
-}
-
-static bool plain_name(const char *s)
-{
-    return strlen(s) <= 128 && !strchr(s, ':');
-}
-
-/* What is wrong with the words of a line; *word says which. NULL: nothing. */
-static const char *credential_wrong(char *const w[], unsigned n, unsigned *word)
-{
-    *word = 0;
-    bool cert = str_eq(w[0], "cert");
-
-    if (!cert && !str_eq(w[0], "basic") && !str_eq(w[0], "bearer") && !str_eq(w[0], "aksk"))
-        return "a credential starts with basic, bearer, aksk or cert";
-    if (n != (cert ? 3 : 4))
-        return cert ? "a cert line is: cert SUBJECT-OR-SAN ROLE" : "a line is: KIND NAME ROLE SECRET";
-    *word = 1;
-    if (!cert && !plain_name(w[1]))
-        return "the name has a colon or is longer than 128 bytes";
-    *word = 2;
-    if (!str_eq(w[2], "HOST_VIEWER") && !str_eq(w[2], "HOST_MANAGER"))
-        return "the role is neither HOST_VIEWER nor HOST_MANAGER";
-    *word = 3;
-    if (str_eq(w[0], "bearer") && !hex_digest(w[3]))
-        return "the token is not a SHA-256 in 64 lower-case hexadecimal digits";
-    if (str_eq(w[0], "basic") && (strlen(w[3]) < 13 || strchr(w[3], ':')))
-        return "the hash is none of crypt(3)";
-    return NULL;
-}
-
-/* Splits a line at blanks, in place; at[]: the column of each word. */
-static unsigned split(char *line, char *words[5], unsigned at[5])
-{
-    unsigned n = 0;
-
-    for (char *p = line; *(p += strspn(p, " \t\r")) && n < 5;) {
-        at[n] = (unsigned)(p - line) + 1;
-        words[n++] = p;
-        p += strcspn(p, " \t\r");
-        if (*p)
-            *p++ = 0;
-    }
-    return n;
-}
-
 /* 1 if the line is a credential, 0 if it is a comment, empty or wrong. */
 static unsigned check_line(struct cfg_ctx *c, const char *path, unsigned number, char *line)
 {
-    char *words[5];
-    unsigned at[5], n, word;
-    const char *why;
+    struct cred cred;
+    struct cred_wrong wrong;
+    int r = cred_parse(line, &cred, &wrong);
 
-    if (strlen(line) > LIMIT_CREDENTIAL_LINE) {
-        cfg_error_in(c, path, number, 1, "the line is longer than %u bytes", LIMIT_CREDENTIAL_LINE);
-        return 0;
-    }
-    n = split(line, words, at);
-    if (n == 0 || *words[0] == '#')
-        return 0;
-    if ((why = credential_wrong(words, n, &word))) {
-        cfg_error_in(c, path, number, at[word < n ? word : 0], "%s", why);
-        return 0;
-    }
-    return 1;
+    if (r < 0)
+        cfg_error_in(c, path, number, wrong.column, "%s", wrong.why);
+    return r > 0;
 }
 
 static unsigned check_text(struct cfg_ctx *c, const char *path, char *text)

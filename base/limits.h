@@ -22,6 +22,8 @@
 #define LIMIT_SECRET_BYTES (1 << 20) /* and of the files among them, in all */
 #define LIMIT_CREDENTIALS 256
 #define LIMIT_CREDENTIAL_LINE 512
+#define LIMIT_CREDENTIAL_NAME 64     /* bytes of a credential's name; also in the actor of an operation */
+#define LIMIT_CREDENTIAL_SUBJECT 255 /* of a certificate's */
 
 /* the wire between agentd and agentd-rpc */
 #define LIMIT_WIRE_PACKET 32768 /* bytes of one SOCK_SEQPACKET packet */
