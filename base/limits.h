@@ -76,9 +76,16 @@
 #define LIMIT_JSON_WORD 64           /* bytes of one word of a list in a record */
 #define LIMIT_JSON_DEPTH 32
 #define LIMIT_JSON_TOKENS 4096
-#define LIMIT_AUTH_CHECKS 4    /* password hashes computed at once */
-#define LIMIT_AUTH_WAITING 64  /* requests that wait for one */
-#define LIMIT_AUTH_VERDICTS 64 /* verdicts kept */
+#define LIMIT_AUTH_CHECKS 4       /* password hashes computed at once */
+#define LIMIT_AUTH_WAITING 64     /* requests that wait for one */
+#define LIMIT_AUTH_VERDICTS 64    /* verdicts kept */
+#define LIMIT_AUTH_DATE_SEC 900   /* that a signed request's Date may be from our clock */
+#define LIMIT_AUTH_SEEN 4096      /* signed requests remembered for as long, so that none is taken twice */
+#define LIMIT_AUTH_FAILURES 10    /* wrong attempts of one address before it is slowed */
+#define LIMIT_AUTH_SLOW_SEC 60    /* and the longest wait then */
+#define LIMIT_AUTH_FORGIVE_SEC 60 /* after which one of them is forgiven */
+#define LIMIT_AUTH_SOURCES 1024   /* addresses remembered with wrong attempts */
+#define LIMIT_AUTH_NOTES 10       /* lines a second in the log about them */
 
 /* operations */
 #define LIMIT_OPERATIONS 1024       /* operations remembered */

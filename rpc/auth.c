@@ -15,17 +15,25 @@
 #include <unistd.h>
 
 #include <event2/event.h>
+#include <openssl/crypto.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "rpc/auth_parts.h"
 #include "rpc/link.h"
 #include "rpc/listen.h"
 
-/* The credentials, as lines: other kinds than basic are kept as they are, and match nobody. */
+struct entry {
+    char *line; /* cred points into it */
+    size_t len;
+    struct cred cred;
+};
+
 struct set {
-    char *lines[LIMIT_CREDENTIALS];
+    struct entry entries[LIMIT_CREDENTIALS];
     size_t count;
 };
 
@@ -37,9 +45,10 @@ struct check {
     struct event *result; /* the pipe's end, while a child computes */
     int fd;
     bool known; /* there is such a user: else the same work is done for nothing */
-    struct auth_basic basic;
+    enum method_role role;
     uint8_t key[AUTH_KEY];
-    char password[LIMIT_HTTP_PASSWORD];
+    char source[AUTH_SOURCE];
+    char user[LIMIT_HTTP_PASSWORD], password[LIMIT_HTTP_PASSWORD], hash[LIMIT_CREDENTIAL_LINE];
 };
 
 static struct set current, coming;
@@ -49,12 +58,16 @@ static unsigned waiting_count, running_count;
 
 /* ---- the set ---- */
 
+static void wipe(char *line, size_t len)
+{
+    explicit_bzero(line, len);
+    free(line);
+}
+
 static void clear_set(struct set *s)
 {
-    for (size_t i = 0; i < s->count; i++) {
-        explicit_bzero(s->lines[i], strlen(s->lines[i]));
-        free(s->lines[i]);
-    }
+    for (size_t i = 0; i < s->count; i++)
+        wipe(s->entries[i].line, s->entries[i].len);
     s->count = 0;
 }
 
@@ -65,11 +78,18 @@ void auth_begin(void)
 
 int auth_add(const char *line)
 {
+    struct entry *e = &coming.entries[coming.count];
+    struct cred_wrong wrong;
+
     if (coming.count == LIMIT_CREDENTIALS)
         return -ENOSPC;
-    if (!(coming.lines[coming.count] = strdup(line)))
+    if (!(e->line = strdup(line)))
         return -ENOMEM;
-    coming.count++;
+    e->len = strlen(line);
+    if (cred_parse(e->line, &e->cred, &wrong) > 0)
+        coming.count++;
+    else
+        wipe(e->line, e->len); /* agentd has said what is wrong with it */
     return 0;
 }
 
@@ -81,29 +101,23 @@ void auth_commit(void)
     auth_cache_clear();
 }
 
-/* The credential of that name, or, so that an unknown name takes as long, any; NULL: there are none. */
-static const char *find_line(const char *user, struct auth_basic *ret, bool *known)
+/* The i-th of a kind; NULL: there are no more. */
+static const struct cred *nth(enum cred_kind kind, unsigned i)
 {
-    struct auth_basic b;
-    const char *any = NULL;
+    for (size_t k = 0; k < current.count; k++)
+        if (current.entries[k].cred.kind == kind && i-- == 0)
+            return &current.entries[k].cred;
+    return NULL;
+}
 
-    *known = false;
-    for (size_t i = 0; i < current.count; i++) {
-        if (auth_basic_line(current.lines[i], &b) < 0)
-            continue;
-        if (!any) {
-            any = current.lines[i];
-            *ret = b;
-        }
-        if (str_eq(b.name, user)) {
-            *known = true;
-            *ret = b;
-            any = current.lines[i];
-            break;
-        }
-    }
-    explicit_bzero(&b, sizeof(b));
-    return any;
+static const struct cred *find(enum cred_kind kind, const char *name)
+{
+    const struct cred *c;
+
+    for (unsigned i = 0; (c = nth(kind, i)); i++)
+        if (str_eq(c->name, name))
+            return c;
+    return NULL;
 }
 
 /* ---- the unix socket ---- */
@@ -168,10 +182,26 @@ static void free_check(struct check *c)
     free(c);
 }
 
-static void grant(struct request *r, const struct auth_basic *b)
+static enum auth_verdict grant(struct request *r, enum cred_kind kind, const char *name,
+                               enum method_role role)
 {
-    r->role = b->role;
-    snprintf(r->actor, sizeof(r->actor), "basic:%.64s", b->name);
+    r->role = role;
+    snprintf(r->actor, sizeof(r->actor), "%s:%.*s", cred_kind_name(kind), LIMIT_CREDENTIAL_NAME, name);
+    return AUTH_GRANTED;
+}
+
+static enum method_role role_of(const struct cred *c)
+{
+    return c->manager ? METHOD_MANAGER : METHOD_VIEWER;
+}
+
+/* A wrong one. name: as we know it, else NULL: what was sent in its place may be a secret. */
+static enum auth_verdict fail(struct request *r, const char *source, const char *kind, const char *name,
+                              const char *why)
+{
+    auth_slow_note(source, kind, name, why);
+    r->retry_sec = auth_slow_failed(source, clock_mono_us());
+    return r->retry_sec ? AUTH_SLOWED : AUTH_DENIED;
 }
 
 static void end_check(struct check *c, enum auth_verdict v)
@@ -181,10 +211,20 @@ static void end_check(struct check *c, enum auth_verdict v)
 
     if (v == AUTH_GRANTED) {
         auth_cache_put(c->key);
-        grant(r, &c->basic);
+        grant(r, CRED_BASIC, c->user, c->role);
+    } else if (v == AUTH_DENIED) {
+        v = fail(r, c->source, "basic", c->known ? c->user : NULL,
+                 c->known ? "the password is wrong" : "no such user");
     }
     free_check(c);
     done(r, v);
+}
+
+/* For as long as an address waits no more of its guesses are worth the work. */
+static bool is_slowed(struct request *r, const char *source)
+{
+    r->retry_sec = auth_slow_wait(source, clock_mono_us());
+    return r->retry_sec > 0;
 }
 
 /* As long for a wrong byte at the start as for one at the end. */
@@ -215,8 +255,8 @@ static _Noreturn void child(const struct check *c, int to)
     dup2(to, STDIN_FILENO);
     syscall(SYS_close_range, 3u, ~0u, 0u);
     setrlimit(RLIMIT_CPU, &cpu);
-    if (data && (got = crypt_rn(c->password, c->basic.hash, data, (int)sizeof(*data))))
-        differ = differ_bytes(got, c->basic.hash);
+    if (data && (got = crypt_rn(c->password, c->hash, data, (int)sizeof(*data))))
+        differ = differ_bytes(got, c->hash);
     answer = !differ && c->known ? 'y' : 'n';
     fd_write_all(STDIN_FILENO, &answer, 1);
     _exit(0);
@@ -274,6 +314,8 @@ static void start_waiting(void)
         /* the same password may have been found right while this one waited */
         if (c->known && auth_cache_has(c->key))
             end_check(c, AUTH_GRANTED);
+        else if (is_slowed(c->request, c->source))
+            end_check(c, AUTH_SLOWED);
         else if (start_child(c) < 0)
             end_check(c, AUTH_FAILED);
     }
@@ -298,33 +340,96 @@ static enum auth_verdict queue_check(struct check *c)
     return AUTH_WAITING;
 }
 
-static enum auth_verdict check_basic(struct request *r, const char *header, auth_fn done)
+/* The credential of that user, or, so that an unknown name takes as long, any. */
+static int fill_check(struct check *c)
 {
-    char user[LIMIT_HTTP_PASSWORD];
+    const struct cred *known = find(CRED_BASIC, c->user), *any = known ? known : nth(CRED_BASIC, 0);
+
+    if (!any)
+        return -ENOENT;
+    c->known = known != NULL;
+    c->role = role_of(any);
+    str_copy(c->hash, sizeof(c->hash), any->secret);
+    auth_cache_key(c->key, any, c->user, c->password);
+    return 0;
+}
+
+static enum auth_verdict judge_basic(struct check *c)
+{
+    struct request *r = c->request;
+
+    if (c->known && auth_cache_has(c->key)) {
+        grant(r, CRED_BASIC, c->user, c->role);
+        free_check(c);
+        return AUTH_GRANTED;
+    }
+    if (is_slowed(r, c->source)) {
+        free_check(c);
+        return AUTH_SLOWED;
+    }
+    return queue_check(c);
+}
+
+static enum auth_verdict check_basic(struct request *r, const char *value, auth_fn done)
+{
     struct check *c = calloc(1, sizeof(*c));
-    const char *line;
-    enum auth_verdict v = AUTH_DENIED;
+    enum auth_verdict v;
 
     if (!c)
         return AUTH_FAILED;
     c->fd = -1;
     c->request = r;
     c->done = done;
-    if (auth_basic_header(header, user, c->password) < 0 || !(line = find_line(user, &c->basic, &c->known))) {
-        free_check(c);
-        return v;
-    }
-    auth_cache_key(c->key, line, user, c->password);
-    if (!c->known || !auth_cache_has(c->key))
-        return queue_check(c);
-    grant(r, &c->basic);
+    str_copy(c->source, sizeof(c->source), listen_source(r->conn));
+    if (auth_basic_header(value, c->user, c->password) == 0 && fill_check(c) == 0)
+        return judge_basic(c);
+    v = fail(r, c->source, "basic", NULL, "the header is malformed, or nobody has a password");
     free_check(c);
-    return AUTH_GRANTED;
+    return v;
+}
+
+/* ---- tokens and signatures ---- */
+
+/* All of them are looked at, so that it takes as long for each. */
+static enum auth_verdict check_bearer(struct request *r, const char *token)
+{
+    const struct cred *c, *right = NULL;
+    char hex[65];
+
+    auth_sign_digest(hex, token);
+    for (unsigned i = 0; (c = nth(CRED_BEARER, i)); i++)
+        if (CRYPTO_memcmp(hex, c->secret, 64) == 0)
+            right = c;
+    if (right)
+        return grant(r, CRED_BEARER, right->name, role_of(right));
+    return fail(r, listen_source(r->conn), "bearer", NULL, "no such token");
+}
+
+static enum auth_verdict check_signature(struct request *r, const char *value)
+{
+    const struct cred *c;
+    const char *why, *source = listen_source(r->conn);
+    enum auth_verdict v = auth_aksk_check(r, value, find, &c, &why);
+
+    if (v == AUTH_GRANTED)
+        return grant(r, CRED_AKSK, c->name, role_of(c));
+    if (v == AUTH_DENIED)
+        return fail(r, source, "aksk", c ? c->name : NULL, why);
+    auth_slow_note(source, "aksk", c ? c->name : NULL, why);
+    return v;
+}
+
+/* ---- which way ---- */
+
+/* May a secret travel there as it is? */
+static bool may_be_plain(const struct request *r)
+{
+    return listen_is_loopback(r->conn) || link_hello()->plaintext_credentials;
 }
 
 enum auth_verdict auth_check(struct request *r, auth_fn done)
 {
-    const char *header;
+    const char *header, *value;
 
     if (!r->conn)
         return AUTH_FAILED;
@@ -332,9 +437,33 @@ enum auth_verdict auth_check(struct request *r, auth_fn done)
         return check_unix(r);
     if (!(header = request_header(r, "Authorization")))
         return AUTH_DENIED;
-    if (!listen_is_loopback(r->conn) && !link_hello()->plaintext_credentials)
+    if ((value = auth_scheme(header, AUTH_SCHEME)))
+        return check_signature(r, value);
+    if (!may_be_plain(r))
         return AUTH_FORBIDDEN;
-    return check_basic(r, header, done);
+    if ((value = auth_scheme(header, "Bearer")))
+        return check_bearer(r, value);
+    if ((value = auth_scheme(header, "Basic")))
+        return check_basic(r, value, done);
+    return fail(r, listen_source(r->conn), "Authorization", NULL, "the scheme is not known");
+}
+
+const char *auth_challenge(const struct request *r, unsigned i)
+{
+    static const struct {
+        enum cred_kind kind;
+        bool plain; /* the secret itself would be sent */
+        const char *text;
+    } ways[] = {
+        {CRED_BASIC, true, "Basic realm=\"agentd\""},
+        {CRED_BEARER, true, "Bearer realm=\"agentd\""},
+        {CRED_AKSK, false, AUTH_SCHEME " realm=\"agentd\""},
+    };
+
+    for (size_t k = 0; r->conn && k < ARRAY_LEN(ways); k++)
+        if (nth(ways[k].kind, 0) && (!ways[k].plain || may_be_plain(r)) && i-- == 0)
+            return ways[k].text;
+    return NULL;
 }
 
 void auth_cancel_all(void)
@@ -358,5 +487,6 @@ int auth_init(struct event_base *base)
 {
     loop = base;
     auth_cache_init();
+    auth_aksk_init();
     return signal(SIGCHLD, SIG_IGN) == SIG_ERR ? -errno : 0;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rpc/auth: who asks, and what role that is: on the unix socket by the peer's uid and all its groups, on TCP
- * by credentials. Password hashes are computed in children, a bounded number at once; the loop never waits.
- * Knows nothing of paths. Passwords are wiped as soon as they are judged. */
+ * by credentials: passwords, tokens, signatures. Password hashes are computed in children, a bounded number
+ * at once; the loop never waits. Knows nothing of paths. Passwords are wiped as soon as they are judged. */
 #ifndef RPC_AUTH_H
 #define RPC_AUTH_H
 
@@ -12,6 +12,8 @@ enum auth_verdict {
     AUTH_DENIED,    /* 401 */
     AUTH_FORBIDDEN, /* 403: known, but no role; or a way in that is not allowed */
     AUTH_BUSY,      /* 429 */
+    AUTH_SLOWED,    /* 429 after r->retry_sec: too many wrong ones from there */
+    AUTH_EARLY,     /* 503: signed before this listener began, so it may have been served already */
     AUTH_FAILED,    /* 500 */
     AUTH_WAITING,   /* the function given will be called */
 };
@@ -27,24 +29,8 @@ int auth_add(const char *line);
 void auth_commit(void);
 
 enum auth_verdict auth_check(struct request *r, auth_fn done);
+/* The i-th way in that is open to who asked, as WWW-Authenticate names it; NULL behind the last. */
+const char *auth_challenge(const struct request *r, unsigned i);
 void auth_cancel_all(void); /* agentd has gone: whoever waits gets AUTH_FAILED */
-
-/* Inside: rpc/auth_cache */
-#define AUTH_KEY 32
-void auth_cache_init(void);
-void auth_cache_key(uint8_t key[AUTH_KEY], const char *line, const char *user, const char *password);
-bool auth_cache_has(const uint8_t key[AUTH_KEY]);
-void auth_cache_put(const uint8_t key[AUTH_KEY]);
-void auth_cache_clear(void);
-
-/* Inside: rpc/auth_basic. NAME ROLE HASH out of a line of the credentials file. */
-#define AUTH_WORD 128
-struct auth_basic {
-    char name[AUTH_WORD], hash[384];
-    enum method_role role;
-};
-int auth_basic_line(const char *line, struct auth_basic *ret);
-/* "Basic BASE64" into user and password (size LIMIT_HTTP_PASSWORD each); -EINVAL. */
-int auth_basic_header(const char *value, char *user, char *password);
 
 #endif

@@ -2,39 +2,15 @@
 #include <errno.h>
 #include <string.h>
 
-#include "base/fd.h"
-#include "base/limits.h"
-#include "base/str.h"
-#include "rpc/auth.h"
+#include "rpc/auth_parts.h"
 
-/* The next word of *s, blanks skipped, into buf; false if there is none or it does not fit. */
-static bool take_word(const char **s, char *buf, size_t size)
+const char *auth_scheme(const char *value, const char *scheme)
 {
-    size_t n;
+    size_t n = strlen(scheme);
 
-    *s += strspn(*s, " \t");
-    n = strcspn(*s, " \t\r\n");
-    if (n == 0 || n >= size)
-        return false;
-    memcpy(buf, *s, n);
-    buf[n] = 0;
-    *s += n;
-    return true;
-}
-
-int auth_basic_line(const char *line, struct auth_basic *ret)
-{
-    char word[AUTH_WORD];
-
-    if (!take_word(&line, word, sizeof(word)) || !str_eq(word, "basic"))
-        return -ENOENT;
-    if (!take_word(&line, ret->name, sizeof(ret->name)) || !take_word(&line, word, sizeof(word)) ||
-        !take_word(&line, ret->hash, sizeof(ret->hash)))
-        return -EINVAL;
-    ret->role = str_eq(word, "HOST_MANAGER")  ? METHOD_MANAGER
-                : str_eq(word, "HOST_VIEWER") ? METHOD_VIEWER
-                                              : METHOD_NONE;
-    return ret->role == METHOD_NONE ? -EINVAL : 0;
+    if (strncasecmp(value, scheme, n) != 0 || value[n] != ' ')
+        return NULL;
+    return value + n + strspn(value + n, " ");
 }
 
 static int digit64(char c)
@@ -48,8 +24,7 @@ static int digit64(char c)
     return c == '+' ? 62 : c == '/' ? 63 : -1;
 }
 
-/* Strict: whole groups, right padding, no other characters. Bytes written or -EINVAL. */
-static int decode64(const char *s, unsigned char *out, size_t size)
+int auth_base64(const char *s, unsigned char *out, size_t size)
 {
     size_t len = strlen(s), at = 0, pad = 0;
 
@@ -77,10 +52,7 @@ int auth_basic_header(const char *value, char *user, char *password)
     char *colon;
     int n, r = -EINVAL;
 
-    if (strncasecmp(value, "Basic ", 6) != 0)
-        return -EINVAL;
-    value += 6 + strspn(value + 6, " ");
-    n = decode64(value, raw, sizeof(raw) - 1);
+    n = auth_base64(value, raw, sizeof(raw) - 1);
     if (n >= 0 && !memchr(raw, 0, (size_t)n)) {
         raw[n] = 0;
         colon = strchr((char *)raw, ':');

@@ -1,17 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Passwords that were found right, so that a client pays for its hash once. What is kept is a digest with a
- * salt that nobody else knows; it is of the credential's line too, so that a changed one is asked again. */
+ * salt that nobody else knows; it is of the credential's hash too, so that a changed one is asked again. */
 #define OPENSSL_SUPPRESS_DEPRECATED /* SHA256_Init and friends: EVP would load providers, 300 KB for one \
                                        digest */
-#include "rpc/auth.h"
+#include "rpc/auth_parts.h"
 
 #include <string.h>
 #include <sys/random.h>
 
 #include <openssl/crypto.h>
 #include <openssl/sha.h>
-
-#include "base/limits.h"
 
 static uint8_t salt[32];
 static uint8_t keys[LIMIT_AUTH_VERDICTS][AUTH_KEY];
@@ -23,14 +21,14 @@ void auth_cache_init(void)
     salted = getrandom(salt, sizeof(salt), 0) == (ssize_t)sizeof(salt);
 }
 
-void auth_cache_key(uint8_t key[AUTH_KEY], const char *line, const char *user, const char *password)
+void auth_cache_key(uint8_t key[AUTH_KEY], const struct cred *c, const char *user, const char *password)
 {
-    const char *parts[] = {line, user, password};
+    const char *parts[] = {c->name, c->secret, user, password};
     SHA256_CTX ctx;
 
     SHA256_Init(&ctx);
     SHA256_Update(&ctx, salt, sizeof(salt));
-    for (size_t i = 0; i < 3; i++)
+    for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
         SHA256_Update(&ctx, parts[i], strlen(parts[i]) + 1);
     SHA256_Final(key, &ctx);
     explicit_bzero(&ctx, sizeof(ctx));

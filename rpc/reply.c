@@ -215,11 +215,14 @@ static void put_error(struct buf *b, enum wire_error e, const char *message, con
 void reply_error_details(struct request *r, enum wire_error e, const char *message, const char *lines)
 {
     int status = wire_error_status(e);
+    char retry[16];
 
     put_error(&body, e, message, lines);
     close_envelope(&body, r->start_us, r->conn ? listen_server(r->conn) : "", status, false, r->trace);
-    if (status == 429 || status == 503)
-        reply_header(r, "Retry-After", "1");
+    if (status == 429 || status == 503) {
+        snprintf(retry, sizeof(retry), "%u", r->retry_sec ? r->retry_sec : 1);
+        reply_header(r, "Retry-After", retry);
+    }
     send_body(r, status, "application/json", &body);
 }
 

@@ -201,21 +201,33 @@ static void dispatch(struct request *r)
         request_resume(r);
 }
 
+static const struct {
+    enum wire_error error;
+    const char *message; /* NULL: the error's own */
+} refusals[] = {
+    [AUTH_DENIED] = {WIRE_E_UNAUTHORIZED, NULL},
+    [AUTH_FORBIDDEN] = {WIRE_E_FORBIDDEN, NULL},
+    [AUTH_BUSY] = {WIRE_E_TOO_MANY, NULL},
+    [AUTH_SLOWED] = {WIRE_E_TOO_MANY, "too many wrong attempts from this address"},
+    [AUTH_EARLY] = {WIRE_E_NOT_READY, "agentd-rpc has just started: sign the request anew"},
+    [AUTH_FAILED] = {WIRE_E_INTERNAL, NULL},
+};
+
 static void on_auth(struct request *r, enum auth_verdict v)
 {
+    const char *way;
+
     if (v == AUTH_GRANTED && r->conn && !refusing) {
         dispatch(r);
         return;
     }
-    if (v == AUTH_DENIED)
-        reply_header(r, "WWW-Authenticate", "Basic realm=\"agentd\"");
-    reply_error(r,
-                refusing              ? WIRE_E_NOT_READY
-                : v == AUTH_DENIED    ? WIRE_E_UNAUTHORIZED
-                : v == AUTH_FORBIDDEN ? WIRE_E_FORBIDDEN
-                : v == AUTH_BUSY      ? WIRE_E_TOO_MANY
-                                      : WIRE_E_INTERNAL,
-                NULL);
+    if (refusing || v == AUTH_GRANTED) {
+        reply_error(r, WIRE_E_NOT_READY, NULL);
+        return;
+    }
+    for (unsigned i = 0; v == AUTH_DENIED && (way = auth_challenge(r, i)); i++)
+        reply_header(r, "WWW-Authenticate", way);
+    reply_error(r, refusals[v].error, refusals[v].message);
 }
 
 void request_serve(struct listen_conn *c, struct evhttp_request *http)

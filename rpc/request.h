@@ -22,6 +22,7 @@ struct request {
     struct request *next;             /* in the list of what it waits for */
     const struct method_info *method; /* NULL before routing */
     uint64_t start_us;
+    unsigned retry_sec; /* of a 429 or 503; 0: 1 */
     enum route_verb verb;
     enum method_role role;
     bool ocp;

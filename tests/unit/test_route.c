@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/route: targets to rows, parameters, Allow; rpc/auth_basic: credential lines and headers. */
+/* rpc/route: targets to rows, parameters, Allow. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -10,8 +10,6 @@
 #include <cmocka.h>
 
 #include "base/fd.h"
-#include "base/limits.h"
-#include "rpc/auth.h"
 #include "rpc/route.h"
 
 static const struct {
@@ -109,40 +107,6 @@ static void test_every_row_is_reached(void **state)
     }
 }
 
-static void test_credential_lines(void **state)
-{
-    struct auth_basic b;
-
-    assert_int_equal(auth_basic_line("basic joe HOST_VIEWER $y$x", &b), 0);
-    assert_string_equal(b.name, "joe");
-    assert_string_equal(b.hash, "$y$x");
-    assert_int_equal(b.role, METHOD_VIEWER);
-    assert_int_equal(auth_basic_line("  basic\tann  HOST_MANAGER  h ", &b), 0);
-    assert_int_equal(b.role, METHOD_MANAGER);
-    assert_int_equal(auth_basic_line("basic joe ROOT h", &b), -EINVAL);
-    assert_int_equal(auth_basic_line("basic joe HOST_VIEWER", &b), -EINVAL);
-    assert_int_equal(auth_basic_line("bearer x HOST_VIEWER y", &b), -ENOENT);
-    assert_int_equal(auth_basic_line("", &b), -ENOENT);
-}
-
-static void test_basic_header(void **state)
-{
-    char user[LIMIT_HTTP_PASSWORD], password[LIMIT_HTTP_PASSWORD];
-    static const char *const bads[] = {
-        "",           "Basic",         "Basic ",           "Bearer am9lOng=", "Basic am9lOn",
-        "Basic am9l", "Basic am9lOng", "Basic am9l\tOng=", "Basic ====",      "Basic AGE6Yg=="};
-
-    assert_int_equal(auth_basic_header("Basic am9lOng=", user, password), 0);
-    assert_string_equal(user, "joe");
-    assert_string_equal(password, "x");
-    assert_int_equal(auth_basic_header("basic am9lOmE6Yg==", user, password), 0);
-    assert_string_equal(password, "a:b");
-    assert_int_equal(auth_basic_header("Basic am9lOg==", user, password), 0);
-    assert_string_equal(password, "");
-    for (size_t i = 0; i < ARRAY_LEN(bads); i++)
-        assert_int_equal(auth_basic_header(bads[i], user, password), -EINVAL);
-}
-
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,8 +114,6 @@ int main(void)
         cmocka_unit_test(test_allow),
         cmocka_unit_test(test_query),
         cmocka_unit_test(test_every_row_is_reached),
-        cmocka_unit_test(test_credential_lines),
-        cmocka_unit_test(test_basic_header),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
