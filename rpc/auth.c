@@ -415,7 +415,8 @@ static enum auth_verdict check_signature(struct request *r, const char *value)
         return grant(r, CRED_AKSK, c->name, role_of(c));
     if (v == AUTH_DENIED)
         return fail(r, source, "aksk", c ? c->name : NULL, why);
-    auth_slow_note(source, "aksk", c ? c->name : NULL, why);
+    if (v == AUTH_BUSY)
+        auth_slow_note(source, "aksk", c->name, why);
     return v;
 }
 

@@ -86,11 +86,12 @@ static void gather(const struct request *r, struct auth_signed *s)
             s->pairs[s->count++] = (struct auth_pair){h->key, h->value};
 }
 
-/* What this listener's predecessor may have taken already can't be known, so it is not taken a second time.
- * The begin is told by the wall clock as it goes now: a clock that is set after it moves it along. */
+/* What this listener's predecessor may have taken already can't be known, so it is not taken a second time; a
+ * Date has whole seconds. The begin is told by the wall clock as it goes now: a clock that is set after it
+ * moves it along. */
 static bool is_early(int64_t date, int64_t wall_us)
 {
-    return date < (wall_us - (int64_t)(clock_mono_us() - begun_us)) / 1000000;
+    return date <= (wall_us - (int64_t)(clock_mono_us() - begun_us)) / 1000000;
 }
 
 /* The signature is right. What may change something is taken once. */
@@ -101,10 +102,8 @@ static enum auth_verdict take(struct request *r, const uint8_t mac[AUTH_MAC], in
 
     if (r->verb == ROUTE_GET || r->verb == ROUTE_HEAD || r->verb == ROUTE_OPTIONS)
         return AUTH_GRANTED;
-    if (is_early(date, wall_us)) {
-        *why = "it was signed before this listener began";
+    if (is_early(date, wall_us))
         return AUTH_EARLY;
-    }
     full = auth_seen_put(mac, date + LIMIT_AUTH_DATE_SEC, wall_us / 1000000);
     if (full == -EEXIST) {
         *why = "this very request was taken before";
