@@ -5,6 +5,7 @@
 
 #include <stdio.h>
 
+#include "agentctl/credential_file.h"
 #include "agentctl/verbs.h"
 #include "base/str.h"
 #include "rpc/method.h"
@@ -28,6 +29,11 @@ static const char usage[] =
     "  doctor                       what is not as it should be, and what to do\n"
     "  adopt ALIAS PID              take over a process that runs already; --private SOCKET\n"
     "  upgrade                      run the installed agentd in place of the one that runs\n"
+    "  credential add KIND NAME ROLE\n"
+    "                               who may call over TCP: basic (the password from the standard input, or\n"
+    "                               --generate), bearer, aksk or cert; HOST_VIEWER or HOST_MANAGER\n"
+    "  credential list | revoke KIND NAME | rotate KIND NAME\n"
+    "                               the same file, " CREDENTIAL_FILE " or --file FILE\n"
     "  help [calls]                 this, or the calls of the HTTP interface\n"
     "\n"
     "  --socket PATH                agentd's socket (" OPTIONS_SOCKET ")\n"

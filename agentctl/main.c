@@ -11,10 +11,19 @@ static const struct {
     const char *name;
     int (*run)(const struct options *o);
 } verbs[] = {
-    {"status", status_run},    {"start", change_run},         {"stop", change_run},
-    {"restart", change_run},   {"reload", reload_run},        {"logs", logs_run},
-    {"help", help_run},        {"version", help_version},     {"doctor", doctor_run},
-    {"adopt", takeover_adopt}, {"upgrade", takeover_upgrade}, {"signal", change_signal},
+    {"status", status_run},
+    {"start", change_run},
+    {"stop", change_run},
+    {"restart", change_run},
+    {"reload", reload_run},
+    {"logs", logs_run},
+    {"help", help_run},
+    {"version", help_version},
+    {"doctor", doctor_run},
+    {"adopt", takeover_adopt},
+    {"upgrade", takeover_upgrade},
+    {"signal", change_signal},
+    {"credential", credential_run},
 };
 
 static void suggest(const char *word)

@@ -65,6 +65,12 @@ static int take_option(struct options *o, int c)
     case 'p':
         o->plan = true;
         return 0;
+    case 'F':
+        o->file = optarg;
+        return 0;
+    case 'g':
+        o->generate = true;
+        return 0;
     case 'n':
         o->lines = optarg;
         return 0;
@@ -84,7 +90,8 @@ int options_parse(struct options *o, int argc, char **argv)
         {"reason", required_argument, NULL, 'r'},  {"lines", required_argument, NULL, 'n'},
         {"follow", no_argument, NULL, 'f'},        {"plan", no_argument, NULL, 'p'},
         {"private", required_argument, NULL, 'P'}, {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},       {NULL, 0, NULL, 0},
+        {"version", no_argument, NULL, 'V'},       {"file", required_argument, NULL, 'F'},
+        {"generate", no_argument, NULL, 'g'},      {NULL, 0, NULL, 0},
     };
     static char help[] = "help", version[] = "version", *words[] = {NULL, NULL};
     int c;

@@ -20,7 +20,8 @@ struct options {
     const char *socket, *url, *user, *token_file, *reason;
     const char *lines; /* -n */
     const char *private_socket;
-    bool json, follow, color, plan;
+    const char *file; /* of credentials */
+    bool json, follow, color, plan, generate;
     char **words; /* the verb, then its arguments; ends in NULL */
     int count;
 };

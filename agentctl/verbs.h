@@ -14,6 +14,7 @@ int doctor_run(const struct options *o);
 int takeover_adopt(const struct options *o);
 int takeover_upgrade(const struct options *o);
 int logs_run(const struct options *o);
+int credential_run(const struct options *o);
 int help_run(const struct options *o);
 int help_version(const struct options *o);
 
