@@ -19,6 +19,7 @@
 
 #include "agentd/event.h"
 #include "agentd/facts.h"
+#include "agentd/link_creds.h"
 #include "agentd/listen.h"
 #include "agentd/loop.h"
 #include "agentd/op.h"
@@ -31,7 +32,6 @@
 #include "agentd/view.h"
 #include "agentd/wk.h"
 #include "base/clock.h"
-#include "base/cred.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -59,7 +59,7 @@ static struct {
     int theirs; /* its end of the wire, until its exec was seen */
     struct loop_watch *status, *respawn, *push;
     char *argv[2], *env[8], *env_text[8];
-    unsigned deaths;
+    unsigned deaths, n_listeners;
     uint64_t window;   /* monotonic */
     unsigned failures; /* to execute it, in a row */
     bool unrunnable;
@@ -286,43 +286,10 @@ static void put_hello(struct peer *p)
         .max_request_bytes = c->rpc.max_request_bytes,
         .plaintext_credentials = c->rpc.plaintext_credentials,
         .wire = WIRE_VERSION,
+        .first = store_is_new() && self.n_listeners == 1,
     };
 
     wire_put_hello(&p->out, &h);
-}
-
-/* The listener is given no line that the configuration reader would refuse: it may have changed since. */
-static bool is_credential(const char *line)
-{
-    char copy[LIMIT_CREDENTIAL_LINE + 2];
-    struct cred cred;
-    struct cred_wrong wrong;
-    bool is = cred_parse(str_copy(copy, sizeof(copy), line), &cred, &wrong) > 0;
-
-    explicit_bzero(copy, sizeof(copy));
-    return is;
-}
-
-static void put_credentials(struct peer *p)
-{
-    _cleanup_free_ char *text = NULL;
-    char *save = NULL;
-    int fd = open(self.cfg->rpc.credentials, O_RDONLY | O_CLOEXEC | O_NOCTTY);
-    ssize_t n = fd < 0 ? -1 : fd_read_all(fd, LIMIT_CONFIG_FILE, &text);
-    unsigned count = 0;
-
-    fd_close(fd);
-    if (n < 0)
-        return; /* the configuration reader has judged file and mode */
-    for (char *line = strtok_r(text, "\n", &save); line && count < LIMIT_CREDENTIALS;
-         line = strtok_r(NULL, "\n", &save)) {
-        if (!is_credential(line))
-            continue;
-        peer_make_room(p);
-        wire_put_credential(&p->out, &(struct wire_credential){line});
-        count++;
-    }
-    explicit_bzero(text, (size_t)n);
 }
 
 static void put_listeners(struct peer *p)
@@ -352,7 +319,7 @@ static void tell_everything(struct peer *p)
 
     put_hello(p);
     put_listeners(p);
-    put_credentials(p);
+    link_put_credentials(p, self.cfg->rpc.credentials);
     TAILQ_FOREACH (w, &sup_workers, link) {
         peer_make_room(p);
         put_record(p, w);
@@ -658,6 +625,7 @@ void link_start(void)
     r = p ? spawn_listener(p, theirs) : -errno;
     if (r == 0) {
         self.current = p;
+        self.n_listeners++;
         tell_everything(p);
         return;
     }
@@ -791,7 +759,7 @@ void link_reconfigure(const struct cfg *cfg)
     TAILQ_FOREACH (p, &peer_all, link)
         if (is_listener(p)) {
             put_hello(p);
-            put_credentials(p);
+            link_put_credentials(p, self.cfg->rpc.credentials);
             end_table(p);
         }
 }

@@ -57,6 +57,8 @@ libagentd_a_SOURCES = \
 	agentd/journal.h \
 	agentd/link.c \
 	agentd/link.h \
+	agentd/link_creds.c \
+	agentd/link_creds.h \
 	agentd/listen.c \
 	agentd/listen.h \
 	agentd/logs.c \

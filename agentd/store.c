@@ -31,6 +31,7 @@
 static struct store_entry *entries;
 static char state_dir[512];
 static int64_t created_us;
+static bool is_new; /* nothing was there */
 static struct helper *writer;
 static bool dirty;
 static bool urgent; /* somebody waits for what changed while it was written */
@@ -117,6 +118,11 @@ int64_t store_created_us(void)
     return created_us;
 }
 
+bool store_is_new(void)
+{
+    return is_new;
+}
+
 static int parse_line(char *line)
 {
     char *field[8], *save = NULL, *at = strtok_r(line, "\t", &save);
@@ -148,6 +154,7 @@ static int parse(char *text)
     if (!line || sscanf(line, MAGIC " %lld", &created) != 1)
         return -EBADMSG;
     created_us = created;
+    is_new = false;
     while (r == 0 && (line = strtok_r(NULL, "\n", &save)))
         r = parse_line(line);
     return r;
@@ -178,6 +185,7 @@ int store_open(const char *dir, struct err *err)
 
     str_copy(state_dir, sizeof(state_dir), dir);
     created_us = clock_wall_us();
+    is_new = true;
     if (dirfd < 0)
         return err_set(err, errno, "%s: %s", dir, strerror(errno));
     if ((r = wait_for_writer(dirfd)) < 0)

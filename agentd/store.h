@@ -28,6 +28,7 @@ struct store_entry *store_find(const char *alias); /* NULL: never seen */
 /* The entry of an alias, new if need be; id 0: allocates one that no entry has. NULL: no memory. */
 struct store_entry *store_get(const char *alias, int64_t id);
 int64_t store_created_us(void); /* when this state was first made */
+bool store_is_new(void);        /* by this agentd */
 
 /* Something changed: write soon. done (set once) hears of each write's end. */
 void store_changed(void);

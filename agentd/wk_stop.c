@@ -195,7 +195,7 @@ static void signal_fresh(struct wk *w, int sig)
  * -errno: they can't be told now. */
 static int watch_tree(struct wk *w, int sig)
 {
-    struct snap_tree tree;
+    struct snap_tree tree = {0};
     int r = get_stop(w) ? tree_of(w, &tree) : -ENOMEM;
     bool any;
 

@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "rpc/auth_parts.h"
+#include "rpc/link.h"
 
 #define NAME_SIZE (LIMIT_CREDENTIAL_NAME + 1)
 #define TEXT_MAX (LIMIT_HTTP_TARGET + LIMIT_HTTP_HEADER_BYTES + 256)
@@ -88,10 +89,12 @@ static void gather(const struct request *r, struct auth_signed *s)
 
 /* What this listener's predecessor may have taken already can't be known, so it is not taken a second time; a
  * Date has whole seconds. The begin is told by the wall clock as it goes now: a clock that is set after it
- * moves it along. */
+ * moves it along. The very first listener of an installation had none before it. */
 static bool is_early(int64_t date, int64_t wall_us)
 {
-    return date <= (wall_us - (int64_t)(clock_mono_us() - begun_us)) / 1000000;
+    int64_t begun = wall_us - (int64_t)(clock_mono_us() - begun_us);
+
+    return !link_hello()->first && date <= begun / 1000000;
 }
 
 /* The signature is right. What may change something is taken once. */
