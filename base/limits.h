@@ -68,6 +68,7 @@
 #define LIMIT_HTTP_REASON 256        /* bytes of Agentd-Reason */
 #define LIMIT_HTTP_PASSWORD 256      /* bytes of user and password */
 #define LIMIT_HTTP_SAMPLE_MS 2000    /* a reader waits at most so long for a fresh sample */
+#define LIMIT_HTTP_STATS_WORDS 32    /* reasons that starts are counted by */
 #define LIMIT_HTTP_PAGE 1000         /* rows of one page */
 #define LIMIT_HTTP_LOG_TAIL 65536    /* bytes of a log without from= */
 #define LIMIT_AUTH_CHECK_SEC 10      /* CPU seconds of one password hash */

@@ -28,5 +28,6 @@ int call_send(struct wire_call *v, uint32_t deadline_ms, call_fn fn, void *arg);
 void call_replied(const struct wire_reply *reply, const struct wire_frame *frame);
 void call_streamed(uint64_t number, int fd);
 void call_lose_all(void);
+unsigned call_count(void); /* those that agentd has not ended */
 
 #endif

@@ -16,6 +16,10 @@
 #include "base/str.h"
 #include "rpc/json_enc.h"
 #include "rpc/listen.h"
+#include "rpc/stats.h"
+
+#define TOO_LARGE "the reply is too large"
+#define NO_MEMORY "out of memory"
 
 static struct buf body = BUF_INIT(LIMIT_HTTP_REPLY);
 static uint64_t trace_state;
@@ -149,6 +153,7 @@ static void send_body(struct request *r, int status, const char *type, struct bu
     struct listen_conn *c = r->conn;
     char length[24];
 
+    stats_answered(r->verb, status);
     if (is_gone(r)) {
         drop(r);
         return;
@@ -174,7 +179,7 @@ void reply_send(struct request *r, int status)
 {
     close_envelope(&body, r->start_us, r->conn ? listen_server(r->conn) : "", status, true, r->trace);
     if (body.error) {
-        reply_error(r, WIRE_E_INTERNAL, body.error == -EFBIG ? "the reply is too large" : "out of memory");
+        reply_error(r, WIRE_E_INTERNAL, body.error == -EFBIG ? TOO_LARGE : NO_MEMORY);
         return;
     }
     send_body(r, status, "application/json", &body);
@@ -228,6 +233,20 @@ void reply_error(struct request *r, enum wire_error e, const char *message)
     reply_error_details(r, e, message, "");
 }
 
+struct buf *reply_bare(void)
+{
+    buf_reset(&body);
+    return &body;
+}
+
+void reply_send_bare(struct request *r, const char *type)
+{
+    if (body.error)
+        reply_error(r, WIRE_E_INTERNAL, body.error == -EFBIG ? TOO_LARGE : NO_MEMORY);
+    else
+        send_body(r, 200, type, &body);
+}
+
 void reply_plain(struct request *r, int status, const char *text)
 {
     buf_reset(&body);
@@ -237,6 +256,7 @@ void reply_plain(struct request *r, int status, const char *text)
 
 static void start_stream(struct request *r, const char *type)
 {
+    stats_answered(r->verb, 200);
     reply_header(r, "Date", http_date());
     reply_header(r, "Content-Type", type);
     reply_header(r, "Cache-Control", "no-store");
@@ -262,6 +282,7 @@ void reply_refusal(struct evbuffer *out, const struct listen_conn *c, int status
 {
     char trace[17];
 
+    stats.refused[e]++;
     reply_trace(trace);
     put_error(&body, e, reason, "");
     close_envelope(&body, clock_mono_us(), listen_server(c), status, false, trace);

@@ -16,6 +16,7 @@
 #include "rpc/json_dec.h"
 #include "rpc/listen.h"
 #include "rpc/reply.h"
+#include "rpc/stats.h"
 #include "rpc/stream.h"
 
 static void (*const handlers[METHOD_COUNT])(struct request *r) = {
@@ -64,6 +65,8 @@ static enum route_verb verb_of(struct evhttp_request *http)
         return ROUTE_HEAD;
     case EVHTTP_REQ_POST:
         return ROUTE_POST;
+    case EVHTTP_REQ_DELETE:
+        return ROUTE_DELETE;
     case EVHTTP_REQ_OPTIONS:
         return ROUTE_OPTIONS;
     default:
@@ -187,9 +190,10 @@ static void dispatch(struct request *r)
             reply_error(r, WIRE_E_METHOD_NOT_ALLOWED, NULL);
         return;
     }
-    if (r->role < r->method->role)
+    if (r->role < r->method->role) {
         e = WIRE_E_FORBIDDEN;
-    else if (!is_acceptable(r))
+        stats.forbidden++;
+    } else if (!is_acceptable(r))
         e = WIRE_E_NOT_ACCEPTABLE;
     else if (r->verb == ROUTE_POST && is_foreign(r))
         e = WIRE_E_FORBIDDEN;
@@ -207,6 +211,9 @@ static void on_auth(struct request *r, enum auth_verdict v)
         dispatch(r);
         return;
     }
+    stats.unauthorized += v == AUTH_DENIED;
+    stats.forbidden += v == AUTH_FORBIDDEN;
+    stats.busy += v == AUTH_BUSY;
     if (v == AUTH_DENIED)
         reply_header(r, "WWW-Authenticate", "Basic realm=\"agentd\"");
     reply_error(r,

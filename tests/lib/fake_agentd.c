@@ -447,6 +447,8 @@ static void set_option(char *arg)
     *v++ = 0;
     if (str_eq(arg, "host_id"))
         hello.host_id = atoll(v);
+    else if (str_eq(arg, "version"))
+        hello.version = v;
     else if (str_eq(arg, "manager_gid"))
         hello.manager_gid = atoll(v);
     else if (str_eq(arg, "viewer_gid"))
