@@ -20,7 +20,7 @@
 #include "rpc/stream.h"
 
 static void (*const handlers[METHOD_COUNT])(struct request *r) = {
-#define METHOD(name, verb, path, role, handler, flags, help) [METHOD_##name] = handler,
+#define METHOD(name, verb, path, role, handler, flags, reply, help) [METHOD_##name] = handler,
 #include "rpc/method.def"
 #undef METHOD
 };

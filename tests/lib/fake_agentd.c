@@ -366,6 +366,7 @@ static void answer(const struct wire_call *c)
         open_log(c);
         return;
     case WIRE_VERB_RELOAD:
+        r.operation = "op-2";
         r.items = "web\trestart\tchanged\tUser=restart,Nice=live\nnew\tadd\t\t\n";
         break;
     case WIRE_VERB_RELOAD_PLAN:
