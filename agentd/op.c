@@ -175,10 +175,10 @@ static void on_slow(int fd, short what, void *arg)
         reply(o, o->waiters[i], WIRE_E_ACCEPTED);
 }
 
-static void tell_if_slow(struct op *o, uint64_t call)
+static void tell_if_slow(struct op *o, const struct wire_call *c)
 {
-    if (o->phase_mono[OP_STOP] || clock_mono_us() - o->began_mono > SLOW_US || !o->began_mono)
-        reply(o, call, WIRE_E_ACCEPTED); /* it joins late, or waits behind another */
+    if (c->at_once || o->phase_mono[OP_STOP] || clock_mono_us() - o->began_mono > SLOW_US || !o->began_mono)
+        reply(o, c->call, WIRE_E_ACCEPTED); /* so wished, or it joins late, or waits behind another */
     else if (!o->slow)
         o->slow = loop_timer(SLOW_US, on_slow, o);
 }
@@ -370,7 +370,7 @@ static struct op **joinable(struct wk *w, enum wire_verb verb)
 void op_goes_on(struct op *o, const struct wire_call *c)
 {
     if (o->result == OP_RUNNING)
-        tell_if_slow(o, c->call);
+        tell_if_slow(o, c);
 }
 
 /* The caller hears its end, now or later. */
@@ -381,7 +381,7 @@ static void attach(struct op *o, const struct wire_call *c)
     else if (!add_waiter(o, c->call))
         refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
     else
-        tell_if_slow(o, c->call);
+        tell_if_slow(o, c);
 }
 
 static void join(struct op *o, const struct wire_call *c)
@@ -440,6 +440,28 @@ bool op_repeats(const struct wire_call *c)
     return true;
 }
 
+static bool is_listed(const char *list, const char *word)
+{
+    size_t n = strlen(word);
+
+    for (; list && *list; list += strcspn(list, ","), list += *list == ',')
+        if (strncmp(list, word, n) == 0 && (list[n] == ',' || !list[n]))
+            return true;
+    return false;
+}
+
+bool op_has_moved(const struct wk *w, const struct wire_call *c)
+{
+    char now[16], text[64];
+
+    snprintf(now, sizeof(now), "%u", w->generation);
+    if (!c->generations || !c->generations[0] || is_listed(c->generations, now))
+        return false;
+    snprintf(text, sizeof(text), "the worker's generation is %s", now);
+    refuse(c, WIRE_E_PRECONDITION, text);
+    return true;
+}
+
 void op_request(struct wk *w, const struct wire_call *c)
 {
     if (op_repeats(c))
@@ -448,7 +470,8 @@ void op_request(struct wk *w, const struct wire_call *c)
         refuse(c, WIRE_E_NOT_OPERABLE, "the worker's file says Operable=no");
         return;
     }
-    admit(w, c);
+    if (!op_has_moved(w, c))
+        admit(w, c);
 }
 
 void op_override(struct wk *w, enum wire_verb verb)
@@ -469,16 +492,6 @@ void op_want_for(struct wk *w, const char *by)
     w->goal = WK_GOAL_UP;
     store_changed();
     op_override(w, WIRE_VERB_START);
-}
-
-static bool is_listed(const char *list, const char *word)
-{
-    size_t n = strlen(word);
-
-    for (; list && *list; list += strcspn(list, ","), list += *list == ',')
-        if (strncmp(list, word, n) == 0 && (list[n] == ',' || !list[n]))
-            return true;
-    return false;
 }
 
 void op_note_affected(struct op *o, const char *alias)

@@ -61,6 +61,9 @@ TAILQ_HEAD(op_list, op);
  * is slow. */
 void op_request(struct wk *w, const struct wire_call *call);
 
+/* True if the call is for other generations of the worker than this one: then it is refused. */
+bool op_has_moved(const struct wk *w, const struct wire_call *call);
+
 /* agentd's own wish (boot, reload, stop of all): no operation, but a running one it contradicts is
  * superseded. */
 void op_override(struct wk *w, enum wire_verb verb);

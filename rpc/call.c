@@ -21,6 +21,7 @@
 struct call {
     uint64_t number; /* its low part is the slot, so that a stale answer never finds another call */
     uint64_t deadline_us;
+    bool at_once;      /* the first answer is enough */
     int64_t change_us; /* wall clock: when a change was asked for; 0: it is none */
     call_fn fn;
     void *arg;
@@ -102,12 +103,15 @@ int call_send(struct wire_call *v, uint32_t deadline_ms, call_fn fn, void *arg)
     }
     stats.calls++;
     c->change_us = is_change(v->verb) ? clock_wall_us() : 0;
+    c->at_once = v->at_once;
     c->fn = fn;
     c->arg = arg;
     c->deadline_us = clock_mono_us() + deadline_ms * 1000ull;
     arm(c->deadline_us);
     return 0;
 }
+
+static void end_late(struct call *c);
 
 static void keep_early(struct call *c, const struct wire_frame *f)
 {
@@ -118,6 +122,8 @@ static void keep_early(struct call *c, const struct wire_frame *f)
     slots[bigger->number % SLOTS] = bigger;
     bigger->early_len = f->len;
     memcpy(bigger->early, f->body, f->len);
+    if (bigger->at_once)
+        end_late(bigger);
 }
 
 /* The whole of the items: what came before, and what this reply has. */
@@ -181,7 +187,7 @@ static void end_late(struct call *c)
     bool has = c->early_len && wire_get_reply(&f, &early) == 0;
     call_fn fn = c->fn;
 
-    stats.calls_late++;
+    stats.calls_late += !c->at_once;
     c->fn = NULL;
     fn(c->arg, CALL_LATE, has ? &early : NULL, -1);
 }

@@ -100,6 +100,14 @@ void reply_header(struct request *r, const char *name, const char *value)
     evhttp_add_header(evhttp_request_get_output_headers(r->http), name, value);
 }
 
+void reply_tag(struct request *r, uint32_t generation)
+{
+    char text[16];
+
+    snprintf(text, sizeof(text), "\"%u\"", generation);
+    reply_header(r, "ETag", text);
+}
+
 static bool is_gone(struct request *r)
 {
     return !r->conn || !evhttp_request_get_connection(r->http);

@@ -25,6 +25,7 @@ struct buf *reply_bare(void);
 void reply_send_bare(struct request *r, const char *type);
 void reply_plain(struct request *r, int status, const char *text);
 void reply_header(struct request *r, const char *name, const char *value);
+void reply_tag(struct request *r, uint32_t generation); /* ETag */
 
 /* Starts a reply without an end of its own; the body is the stream's. */
 void reply_stream(struct request *r, const char *cursor);

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/request.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include <event2/buffer.h>
 #include <event2/http.h>
+#include <event2/keyvalq_struct.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -35,6 +39,24 @@ void request_refuse_all(void)
 const char *request_header(const struct request *r, const char *name)
 {
     return evhttp_find_header(evhttp_request_get_input_headers(r->http), name);
+}
+
+int request_header_all(const struct request *r, const char *name, char *buf, size_t size)
+{
+    const struct evkeyval *h;
+    size_t n = 0;
+    int found = 0;
+
+    buf[0] = 0;
+    TAILQ_FOREACH (h, evhttp_request_get_input_headers(r->http), next) {
+        if (strcasecmp(h->key, name) != 0)
+            continue;
+        n += (size_t)snprintf(buf + n, size - n, "%s%s", found ? "," : "", h->value);
+        if (n >= size)
+            return -E2BIG;
+        found = 1;
+    }
+    return found;
 }
 
 void request_free(struct request *r)

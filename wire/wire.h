@@ -14,8 +14,10 @@
 
 #include "base/buf.h"
 
-/* 2: keys of calls, DRAIN. A listener and an agentd whose versions differ by one understand each other. */
-#define WIRE_VERSION 2
+/* 2: keys of calls, DRAIN. 3: generations of calls. A listener and an agentd whose versions differ by one
+ * understand each other. */
+#define WIRE_VERSION 3
+#define WIRE_WITH_GENERATIONS 3
 
 enum wire_type {
     WIRE_HELLO = 1,

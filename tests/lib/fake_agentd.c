@@ -31,6 +31,7 @@
 #define CREDENTIALS 8
 
 static struct wire_hello hello = {.version = "0.1.0",
+                                  .wire = WIRE_VERSION,
                                   .host_id = 20,
                                   .agent_id = 20,
                                   .install_home = "/opt/agentd",
@@ -409,8 +410,9 @@ static bool on_wire(void)
             exit(73);
         if (!quiet)
             answer(&c);
-        printf("call %u %lld [%s] [%s] %llu %llu %u [%s]\n", c.verb, (long long)c.worker, c.reason, c.actor,
-               (unsigned long long)c.from, (unsigned long long)c.limit, c.follow, c.name);
+        printf("call %u %lld [%s] [%s] %llu %llu %u [%s] [%s] %u\n", c.verb, (long long)c.worker, c.reason,
+               c.actor, (unsigned long long)c.from, (unsigned long long)c.limit, c.follow, c.name,
+               c.generations, c.at_once);
     }
     return true;
 }
@@ -448,6 +450,8 @@ static void set_option(char *arg)
     *v++ = 0;
     if (str_eq(arg, "host_id"))
         hello.host_id = atoll(v);
+    else if (str_eq(arg, "wire"))
+        hello.wire = (uint32_t)atoi(v);
     else if (str_eq(arg, "version"))
         hello.version = v;
     else if (str_eq(arg, "manager_gid"))
