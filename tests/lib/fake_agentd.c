@@ -57,6 +57,7 @@ static struct wire_record workers[WORKERS] = {
 };
 
 static const char *credentials[CREDENTIALS];
+static const char *description = "a \"quoted\" \xe2\x82\xac thing";
 static unsigned credential_count, extra_workers;
 static uint64_t pending_call;
 static int64_t pending_worker;
@@ -69,7 +70,7 @@ static struct buf out = BUF_INIT(LIMIT_WIRE_PACKET);
 
 static void fill_worker(struct wire_record *w)
 {
-    w->description = "a \"quoted\" \xe2\x82\xac thing";
+    w->description = description;
     w->state = w->alive ? "UP" : "DOWN";
     w->goal = w->alive ? "UP" : "DOWN";
     w->goal_by = "config";
@@ -452,6 +453,8 @@ static void set_option(char *arg)
         hello.host_id = atoll(v);
     else if (str_eq(arg, "wire"))
         hello.wire = (uint32_t)atoi(v);
+    else if (str_eq(arg, "description"))
+        description = v;
     else if (str_eq(arg, "version"))
         hello.version = v;
     else if (str_eq(arg, "manager_gid"))
