@@ -22,7 +22,6 @@
 #include "base/str.h"
 
 #define SLOW_US 100000
-#define AFFECTED_TEXT_MAX 440 /* and one alias more: what the journal keeps */
 #define HOUR_US 3600000000ll
 
 static void make_id(char id[24])
@@ -201,7 +200,7 @@ static void finish(struct op *o, enum op_result result, enum wire_error error, c
     store_changed_soon();
     log_write(result == OP_FAILED ? LOG_WARNING : LOG_INFO, "op",
               &(struct log_about){.worker = o->alias, .operation = o->id}, "%s by %s %s%s%s",
-              op_verb_name(o->verb), o->actor, op_result_name(result), message ? ": " : "",
+              op_verb_name(o->verb), o->actor, op_result_name(o), message ? ": " : "",
               message ? message : "");
     for (unsigned i = 0; i < o->n_waiters; i++)
         reply(o, o->waiters[i], error);
@@ -228,6 +227,10 @@ static void finish_reached(struct wk *w)
     if (o->verb != WIRE_VERB_ADOPT) /* that has aimed at one process, whatever became of it since */
         o->after = w->main.pid ? identity_of(w) : (struct op_identity){.generation = w->generation};
     w->op = NULL;
+    if (o->cancelled) {
+        finish(o, OP_SUPERSEDED, WIRE_E_CANCELLED, NULL);
+        return;
+    }
     finish(o, OP_DONE, WIRE_OK,
            o->wants_disk && !o->durable
                ? "done, but the state directory can't be written: the goal is not durable"
@@ -247,7 +250,7 @@ static void want(struct wk *w, struct op *o, enum wk_goal goal)
     w->goal_by = strdup(o->actor);
     w->goal_us = w->update_us = clock_wall_us();
     w->goal = goal;
-    o->wants_disk = true;
+    o->wants_disk = o->turned = true;
     store_changed();
 }
 
@@ -304,7 +307,8 @@ void op_told(struct wk *w, bool failed)
 {
     _cleanup_free_ char *killed = TAKE_PTR(w->killed);
     struct op *o = w->op;
-    bool up = o && (o->verb == WIRE_VERB_START || o->verb == WIRE_VERB_RESTART);
+    bool down = o && (o->verb == WIRE_VERB_STOP || o->cancelled);
+    bool up = o && !down && (o->verb == WIRE_VERB_START || o->verb == WIRE_VERB_RESTART);
 
     if (!o)
         return;
@@ -312,7 +316,7 @@ void op_told(struct wk *w, bool failed)
         o->killed = TAKE_PTR(killed);
     if (w->state != WK_UP)
         mark(o, OP_STOP);
-    if (o->verb == WIRE_VERB_STOP && w->state == WK_DOWN && !w->twin) {
+    if (down && w->state == WK_DOWN && !w->twin) {
         note_leftovers(w, o);
         o->reached = true;
     } else if (up && is_up_anew(w, o)) {
@@ -355,7 +359,7 @@ static struct op **joinable(struct wk *w, enum wire_verb verb)
 
     if (w->queued && verb != WIRE_VERB_STOP)
         return &w->queued;
-    if (!o)
+    if (!o || o->cancelled)
         return NULL;
     if (o->verb == verb && verb != WIRE_VERB_RESTART)
         return &w->op;
@@ -426,6 +430,62 @@ static void admit(struct wk *w, const struct wire_call *c)
     op_goes_on(o, c);
 }
 
+/* Why it can't be cancelled any more, or NULL. */
+static const char *unfit_to_cancel(const struct wk *w, const struct op *o)
+{
+    if (o->result != OP_RUNNING)
+        return "it has ended";
+    if (!w || (w->op != o && w->queued != o) || o->cancelled)
+        return "it is under way";
+    if (w->queued == o)
+        return NULL;
+    if (w->state != WK_STARTING || !w->waiting)
+        return "it is under way: what it has begun is carried to its end";
+    if (!o->turned)
+        return "it is under way: the worker was wanted up before it, and waits for its turn";
+    return NULL;
+}
+
+/* Nothing of it has begun. What it was to start is not wanted any more, which has to be on disk before it is
+ * told; workers that it has pulled up stay wanted. */
+static void cancel(struct wk *w, struct op *o, const struct wire_call *c)
+{
+    free(o->message);
+    if (asprintf(&o->message, "cancelled by %s%s%s", c->actor, c->reason[0] ? ": " : "", c->reason) < 0)
+        o->message = NULL;
+    if (w->queued == o) {
+        w->queued = NULL;
+        finish(o, OP_SUPERSEDED, WIRE_E_CANCELLED, NULL);
+        return;
+    }
+    o->cancelled = true;
+    o->durable = false;
+    want(w, o, WK_GOAL_DOWN);
+    free(w->goal_by);
+    w->goal_by = strdup(c->actor);
+    wk_event(w, WK_EV_STOP);
+}
+
+void op_cancel(const struct wire_call *c)
+{
+    struct op *o = (struct op *)op_find(c->name);
+    struct wk *w = o ? link_find_worker(o->alias) : NULL;
+    const char *why;
+
+    if (!o) {
+        refuse(c, WIRE_E_NO_OPERATION, "it never was, or is forgotten");
+    } else if (o->error == WIRE_E_CANCELLED) {
+        reply(o, c->call, WIRE_E_CANCELLED); /* as wished */
+    } else if ((why = unfit_to_cancel(w, o))) {
+        refuse(c, WIRE_E_CONFLICT, why);
+    } else if (!add_waiter(o, c->call)) {
+        refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
+    } else {
+        cancel(w, o, c);
+        op_goes_on(o, c);
+    }
+}
+
 bool op_repeats(const struct wire_call *c)
 {
     const struct op_key *k;
@@ -437,28 +497,6 @@ bool op_repeats(const struct wire_call *c)
         refuse(c, WIRE_E_KEY_REUSED, "this Idempotency-Key was used for another request");
     else
         attach(o, c);
-    return true;
-}
-
-static bool is_listed(const char *list, const char *word)
-{
-    size_t n = strlen(word);
-
-    for (; list && *list; list += strcspn(list, ","), list += *list == ',')
-        if (strncmp(list, word, n) == 0 && (list[n] == ',' || !list[n]))
-            return true;
-    return false;
-}
-
-bool op_has_moved(const struct wk *w, const struct wire_call *c)
-{
-    char now[16], text[64];
-
-    snprintf(now, sizeof(now), "%u", w->generation);
-    if (!c->generations || !c->generations[0] || is_listed(c->generations, now))
-        return false;
-    snprintf(text, sizeof(text), "the worker's generation is %s", now);
-    refuse(c, WIRE_E_PRECONDITION, text);
     return true;
 }
 
@@ -492,18 +530,6 @@ void op_want_for(struct wk *w, const char *by)
     w->goal = WK_GOAL_UP;
     store_changed();
     op_override(w, WIRE_VERB_START);
-}
-
-void op_note_affected(struct op *o, const char *alias)
-{
-    char *text;
-
-    if (is_listed(o->affected, alias) || (o->affected && strlen(o->affected) > AFFECTED_TEXT_MAX))
-        return;
-    if (asprintf(&text, "%s%s%s", o->affected ? o->affected : "", o->affected ? "," : "", alias) < 0)
-        return;
-    free(o->affected);
-    o->affected = text;
 }
 
 void op_worker_gone(struct wk *w)

@@ -44,7 +44,7 @@ void change_unsent(struct request *r, int error)
                 error == -EBUSY || error == -EAGAIN ? "too many requests are under way" : NULL);
 }
 
-static void send_record(struct request *r, const struct wire_reply *op)
+void change_send(struct request *r, const struct wire_reply *op)
 {
     struct route *route = &r->route;
     uint64_t id;
@@ -113,7 +113,7 @@ static void say_applied(struct request *r)
 }
 
 /* The deadline has passed: it goes on, and the caller is told where to look. */
-static void send_late(struct request *r, const struct wire_reply *op)
+void change_send_late(struct request *r, const struct wire_reply *op)
 {
     char text[512];
 
@@ -126,7 +126,7 @@ static void send_late(struct request *r, const struct wire_reply *op)
     reply_header(r, "Agentd-Operation", op->operation);
     say_applied(r);
     if (!r->ocp) {
-        send_record(r, op);
+        change_send(r, op);
         return;
     }
     say_late(text, sizeof(text), op);
@@ -139,7 +139,7 @@ static void on_end(void *arg, enum call_end end, const struct wire_reply *op, in
 
     fd_close(fd);
     if (end == CALL_LATE) {
-        send_late(r, op);
+        change_send_late(r, op);
         return;
     }
     if (end != CALL_REPLIED) {
@@ -149,7 +149,7 @@ static void on_end(void *arg, enum call_end end, const struct wire_reply *op, in
     if (op->has_operation)
         reply_header(r, "Agentd-Operation", op->operation);
     if (op->error == WIRE_OK)
-        send_record(r, op);
+        change_send(r, op);
     else
         reply_error(r, (enum wire_error)op->error, op->message);
 }

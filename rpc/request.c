@@ -217,7 +217,7 @@ static void dispatch(struct request *r)
         stats.forbidden++;
     } else if (!is_acceptable(r))
         e = WIRE_E_NOT_ACCEPTABLE;
-    else if (r->verb == ROUTE_POST && is_foreign(r))
+    else if (r->verb & (ROUTE_POST | ROUTE_DELETE) && is_foreign(r))
         e = WIRE_E_FORBIDDEN;
     else if (r->verb == ROUTE_POST)
         e = judge_body(r);

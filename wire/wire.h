@@ -52,6 +52,7 @@ enum wire_verb {
     WIRE_VERB_UPGRADE,    /* private socket only */
     WIRE_VERB_SIGNAL,     /* name: of the signal, for the main process */
     WIRE_VERB_RELOAD_WORKER,
+    WIRE_VERB_CANCEL, /* name: the operation's id; answered by REPLY with its end, WIRE_E_CANCELLED */
     WIRE_VERB_MAX,
 };
 

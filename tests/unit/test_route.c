@@ -69,6 +69,9 @@ static void test_allow(void **state)
 
     route_match("/healthz", ROUTE_POST, &r);
     assert_string_equal(route_allow(r.allowed, buf, sizeof(buf)), "GET, HEAD, OPTIONS");
+    route_match("/agentd/v1/operations/x", ROUTE_DELETE, &r);
+    assert_int_equal(r.method, METHOD_OPERATION_CANCEL);
+    assert_string_equal(route_allow(r.allowed, buf, sizeof(buf)), "GET, HEAD, DELETE, OPTIONS");
     route_match("/agentd/v1/reload", ROUTE_GET, &r);
     assert_string_equal(route_allow(r.allowed, buf, sizeof(buf)), "GET, HEAD, POST, OPTIONS");
 }
@@ -98,6 +101,9 @@ static void test_every_row_is_reached(void **state)
     for (int i = 0; i < METHOD_COUNT; i++) {
         const char *from = method_table[i].path;
         char *to = target;
+        enum route_verb verb = method_table[i].verb[0] == 'G'   ? ROUTE_GET
+                               : method_table[i].verb[0] == 'D' ? ROUTE_DELETE
+                                                                : ROUTE_POST;
         for (; *from; from++) {
             if (*from == '{')
                 from = strchr(from, '}'), *to++ = '1';
@@ -105,7 +111,7 @@ static void test_every_row_is_reached(void **state)
                 *to++ = *from;
         }
         *to = 0;
-        assert_int_equal(route_match(target, method_table[i].verb[0] == 'G' ? ROUTE_GET : ROUTE_POST, &r), 0);
+        assert_int_equal(route_match(target, verb, &r), 0);
         assert_int_equal(r.method, i);
         assert_true(*method_table[i].help);
     }
