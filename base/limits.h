@@ -51,8 +51,9 @@
 #define LIMIT_HTTP_REPLY (16 << 20)        /* bytes of one reply's body */
 #define LIMIT_HTTP_STREAMS 16              /* log streams at once */
 #define LIMIT_HTTP_STREAM_OUTPUT (1 << 20) /* bytes unsent to a slow reader before its stream pauses */
-#define LIMIT_HTTP_TAKE_SEC 120         /* a reader that takes nothing of its reply for so long is dropped */
-#define LIMIT_HTTP_LINGER_SEC 2         /* after a refusal: for the reader to take it before the close */
+#define LIMIT_HTTP_TAKE_SEC 120   /* a reader that takes nothing of its reply for so long is dropped */
+#define LIMIT_HTTP_LINGER_SEC 2   /* after a refusal: for the reader to take it before the close */
+#define LIMIT_HTTP_ZIP (16 << 10) /* bytes of a body from which on it is compressed for who takes that */
 #define LIMIT_HTTP_BIG_REPLY (64 << 10) /* a body above it is handed over, not copied */
 #define LIMIT_HTTP_EVENTS 32            /* event streams at once */
 #define LIMIT_HTTP_EVENT_OUTPUT                                                                      \

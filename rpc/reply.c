@@ -17,6 +17,8 @@
 #include "rpc/json_enc.h"
 #include "rpc/listen.h"
 #include "rpc/stats.h"
+#include "rpc/wish.h"
+#include "rpc/zip.h"
 
 #define TOO_LARGE "the reply is too large"
 #define NO_MEMORY "out of memory"
@@ -156,8 +158,31 @@ static void hand_over(struct request *r, struct buf *b)
         *b = (struct buf)BUF_INIT(LIMIT_HTTP_REPLY);
 }
 
+/* One with an entity tag is sent as it is: the tag is of those bytes. */
+static bool may_zip(const struct request *r)
+{
+    char value[LIMIT_HTTP_WISH];
+
+    return !evhttp_find_header(evhttp_request_get_output_headers(r->http), "ETag") &&
+           request_header_all(r, "Accept-Encoding", value, sizeof(value)) == 1 && wish_gzip(value);
+}
+
+/* The body as it goes out: b, or what it is in gzip, in zipped. */
+static struct buf *encode(struct request *r, struct buf *b, struct buf *zipped)
+{
+    if (b->len < LIMIT_HTTP_ZIP)
+        return b;
+    reply_header(r, "Vary", "Accept-Encoding");
+    if (!may_zip(r) || zip_gzip(b->p, b->len, zipped) < 0)
+        return b;
+    reply_header(r, "Content-Encoding", "gzip");
+    buf_free(b);
+    return zipped;
+}
+
 static void send_body(struct request *r, int status, const char *type, struct buf *b)
 {
+    struct buf zipped = BUF_INIT(LIMIT_HTTP_REPLY);
     struct listen_conn *c = r->conn;
     char length[24];
 
@@ -168,13 +193,17 @@ static void send_body(struct request *r, int status, const char *type, struct bu
     }
     reply_header(r, "Date", http_date());
     if (b) {
+        b = encode(r, b, &zipped);
         snprintf(length, sizeof(length), "%zu", b->len);
         reply_header(r, "Content-Type", type);
         reply_header(r, "Content-Length", length);
         reply_header(r, "Cache-Control", "no-store");
         if (r->verb != ROUTE_HEAD)
             hand_over(r, b);
+        if (b->size > LIMIT_HTTP_ZIP) /* so much is not kept for the next */
+            buf_free(b);
     }
+    buf_free(&zipped);
     if (listen_last(c))
         reply_header(r, "Connection", "close");
     listen_attach(c, NULL);

@@ -144,3 +144,44 @@ struct wish wish_prefer(const char *value)
     }
     return w;
 }
+
+/* ---- Accept-Encoding ---- */
+
+/* Behind a coding, n bytes: a weight of 0 says no. One that is none says nothing. */
+static bool has_no_weight(const char *s, size_t n)
+{
+    const char *end = s + n;
+
+    s = skip_blanks(s);
+    if (s >= end || *s != ';')
+        return false;
+    s = skip_blanks(s + 1);
+    if (end - s < 3 || (*s | 32) != 'q' || s[1] != '=' || s[2] != '0')
+        return false;
+    s += 3;
+    if (s < end && *s == '.')
+        for (s++; s < end && *s == '0';)
+            s++;
+    return skip_blanks(s) >= end;
+}
+
+bool wish_gzip(const char *value)
+{
+    bool any = false, named = false, takes = false;
+
+    for (; *value; value += *value == ',') {
+        size_t n, name;
+        value = skip_blanks(value);
+        n = strcspn(value, ",");
+        name = strcspn(value, ",; \t");
+        if ((name == 4 && strncasecmp(value, "gzip", name) == 0) ||
+            (name == 6 && strncasecmp(value, "x-gzip", name) == 0)) {
+            takes = !has_no_weight(value + name, n - name) || takes;
+            named = true;
+        } else if (name == 1 && *value == '*') {
+            any = !has_no_weight(value + name, n - name);
+        }
+        value += n;
+    }
+    return named ? takes : any;
+}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/wish: what a caller says of how a change is to be made: If-Match (RFC 9110) and Prefer (RFC 7240), read
- * from the values of their headers. Pure. */
+/* rpc/wish: what a caller says of how it is to be answered: If-Match and Accept-Encoding (RFC 9110), Prefer
+ * (RFC 7240), read from the values of their headers. Pure. */
 #ifndef RPC_WISH_H
 #define RPC_WISH_H
 
@@ -17,6 +17,9 @@ struct wish {
     bool has_wait; /* wait=N */
     uint32_t wait_ms;
 };
+
+/* Accept-Encoding takes gzip, said so by name or by "*". */
+bool wish_gzip(const char *value);
 
 /* What is not known, or not understood, is no wish: a preference is never an error. */
 struct wish wish_prefer(const char *value);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rpc/wish: If-Match and Prefer, good and bad. */
+/* rpc/wish: If-Match, Prefer and Accept-Encoding, good and bad. */
 #include <errno.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -107,6 +107,41 @@ static void test_prefer(void **state)
     }
 }
 
+static void test_gzip(void **state)
+{
+    static const struct {
+        const char *value;
+        int takes;
+    } rows[] = {
+        {"", 0},
+        {"gzip", 1},
+        {"GZip", 1},
+        {"x-gzip", 1},
+        {"deflate, gzip;q=1.0, *;q=0.5", 1},
+        {"gzip;q=0", 0},
+        {"gzip ; q=0.000", 0},
+        {"gzip;Q=0.0", 0},
+        {"gzip;q=0.001", 1},
+        {"gzip;q=0.01, br", 1},
+        {"identity", 0},
+        {"br, deflate", 0},
+        {"*", 1},
+        {"*;q=0", 0},
+        {"gzip;q=0, *", 0},
+        {"*, gzip;q=0", 0},
+        {"*;q=0, gzip", 1},
+        {"gzipped", 0},
+        {"gzi", 0},
+        {",, ,gzip,", 1},
+        {"gzip;", 1},
+        {"gzip;q=", 1},
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if (wish_gzip(rows[i].value) != rows[i].takes)
+            fail_msg("%s", rows[i].value);
+}
+
 /* Each text in memory of its own, so that a sanitizer sees a read behind its end. */
 static void test_garbage(void **state)
 {
@@ -123,6 +158,7 @@ static void test_garbage(void **state)
         if (wish_match(text, buf, sizeof(buf)) == 0)
             assert_true(strspn(buf, "0123456789,-") == strlen(buf));
         wish_prefer(text);
+        wish_gzip(text);
         free(text);
     }
 }
@@ -130,10 +166,8 @@ static void test_garbage(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_match),
-        cmocka_unit_test(test_match_fits),
-        cmocka_unit_test(test_prefer),
-        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_match), cmocka_unit_test(test_match_fits), cmocka_unit_test(test_prefer),
+        cmocka_unit_test(test_gzip),  cmocka_unit_test(test_garbage),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
