@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "agentd/event.h"
 #include "agentd/link.h"
@@ -22,79 +21,10 @@
 #include "base/str.h"
 
 #define SLOW_US 100000
-#define HOUR_US 3600000000ll
-
-static void make_id(char id[24])
-{
-    static uint32_t counter;
-    uint32_t r = 0;
-
-    if (getrandom(&r, sizeof(r), GRND_NONBLOCK) < 0)
-        r = (uint32_t)clock_mono_us();
-    snprintf(id, 24, "%011llx%04x%04x", (unsigned long long)(clock_wall_us() / 1000) & 0xfffffffffffull,
-             ++counter & 0xffff, r & 0xffff);
-}
 
 static struct op_identity identity_of(const struct wk *w)
 {
     return (struct op_identity){(uint32_t)w->main.pid, w->generation, w->main.start};
-}
-
-static void forget_op(struct op *o)
-{
-    op_unsave(o);
-    op_free(o);
-}
-
-static bool is_old(const struct op *o, int64_t now)
-{
-    return o->result != OP_RUNNING && now - o->ended_us > LIMIT_OPERATION_AGE_H * HOUR_US;
-}
-
-/* Those past their time go; then the oldest that has ended and has no key that may come again makes room, or
- * the oldest that has ended. Mostly one look at the oldest is enough: this is on the way of every restart.
- * *slot: its place in the journal, which the next one is written over; or -1. */
-static bool make_room(int *slot)
-{
-    struct op *o, *first = NULL;
-    int64_t now = clock_wall_us();
-
-    while ((o = TAILQ_FIRST(&op_all)) && is_old(o, now))
-        forget_op(o);
-    if (op_count() < LIMIT_OPERATIONS)
-        return true;
-    TAILQ_FOREACH (o, &op_all, link) {
-        if (o->result == OP_RUNNING)
-            continue;
-        first = first ? first : o;
-        if (!op_has_young_key(o))
-            break;
-    }
-    o = o ? o : first;
-    if (!o)
-        return false;
-    *slot = o->slot;
-    o->slot = -1;
-    forget_op(o);
-    return true;
-}
-
-static struct op *new_op(const char *alias, const struct wire_call *c)
-{
-    int slot = -1;
-    struct op *o = make_room(&slot) ? op_new() : NULL;
-
-    if (!o)
-        return NULL;
-    o->slot = slot;
-    make_id(o->id);
-    o->verb = c->verb;
-    o->alias = strdup(alias);
-    o->actor = strdup(c->actor ? c->actor : "");
-    o->source = strdup(c->source ? c->source : "");
-    o->reason = strdup(c->reason ? c->reason : "");
-    o->created_us = clock_wall_us();
-    return o;
 }
 
 static bool add_waiter(struct op *o, uint64_t call)
@@ -112,10 +42,10 @@ static bool add_waiter(struct op *o, uint64_t call)
 /* A new one, with its caller and key. NULL: too many, or no memory. */
 static struct op *make(const char *alias, const struct wire_call *c)
 {
-    struct op *o = new_op(alias, c);
+    struct op *o = op_create(alias, c);
 
     if (o && ((c->call && !add_waiter(o, c->call)) || op_add_key(o, c) < 0)) {
-        forget_op(o);
+        op_forget(o);
         o = NULL;
     }
     return o;
@@ -435,15 +365,30 @@ static const char *unfit_to_cancel(const struct wk *w, const struct op *o)
 {
     if (o->result != OP_RUNNING)
         return "it has ended";
-    if (!w || (w->op != o && w->queued != o) || o->cancelled)
+    if (!w || (w->op != o && w->queued != o))
         return "it is under way";
-    if (w->queued == o)
+    if (w->queued == o || o->cancelled)
         return NULL;
     if (w->state != WK_STARTING || !w->waiting)
         return "it is under way: what it has begun is carried to its end";
     if (!o->turned)
         return "it is under way: the worker was wanted up before it, and waits for its turn";
     return NULL;
+}
+
+/* As it was before the operation; on record before anything of it is done. by: whose wish that is, NULL: not
+ * known any more. */
+static void take_back(struct wk *w, struct op *o, const char *by)
+{
+    w->op = o;
+    op_save(o);
+    want(w, o, WK_GOAL_DOWN);
+    if (by) {
+        free(w->goal_by);
+        w->goal_by = strdup(by);
+    }
+    op_save(o);
+    wk_event(w, WK_EV_STOP);
 }
 
 /* Nothing of it has begun. What it was to start is not wanted any more, which has to be on disk before it is
@@ -460,10 +405,7 @@ static void cancel(struct wk *w, struct op *o, const struct wire_call *c)
     }
     o->cancelled = true;
     o->durable = false;
-    want(w, o, WK_GOAL_DOWN);
-    free(w->goal_by);
-    w->goal_by = strdup(c->actor);
-    wk_event(w, WK_EV_STOP);
+    take_back(w, o, c->actor);
 }
 
 void op_cancel(const struct wire_call *c)
@@ -481,7 +423,8 @@ void op_cancel(const struct wire_call *c)
     } else if (!add_waiter(o, c->call)) {
         refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
     } else {
-        cancel(w, o, c);
+        if (!o->cancelled)
+            cancel(w, o, c);
         op_goes_on(o, c);
     }
 }
@@ -729,6 +672,10 @@ static void resume(struct wk *w, struct op *o)
     if (is_overtaken(o) || (w->op && !o->queued)) {
         finish(o, OP_FAILED, WIRE_E_LOST,
                "agentd died before its end was written; a later operation has ended since");
+        return;
+    }
+    if (o->cancelled) {
+        take_back(w, o, NULL);
         return;
     }
     if (w->held.pid && o->verb != WIRE_VERB_STOP) {

@@ -51,7 +51,7 @@ struct op {
     bool durable, wants_disk; /* the goal is on disk; the reply waits for that */
     bool reached;             /* the worker is where it was wanted */
     bool turned;              /* it has changed what is wanted of its worker */
-    bool cancelled; /* it ends once its worker is down again; until then nothing of this is on record */
+    bool cancelled;           /* it ends once its worker is down again, and that is on disk */
     unsigned n_waiters;
     struct loop_watch *slow; /* while it is not slow enough to tell its callers its id */
     uint64_t *waiters;       /* calls of the listener that wait for the end */
@@ -146,6 +146,9 @@ struct op *op_of_key(const char *key, const struct op_key **ret);
 bool op_has_young_key(const struct op *o);
 struct op *op_new(void); /* at the end of op_all; NULL: no memory */
 void op_free(struct op *o);
+/* As the call asks, in the place of one that is forgotten if there are too many; NULL: none can be. */
+struct op *op_create(const char *alias, const struct wire_call *c);
+void op_forget(struct op *o); /* also on disk */
 unsigned op_count(void);
 
 #endif

@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """DELETE of an operation: one that has not begun ends, and is told so to all who wait for it; any other goes on."""
+import contextlib
+import fcntl
+import http.client
 import threading
 
 import harness
@@ -111,6 +114,37 @@ class Cancel(harness.Case):
         self.assertEqual((h.record("b")["state"], h.record("b")["goal"]), ("DOWN", "DOWN"))
         self.assertEqual(h.operation("b", "start").status, 200)
         h.stop()
+
+    def test_agentd_dies_over_it(self):
+        """The disk does not take it yet when agentd is killed: the next one cancels it, and does not start anything."""
+        h = self.host(cgroup=self.cgroup)
+        gate = h.gate()
+        h.worker("a", service="ExecStartPre=/bin/sh -c '%s'" % gate.wait)
+        h.worker("b", "", "[Unit]\nRequires=a\nAfter=a")
+        h.start()
+        for alias in "ba":
+            self.assertEqual(h.operation(alias, "stop").status, 200)
+        with open(h.dir + "/state/state.lock", "a", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # as an earlier agentd's writer would
+            id = self.begin(h, "b", "start")
+            h.until("b", "STARTING")
+            threads = [threading.Thread(target=self.ignore_end, args=(h, OPERATIONS + id)) for _ in range(2)]
+            for t in threads:
+                t.start()
+            h.meets("b", state="DOWN", goal="DOWN")
+            self.assertEqual(self.result(h, id)[0], "running", "it is not on disk")
+            h.kill()
+        for t in threads:
+            t.join(harness.DEADLINE)
+        h.start()
+        self.assertRegex(str(eventually(lambda: (lambda r: r[0] != "running" and r)(self.result(h, id)))), "cancelled.*cancelled by uid")
+        self.assertEqual((h.record("b")["state"], h.record("b")["goal"], h.record("b")["generation"]), ("DOWN", "DOWN", 0))
+        gate.open()
+        h.stop()
+
+    def ignore_end(self, h, path):
+        with contextlib.suppress(OSError, http.client.HTTPException):
+            h.http("DELETE", path)
 
     def test_waits_for_the_budget(self):
         h = self.host(cgroup=self.cgroup, agent="StartConcurrency=1\nStartPressure=0")
