@@ -134,6 +134,11 @@ static void take_reload_plan(struct wk *w, const struct wire_call *c)
     reload_plan(c->call);
 }
 
+static void take_cancel(struct wk *w, const struct wire_call *c)
+{
+    op_cancel(c);
+}
+
 static void take_adopt(struct wk *w, const struct wire_call *c)
 {
     wk_take(c);
@@ -169,6 +174,7 @@ static const struct {
     [WIRE_VERB_LOG_OPEN] = {take_log_open, NEEDS_WORKER, false},
     [WIRE_VERB_OPERATION] = {take_operation, NO_WORKER, false},
     [WIRE_VERB_OPERATIONS] = {take_operations, NO_WORKER, false},
+    [WIRE_VERB_CANCEL] = {take_cancel, NO_WORKER, false},
     [WIRE_VERB_ADOPT] = {take_adopt, NO_WORKER, true},
     [WIRE_VERB_UPGRADE] = {take_upgrade, NO_WORKER, true},
     [WIRE_VERB_DOCTOR] = {take_doctor, NO_WORKER, false},

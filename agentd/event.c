@@ -105,7 +105,7 @@ void event_operation(const struct op *o)
                              .alias = o->alias,
                              .operation = o->id,
                              .verb = op_verb_name(o->verb),
-                             .state = op_result_name(o->result),
+                             .state = op_result_name(o),
                              .actor = o->actor,
                              .message = o->message});
 }

@@ -70,7 +70,7 @@ libagentd_a_SOURCES = \
 	agentd/op.c \
 	agentd/op.h \
 	agentd/op_record.c \
-	agentd/op_view.c \
+	agentd/op_view.c agentd/op_words.c \
 	agentd/order.c \
 	agentd/order.h \
 	agentd/paths.c \

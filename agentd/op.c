@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "agentd/event.h"
 #include "agentd/link.h"
@@ -23,80 +22,10 @@
 #include "base/str.h"
 
 #define SLOW_US 100000
-#define AFFECTED_TEXT_MAX 440 /* and one alias more: what the journal keeps */
-#define HOUR_US 3600000000ll
-
-static void make_id(char id[24])
-{
-    static uint32_t counter;
-    uint32_t r = 0;
-
-    if (getrandom(&r, sizeof(r), GRND_NONBLOCK) < 0)
-        r = (uint32_t)clock_mono_us();
-    snprintf(id, 24, "%011llx%04x%04x", (unsigned long long)(clock_wall_us() / 1000) & 0xfffffffffffull,
-             ++counter & 0xffff, r & 0xffff);
-}
 
 static struct op_identity identity_of(const struct wk *w)
 {
     return (struct op_identity){(uint32_t)w->main.pid, w->generation, w->main.start};
-}
-
-static void forget_op(struct op *o)
-{
-    op_unsave(o);
-    op_free(o);
-}
-
-static bool is_old(const struct op *o, int64_t now)
-{
-    return o->result != OP_RUNNING && now - o->ended_us > LIMIT_OPERATION_AGE_H * HOUR_US;
-}
-
-/* Those past their time go; then the oldest that has ended and has no key that may come again makes room, or
- * the oldest that has ended. Mostly one look at the oldest is enough: this is on the way of every restart.
- * *slot: its place in the journal, which the next one is written over; or -1. */
-static bool make_room(int *slot)
-{
-    struct op *o, *first = NULL;
-    int64_t now = clock_wall_us();
-
-    while ((o = TAILQ_FIRST(&op_all)) && is_old(o, now))
-        forget_op(o);
-    if (op_count() < LIMIT_OPERATIONS)
-        return true;
-    TAILQ_FOREACH (o, &op_all, link) {
-        if (o->result == OP_RUNNING)
-            continue;
-        first = first ? first : o;
-        if (!op_has_young_key(o))
-            break;
-    }
-    o = o ? o : first;
-    if (!o)
-        return false;
-    *slot = o->slot;
-    o->slot = -1;
-    forget_op(o);
-    return true;
-}
-
-static struct op *new_op(const char *alias, const struct wire_call *c)
-{
-    int slot = -1;
-    struct op *o = make_room(&slot) ? op_new() : NULL;
-
-    if (!o)
-        return NULL;
-    o->slot = slot;
-    make_id(o->id);
-    o->verb = c->verb;
-    o->alias = strdup(alias);
-    o->actor = strdup(c->actor ? c->actor : "");
-    o->source = strdup(c->source ? c->source : "");
-    o->reason = strdup(c->reason ? c->reason : "");
-    o->created_us = clock_wall_us();
-    return o;
 }
 
 static bool add_waiter(struct op *o, uint64_t call)
@@ -114,10 +43,10 @@ static bool add_waiter(struct op *o, uint64_t call)
 /* A new one, with its caller and key. NULL: too many, or no memory. */
 static struct op *make(const char *alias, const struct wire_call *c)
 {
-    struct op *o = new_op(alias, c);
+    struct op *o = op_create(alias, c);
 
     if (o && ((c->call && !add_waiter(o, c->call)) || op_add_key(o, c) < 0)) {
-        forget_op(o);
+        op_forget(o);
         o = NULL;
     }
     return o;
@@ -178,10 +107,10 @@ static void on_slow(int fd, short what, void *arg)
         reply(o, o->waiters[i], WIRE_E_ACCEPTED);
 }
 
-static void tell_if_slow(struct op *o, uint64_t call)
+static void tell_if_slow(struct op *o, const struct wire_call *c)
 {
-    if (o->phase_mono[OP_STOP] || clock_mono_us() - o->began_mono > SLOW_US || !o->began_mono)
-        reply(o, call, WIRE_E_ACCEPTED); /* it joins late, or waits behind another */
+    if (c->at_once || o->phase_mono[OP_STOP] || clock_mono_us() - o->began_mono > SLOW_US || !o->began_mono)
+        reply(o, c->call, WIRE_E_ACCEPTED); /* so wished, or it joins late, or waits behind another */
     else if (!o->slow)
         o->slow = loop_timer(SLOW_US, on_slow, o);
 }
@@ -205,7 +134,7 @@ static void finish(struct op *o, enum op_result result, enum wire_error error, c
     task_op_ended();
     log_write(result == OP_FAILED ? LOG_WARNING : LOG_INFO, "op",
               &(struct log_about){.worker = o->alias, .operation = o->id}, "%s by %s %s%s%s",
-              op_verb_name(o->verb), o->actor, op_result_name(result), message ? ": " : "",
+              op_verb_name(o->verb), o->actor, op_result_name(o), message ? ": " : "",
               message ? message : "");
     for (unsigned i = 0; i < o->n_waiters; i++)
         reply(o, o->waiters[i], error);
@@ -232,6 +161,10 @@ static void finish_reached(struct wk *w)
     if (o->verb != WIRE_VERB_ADOPT) /* that has aimed at one process, whatever became of it since */
         o->after = w->main.pid ? identity_of(w) : (struct op_identity){.generation = w->generation};
     w->op = NULL;
+    if (o->cancelled) {
+        finish(o, OP_SUPERSEDED, WIRE_E_CANCELLED, NULL);
+        return;
+    }
     finish(o, OP_DONE, WIRE_OK,
            o->wants_disk && !o->durable
                ? "done, but the state directory can't be written: the goal is not durable"
@@ -251,7 +184,7 @@ static void want(struct wk *w, struct op *o, enum wk_goal goal)
     w->goal_by = strdup(o->actor);
     w->goal_us = w->update_us = clock_wall_us();
     w->goal = goal;
-    o->wants_disk = true;
+    o->wants_disk = o->turned = true;
     store_changed();
 }
 
@@ -308,7 +241,8 @@ void op_told(struct wk *w, bool failed)
 {
     _cleanup_free_ char *killed = TAKE_PTR(w->killed);
     struct op *o = w->op;
-    bool up = o && (o->verb == WIRE_VERB_START || o->verb == WIRE_VERB_RESTART);
+    bool down = o && (o->verb == WIRE_VERB_STOP || o->cancelled);
+    bool up = o && !down && (o->verb == WIRE_VERB_START || o->verb == WIRE_VERB_RESTART);
 
     if (!o)
         return;
@@ -316,7 +250,7 @@ void op_told(struct wk *w, bool failed)
         o->killed = TAKE_PTR(killed);
     if (w->state != WK_UP)
         mark(o, OP_STOP);
-    if (o->verb == WIRE_VERB_STOP && w->state == WK_DOWN && !w->twin) {
+    if (down && w->state == WK_DOWN && !w->twin) {
         note_leftovers(w, o);
         o->reached = true;
     } else if (up && is_up_anew(w, o)) {
@@ -359,7 +293,7 @@ static struct op **joinable(struct wk *w, enum wire_verb verb)
 
     if (w->queued && verb != WIRE_VERB_STOP)
         return &w->queued;
-    if (!o)
+    if (!o || o->cancelled)
         return NULL;
     if (o->verb == verb && verb != WIRE_VERB_RESTART)
         return &w->op;
@@ -374,7 +308,7 @@ static struct op **joinable(struct wk *w, enum wire_verb verb)
 void op_goes_on(struct op *o, const struct wire_call *c)
 {
     if (o->result == OP_RUNNING && c->call)
-        tell_if_slow(o, c->call);
+        tell_if_slow(o, c);
 }
 
 /* The caller hears its end, now or later. */
@@ -387,7 +321,7 @@ static void attach(struct op *o, const struct wire_call *c)
     else if (!add_waiter(o, c->call))
         refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
     else
-        tell_if_slow(o, c->call);
+        tell_if_slow(o, c);
 }
 
 static void join(struct op *o, const struct wire_call *c)
@@ -439,6 +373,75 @@ struct op *op_command(struct wk *w, const struct wire_call *c)
     return admit(w, c);
 }
 
+/* Why it can't be cancelled any more, or NULL. */
+static const char *unfit_to_cancel(const struct wk *w, const struct op *o)
+{
+    if (o->result != OP_RUNNING)
+        return "it has ended";
+    if (!w || (w->op != o && w->queued != o))
+        return "it is under way";
+    if (w->queued == o || o->cancelled)
+        return NULL;
+    if (w->state != WK_STARTING || !w->waiting)
+        return "it is under way: what it has begun is carried to its end";
+    if (!o->turned)
+        return "it is under way: the worker was wanted up before it, and waits for its turn";
+    return NULL;
+}
+
+/* As it was before the operation; on record before anything of it is done. by: whose wish that is, NULL: not
+ * known any more. */
+static void take_back(struct wk *w, struct op *o, const char *by)
+{
+    w->op = o;
+    op_save(o);
+    want(w, o, WK_GOAL_DOWN);
+    if (by) {
+        free(w->goal_by);
+        w->goal_by = strdup(by);
+    }
+    op_save(o);
+    wk_event(w, WK_EV_STOP);
+}
+
+/* Nothing of it has begun. What it was to start is not wanted any more, which has to be on disk before it is
+ * told; workers that it has pulled up stay wanted. */
+static void cancel(struct wk *w, struct op *o, const struct wire_call *c)
+{
+    free(o->message);
+    if (asprintf(&o->message, "cancelled by %s%s%s", c->actor, c->reason[0] ? ": " : "", c->reason) < 0)
+        o->message = NULL;
+    if (w->queued == o) {
+        w->queued = NULL;
+        finish(o, OP_SUPERSEDED, WIRE_E_CANCELLED, NULL);
+        return;
+    }
+    o->cancelled = true;
+    o->durable = false;
+    take_back(w, o, c->actor);
+}
+
+void op_cancel(const struct wire_call *c)
+{
+    struct op *o = (struct op *)op_find(c->name);
+    struct wk *w = o ? link_find_worker(o->alias) : NULL;
+    const char *why;
+
+    if (!o) {
+        refuse(c, WIRE_E_NO_OPERATION, "it never was, or is forgotten");
+    } else if (o->error == WIRE_E_CANCELLED) {
+        reply(o, c->call, WIRE_E_CANCELLED); /* as wished */
+    } else if ((why = unfit_to_cancel(w, o))) {
+        refuse(c, WIRE_E_CONFLICT, why);
+    } else if (!add_waiter(o, c->call)) {
+        refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
+    } else {
+        if (!o->cancelled)
+            cancel(w, o, c);
+        op_goes_on(o, c);
+    }
+}
+
 bool op_repeats(const struct wire_call *c)
 {
     const struct op_key *k;
@@ -461,7 +464,8 @@ void op_request(struct wk *w, const struct wire_call *c)
         refuse(c, WIRE_E_NOT_OPERABLE, "the worker's file says Operable=no");
         return;
     }
-    admit(w, c);
+    if (!op_has_moved(w, c))
+        admit(w, c);
 }
 
 void op_override(struct wk *w, enum wire_verb verb)
@@ -482,28 +486,6 @@ void op_want_for(struct wk *w, const char *by)
     w->goal = WK_GOAL_UP;
     store_changed();
     op_override(w, WIRE_VERB_START);
-}
-
-static bool is_listed(const char *list, const char *word)
-{
-    size_t n = strlen(word);
-
-    for (; list && *list; list += strcspn(list, ","), list += *list == ',')
-        if (strncmp(list, word, n) == 0 && (list[n] == ',' || !list[n]))
-            return true;
-    return false;
-}
-
-void op_note_affected(struct op *o, const char *alias)
-{
-    char *text;
-
-    if (is_listed(o->affected, alias) || (o->affected && strlen(o->affected) > AFFECTED_TEXT_MAX))
-        return;
-    if (asprintf(&text, "%s%s%s", o->affected ? o->affected : "", o->affected ? "," : "", alias) < 0)
-        return;
-    free(o->affected);
-    o->affected = text;
 }
 
 void op_worker_gone(struct wk *w)
@@ -703,6 +685,10 @@ static void resume(struct wk *w, struct op *o)
     if (is_overtaken(o) || (w->op && !o->queued)) {
         finish(o, OP_FAILED, WIRE_E_LOST,
                "agentd died before its end was written; a later operation has ended since");
+        return;
+    }
+    if (o->cancelled) {
+        take_back(w, o, NULL);
         return;
     }
     if (w->held.pid && o->verb != WIRE_VERB_STOP) {

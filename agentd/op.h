@@ -2,8 +2,8 @@
 /* agentd/op: every change is an operation with an id that outlives its caller, and agentd: it is in the
  * journal before anything is done. One at a time per worker; a restart joins a running one only until that
  * one has spawned, later ones share one queued restart; an opposite verb supersedes. Knows verbs, callers and
- * proofs; never knows how a worker is stopped or started. op.c: admission and life. op_view.c: how it is
- * told. op_record.c: the journal, keys. */
+ * proofs; never knows how a worker is stopped or started. op.c: admission and life. op_words.c: lists in it.
+ * op_view.c: how it is told. op_record.c: the journal, keys. */
 #ifndef AGENTD_OP_H
 #define AGENTD_OP_H
 
@@ -50,6 +50,8 @@ struct op {
     struct op_identity before, after;
     bool durable, wants_disk; /* the goal is on disk; the reply waits for that */
     bool reached;             /* the worker is where it was wanted */
+    bool turned;              /* it has changed what is wanted of its worker */
+    bool cancelled;           /* it ends once its worker is down again, and that is on disk */
     unsigned n_waiters;
     struct loop_watch *slow; /* while it is not slow enough to tell its callers its id */
     uint64_t *waiters;       /* calls of the listener that wait for the end */
@@ -64,6 +66,12 @@ void op_request(struct wk *w, const struct wire_call *call);
 /* The same for a step of a task, whose call has no number: nobody is answered. The operation that does it;
  * NULL: too many are under way. */
 struct op *op_command(struct wk *w, const struct wire_call *call);
+
+/* True if the call is for other generations of the worker than this one: then it is refused. */
+bool op_has_moved(const struct wk *w, const struct wire_call *call);
+
+/* The operation that the call names ends without having begun; refused if it has. */
+void op_cancel(const struct wire_call *call);
 
 /* agentd's own wish (boot, reload, stop of all): no operation, but a running one it contradicts is
  * superseded. */
@@ -133,15 +141,18 @@ void op_restore_waiters(const struct state *s);
 
 /* op_record.c, for op.c */
 const char *op_verb_name(enum wire_verb v);
-const char *op_result_name(enum op_result r);
-void op_save(struct op *o);   /* into the journal, now */
-void op_unsave(struct op *o); /* it is forgotten */
+const char *op_result_name(const struct op *o); /* one that was cancelled: "cancelled" */
+void op_save(struct op *o);                     /* into the journal, now */
+void op_unsave(struct op *o);                   /* it is forgotten */
 /* If the call has one; it is written with its operation. 0 or -errno. */
 int op_add_key(struct op *o, const struct wire_call *c);
 struct op *op_of_key(const char *key, const struct op_key **ret);
 bool op_has_young_key(const struct op *o);
 struct op *op_new(void); /* at the end of op_all; NULL: no memory */
 void op_free(struct op *o);
+/* As the call asks, in the place of one that is forgotten if there are too many; NULL: none can be. */
+struct op *op_create(const char *alias, const struct wire_call *c);
+void op_forget(struct op *o); /* also on disk */
 unsigned op_count(void);
 
 #endif

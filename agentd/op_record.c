@@ -3,8 +3,10 @@
  * A key is written before its operation, and the operation before it acts: a key whose operation is not there
  * belongs to a request that nobody was answered and nothing was done for. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 #include "agentd/journal.h"
 #include "agentd/loop.h"
@@ -31,6 +33,7 @@ struct op_slot {
     struct op_identity before, after;
     char alias[LIMIT_ALIAS + 1], actor[128], source[128], reason[LIMIT_HTTP_REASON + 1];
     char message[1024], killed[768], leftovers[768], affected[512];
+    uint8_t turned, cancelled;
 };
 struct key_slot {
     char id[24];
@@ -145,6 +148,8 @@ void op_save(struct op *o)
         .began_mono = o->began_mono,
         .before = o->before,
         .after = o->after,
+        .turned = o->turned,
+        .cancelled = o->cancelled,
     };
     int r;
 
@@ -315,6 +320,76 @@ void op_free(struct op *o)
     free(o);
 }
 
+/* --- a new one, and room for it --- */
+
+static void make_id(char id[24])
+{
+    static uint32_t counter;
+    uint32_t r = 0;
+
+    if (getrandom(&r, sizeof(r), GRND_NONBLOCK) < 0)
+        r = (uint32_t)clock_mono_us();
+    snprintf(id, 24, "%011llx%04x%04x", (unsigned long long)(clock_wall_us() / 1000) & 0xfffffffffffull,
+             ++counter & 0xffff, r & 0xffff);
+}
+
+void op_forget(struct op *o)
+{
+    op_unsave(o);
+    op_free(o);
+}
+
+static bool is_old(const struct op *o, int64_t now)
+{
+    return o->result != OP_RUNNING && now - o->ended_us > LIMIT_OPERATION_AGE_H * HOUR_US;
+}
+
+/* Those past their time go; then the oldest that has ended and has no key that may come again makes room, or
+ * the oldest that has ended. Mostly one look at the oldest is enough: this is on the way of every restart.
+ * *slot: its place in the journal, which the next one is written over; or -1. */
+static bool make_room(int *slot)
+{
+    struct op *o, *first = NULL;
+    int64_t now = clock_wall_us();
+
+    while ((o = TAILQ_FIRST(&op_all)) && is_old(o, now))
+        op_forget(o);
+    if (op_count() < LIMIT_OPERATIONS)
+        return true;
+    TAILQ_FOREACH (o, &op_all, link) {
+        if (o->result == OP_RUNNING)
+            continue;
+        first = first ? first : o;
+        if (!op_has_young_key(o))
+            break;
+    }
+    o = o ? o : first;
+    if (!o)
+        return false;
+    *slot = o->slot;
+    o->slot = -1;
+    op_forget(o);
+    return true;
+}
+
+struct op *op_create(const char *alias, const struct wire_call *c)
+{
+    int slot = -1;
+    struct op *o = make_room(&slot) ? op_new() : NULL;
+
+    if (!o)
+        return NULL;
+    o->slot = slot;
+    make_id(o->id);
+    o->verb = c->verb;
+    o->alias = strdup(alias);
+    o->actor = strdup(c->actor ? c->actor : "");
+    o->source = strdup(c->source ? c->source : "");
+    o->reason = strdup(c->reason ? c->reason : "");
+    o->created_us = clock_wall_us();
+    return o;
+}
+
 /* --- after agentd's death, or the host's ------------------------------------------------------------- */
 
 static void insert_by_age(struct op *o)
@@ -345,6 +420,8 @@ static void take_slot(int slot, const void *content, bool this_boot, void *arg)
     o->durable = s->durable;
     o->wants_disk = s->wants_disk;
     o->reached = s->reached;
+    o->turned = s->turned;
+    o->cancelled = s->cancelled;
     o->error = s->error < WIRE_E_MAX ? s->error : WIRE_E_INTERNAL;
     o->created_us = s->created_us;
     o->ended_us = s->ended_us;

@@ -11,9 +11,10 @@
 static const char *const result_names[] = {"running", "done", "failed", "superseded"};
 static const char *const phase_names[] = {"stop", "spawn", "ready"};
 
-const char *op_result_name(enum op_result r)
+/* In the journal it is a superseded one, so that an earlier agentd can read it, too. */
+const char *op_result_name(const struct op *o)
 {
-    return result_names[r];
+    return o->result == OP_SUPERSEDED && o->error == WIRE_E_CANCELLED ? "cancelled" : result_names[o->result];
 }
 
 /* Each phase lasts from the end of the one before. */
@@ -57,7 +58,7 @@ void op_fill_reply(const struct op *o, struct wire_reply *r, char *phases, size_
     r->actor = o->actor;
     r->source = o->source;
     r->reason = o->reason;
-    r->result = result_names[o->result];
+    r->result = op_result_name(o);
     r->durable = o->durable;
     r->created_us = o->created_us;
     r->ended_us = o->ended_us;
@@ -79,6 +80,6 @@ void op_put_line(const struct op *o, struct buf *b)
     char actor[160];
 
     buf_printf(b, "%s\t%s\t%s\t%s\t%s\t%lld\t%lld\n", o->id, op_verb_name(o->verb), o->alias,
-               str_escape(actor, sizeof(actor), o->actor), result_names[o->result], (long long)o->created_us,
+               str_escape(actor, sizeof(actor), o->actor), op_result_name(o), (long long)o->created_us,
                (long long)o->ended_us);
 }

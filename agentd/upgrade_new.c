@@ -163,6 +163,17 @@ void upgrade_look_back(const char *runtime_dir)
     }
 }
 
+#define TELL_TRIES 3
+
+/* It would end us: one failure is not believed. */
+static void tell_guardian(void)
+{
+    for (int i = 0; i < TELL_TRIES; i++)
+        if (write(self.confirm, "C", 1) == 1)
+            return;
+    log_error("upgrade", "the guardian does not hear: %s", strerror(errno));
+}
+
 void upgrade_confirm(void)
 {
     struct op *o;
@@ -171,8 +182,8 @@ void upgrade_confirm(void)
     if (self.role != UPGRADE_NEW && self.role != UPGRADE_BACK)
         return;
     upgrade_image_unmark(self.runtime_dir);
-    if (self.confirm >= 0 && write(self.confirm, "C", 1) < 0)
-        log_error("upgrade", "the guardian does not hear: %s", strerror(errno));
+    if (self.confirm >= 0)
+        tell_guardian();
     self.confirm = fd_close(self.confirm);
     self.old = fd_close(self.old);
     if (self.role == UPGRADE_NEW && (o = (struct op *)op_find(self.operation)) && o->result == OP_RUNNING) {

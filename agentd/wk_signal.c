@@ -94,6 +94,8 @@ void wk_signal(struct wk *w, const struct wire_call *c)
         refuse(c, WIRE_E_BAD_REQUEST, "signal is one of HUP, USR1, USR2, WINCH and CONT");
     else if (!w->def->operable)
         refuse(c, WIRE_E_NOT_OPERABLE, "the worker's file says Operable=no");
+    else if (op_has_moved(w, c))
+        return;
     else if ((why = unfit(w)))
         refuse(c, WIRE_E_CONFLICT, why);
     else if (c->verb == WIRE_VERB_RELOAD_WORKER && wk_hook_has(w, CFG_HOOK_RELOAD))

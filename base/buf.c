@@ -66,6 +66,16 @@ void buf_char(struct buf *b, char c)
     buf_put(b, &c, 1);
 }
 
+void buf_uint(struct buf *b, uint64_t v)
+{
+    char text[24], *at = text + sizeof(text);
+
+    do
+        *--at = (char)('0' + v % 10);
+    while (v /= 10);
+    buf_put(b, at, (size_t)(text + sizeof(text) - at));
+}
+
 void buf_printf(struct buf *b, const char *fmt, ...)
 {
     va_list ap, again;

@@ -5,6 +5,7 @@
 #define BASE_BUF_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 struct buf {
     char *p; /* always ends in NUL once anything was written */
@@ -21,6 +22,7 @@ void buf_reset(struct buf *b); /* empties it, keeps the memory */
 void buf_put(struct buf *b, const void *p, size_t n);
 void buf_str(struct buf *b, const char *s);
 void buf_char(struct buf *b, char c);
+void buf_uint(struct buf *b, uint64_t v); /* in decimal */
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

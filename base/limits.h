@@ -53,8 +53,9 @@
 #define LIMIT_HTTP_REPLY (16 << 20)        /* bytes of one reply's body */
 #define LIMIT_HTTP_STREAMS 16              /* log streams at once */
 #define LIMIT_HTTP_STREAM_OUTPUT (1 << 20) /* bytes unsent to a slow reader before its stream pauses */
-#define LIMIT_HTTP_TAKE_SEC 120         /* a reader that takes nothing of its reply for so long is dropped */
-#define LIMIT_HTTP_LINGER_SEC 2         /* after a refusal: for the reader to take it before the close */
+#define LIMIT_HTTP_TAKE_SEC 120   /* a reader that takes nothing of its reply for so long is dropped */
+#define LIMIT_HTTP_LINGER_SEC 2   /* after a refusal: for the reader to take it before the close */
+#define LIMIT_HTTP_ZIP (16 << 10) /* bytes of a body from which on it is compressed for who takes that */
 #define LIMIT_HTTP_BIG_REPLY (64 << 10) /* a body above it is handed over, not copied */
 #define LIMIT_HTTP_EVENTS 32            /* event streams at once */
 #define LIMIT_HTTP_EVENT_OUTPUT                                                                      \
@@ -67,9 +68,11 @@
 #define LIMIT_NOTIFY_EXTEND_SEC 3600 /* that EXTEND_TIMEOUT_USEC= moves a deadline in all */
 #define LIMIT_CHECK_ANSWER 65536     /* bytes of a ReadyCheck= or HealthCheck= answer that are looked at */
 #define LIMIT_CHECKS 16              /* helpers at work beyond which no check is begun */
+#define LIMIT_HTTP_WISH 1024         /* bytes of If-Match, or of Prefer, in all */
 #define LIMIT_HTTP_REASON 256        /* bytes of Agentd-Reason */
 #define LIMIT_HTTP_PASSWORD 256      /* bytes of user and password */
 #define LIMIT_HTTP_SAMPLE_MS 2000    /* a reader waits at most so long for a fresh sample */
+#define LIMIT_HTTP_STATS_WORDS 32    /* reasons that starts are counted by */
 #define LIMIT_HTTP_PAGE 1000         /* rows of one page */
 #define LIMIT_HTTP_LOG_TAIL 65536    /* bytes of a log without from= */
 #define LIMIT_AUTH_CHECK_SEC 10      /* CPU seconds of one password hash */

@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "rpc/link.h"
+#include "rpc/stats.h"
 
 #define SLOTS LIMIT_WIRE_CALLS
 
@@ -20,6 +21,8 @@
 struct call {
     uint64_t number; /* its low part is the slot, so that a stale answer never finds another call */
     uint64_t deadline_us;
+    bool at_once;      /* the first answer is enough */
+    int64_t change_us; /* wall clock: when a change was asked for; 0: it is none */
     call_fn fn;
     void *arg;
     struct buf items; /* those that came before the rest */
@@ -79,6 +82,11 @@ static struct call *take_slot(void)
     return c;
 }
 
+static bool is_change(unsigned verb)
+{
+    return verb == WIRE_VERB_START || verb == WIRE_VERB_STOP || verb == WIRE_VERB_RESTART;
+}
+
 int call_send(struct wire_call *v, uint32_t deadline_ms, call_fn fn, void *arg)
 {
     struct call *c = take_slot();
@@ -93,12 +101,17 @@ int call_send(struct wire_call *v, uint32_t deadline_ms, call_fn fn, void *arg)
         release(c);
         return r;
     }
+    stats.calls++;
+    c->change_us = is_change(v->verb) ? clock_wall_us() : 0;
+    c->at_once = v->at_once;
     c->fn = fn;
     c->arg = arg;
     c->deadline_us = clock_mono_us() + deadline_ms * 1000ull;
     arm(c->deadline_us);
     return 0;
 }
+
+static void end_late(struct call *c);
 
 static void keep_early(struct call *c, const struct wire_frame *f)
 {
@@ -109,18 +122,23 @@ static void keep_early(struct call *c, const struct wire_frame *f)
     slots[bigger->number % SLOTS] = bigger;
     bigger->early_len = f->len;
     memcpy(bigger->early, f->body, f->len);
+    if (bigger->at_once)
+        end_late(bigger);
 }
 
 /* The whole of the items: what came before, and what this reply has. */
 static void end_replied(struct call *c, const struct wire_reply *reply)
 {
     struct wire_reply whole = *reply;
+    bool counts = c->change_us && reply->ended_us >= c->change_us; /* not what has ended before */
     struct buf items = c->items;
     call_fn fn = c->fn;
     void *arg = c->arg;
 
     c->items = (struct buf)BUF_INIT(0);
     release(c);
+    if (counts)
+        stats_phases(reply->phases);
     if (items.len) {
         buf_str(&items, reply->items);
         whole.items = items.p;
@@ -169,6 +187,7 @@ static void end_late(struct call *c)
     bool has = c->early_len && wire_get_reply(&f, &early) == 0;
     call_fn fn = c->fn;
 
+    stats.calls_late += !c->at_once;
     c->fn = NULL;
     fn(c->arg, CALL_LATE, has ? &early : NULL, -1);
 }
@@ -200,6 +219,11 @@ void call_lose_all(void)
         if (fn)
             fn(arg, CALL_LOST, NULL, -1);
     }
+}
+
+unsigned call_count(void)
+{
+    return open_calls;
 }
 
 int call_init(struct event_base *base)

@@ -13,8 +13,9 @@ struct event_base;
 enum call_end {
     CALL_REPLIED,  /* reply is set */
     CALL_STREAMED, /* fd is set and the callback's */
-    CALL_LATE,     /* the deadline has passed; reply is agentd's first answer, with the operation, or NULL */
-    CALL_LOST,     /* agentd has gone: what became of it is not known */
+    CALL_LATE, /* the deadline has passed, or the call is at_once; reply is agentd's first answer, with the
+                  operation, or NULL */
+    CALL_LOST, /* agentd has gone: what became of it is not known */
 };
 
 typedef void (*call_fn)(void *arg, enum call_end end, const struct wire_reply *reply, int fd);
@@ -28,5 +29,6 @@ int call_send(struct wire_call *v, uint32_t deadline_ms, call_fn fn, void *arg);
 void call_replied(const struct wire_reply *reply, const struct wire_frame *frame);
 void call_streamed(uint64_t number, int fd);
 void call_lose_all(void);
+unsigned call_count(void); /* those that agentd has not ended */
 
 #endif

@@ -15,6 +15,7 @@
 #include "rpc/reply.h"
 #include "rpc/table.h"
 #include "rpc/view.h"
+#include "rpc/wish.h"
 
 int change_fill(struct request *r, struct wire_call *v)
 {
@@ -43,7 +44,7 @@ void change_unsent(struct request *r, int error)
                 error == -EBUSY || error == -EAGAIN ? "too many requests are under way" : NULL);
 }
 
-static void send_record(struct request *r, const struct wire_reply *op)
+void change_send(struct request *r, const struct wire_reply *op)
 {
     struct route *route = &r->route;
     uint64_t id;
@@ -85,8 +86,34 @@ static void say_late(char *text, size_t size, const struct wire_reply *op)
                  *record.phase ? ", " : "", record.phase, *record.message ? ": " : "", record.message);
 }
 
+static struct wish wish_of(const struct request *r)
+{
+    char value[LIMIT_HTTP_WISH];
+
+    return request_header_all(r, "Prefer", value, sizeof(value)) == 1 ? wish_prefer(value) : (struct wish){0};
+}
+
+/* Its first answer is enough: there is no wait, or none of any length. */
+static bool is_at_once(const struct wish *w)
+{
+    return w->has_wait ? w->wait_ms == 0 : w->async;
+}
+
+static void say_applied(struct request *r)
+{
+    struct wish w = wish_of(r);
+    char text[48] = "";
+
+    if (w.has_wait && w.wait_ms < link_hello()->reply_deadline_ms)
+        snprintf(text, sizeof(text), "%swait=%u", w.async ? "respond-async, " : "", w.wait_ms / 1000);
+    else if (w.async)
+        str_copy(text, sizeof(text), "respond-async");
+    if (*text)
+        reply_header(r, "Preference-Applied", text);
+}
+
 /* The deadline has passed: it goes on, and the caller is told where to look. */
-static void send_late(struct request *r, const struct wire_reply *op)
+void change_send_late(struct request *r, const struct wire_reply *op)
 {
     char text[512];
 
@@ -97,8 +124,9 @@ static void send_late(struct request *r, const struct wire_reply *op)
     snprintf(text, sizeof(text), "/agentd/v1/operations/%.64s", op->operation);
     reply_header(r, "Location", text);
     reply_header(r, "Agentd-Operation", op->operation);
+    say_applied(r);
     if (!r->ocp) {
-        send_record(r, op);
+        change_send(r, op);
         return;
     }
     say_late(text, sizeof(text), op);
@@ -111,7 +139,7 @@ static void on_end(void *arg, enum call_end end, const struct wire_reply *op, in
 
     fd_close(fd);
     if (end == CALL_LATE) {
-        send_late(r, op);
+        change_send_late(r, op);
         return;
     }
     if (end != CALL_REPLIED) {
@@ -121,9 +149,30 @@ static void on_end(void *arg, enum call_end end, const struct wire_reply *op, in
     if (op->has_operation)
         reply_header(r, "Agentd-Operation", op->operation);
     if (op->error == WIRE_OK)
-        send_record(r, op);
+        change_send(r, op);
     else
         reply_error(r, (enum wire_error)op->error, op->message);
+}
+
+/* If-Match into v, as it travels; -EINVAL: r is answered. */
+static int take_match(struct request *r, struct wire_call *v, char *buf, size_t size)
+{
+    char value[LIMIT_HTTP_WISH];
+    int found = request_header_all(r, "If-Match", value, sizeof(value));
+
+    if (found == 0)
+        return 0;
+    if (found < 0 || wish_match(value, buf, size) < 0) {
+        reply_error(r, WIRE_E_BAD_REQUEST, "If-Match is no list of entity tags, or too long");
+        return -EINVAL;
+    }
+    if (*buf && link_hello()->wire < WIRE_WITH_GENERATIONS) {
+        reply_error(r, WIRE_E_NOT_IMPLEMENTED,
+                    "agentd is older than its listener, and does not know If-Match");
+        return -EINVAL;
+    }
+    v->generations = buf;
+    return 0;
 }
 
 void change_start(struct request *r, enum wire_verb verb, int64_t worker)
@@ -134,8 +183,15 @@ void change_start(struct request *r, enum wire_verb verb, int64_t worker)
 void change_start_named(struct request *r, enum wire_verb verb, int64_t worker, const char *name)
 {
     struct wire_call v = {.verb = (uint8_t)verb, .worker = worker, .name = name};
+    char generations[LIMIT_HTTP_WISH];
+    struct wish w = wish_of(r);
+    uint32_t deadline_ms = link_hello()->reply_deadline_ms;
     int error;
 
-    if (change_fill(r, &v) == 0 && (error = call_send(&v, link_hello()->reply_deadline_ms, on_end, r)) < 0)
+    v.at_once = is_at_once(&w);
+    if (w.has_wait && !v.at_once && w.wait_ms < deadline_ms)
+        deadline_ms = w.wait_ms;
+    if (change_fill(r, &v) == 0 && take_match(r, &v, generations, sizeof(generations)) == 0 &&
+        (error = call_send(&v, deadline_ms, on_end, r)) < 0)
         change_unsent(r, error);
 }

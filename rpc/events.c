@@ -18,6 +18,7 @@
 #include "rpc/json_enc.h"
 #include "rpc/listen.h"
 #include "rpc/reply.h"
+#include "rpc/stats.h"
 
 struct reader {
     LIST_ENTRY(reader) link;
@@ -179,6 +180,18 @@ static int remember(const struct wire_frame *f, uint64_t seq)
     return 0;
 }
 
+unsigned events_count(void)
+{
+    return n_readers;
+}
+
+/* Those from before this listener's time are not its to count. */
+static void count(const struct wire_event *e)
+{
+    if (listen_serves() && str_eq(e->kind, "worker") && str_eq(e->state, "STARTING"))
+        stats_started(e->reason);
+}
+
 int events_take(const struct wire_frame *f)
 {
     struct reader *rd, *next;
@@ -191,6 +204,7 @@ int events_take(const struct wire_frame *f)
         return 0;
     if ((r = remember(f, e.seq)) < 0)
         return r;
+    count(&e);
     for (rd = LIST_FIRST(&readers); rd; rd = next) {
         next = LIST_NEXT(rd, link);
         send_event(rd, e.seq);

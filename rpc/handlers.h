@@ -5,7 +5,7 @@
 
 #include "rpc/request.h"
 
-#define METHOD(name, verb, path, role, handler, flags, help) void handler(struct request *r);
+#define METHOD(name, verb, path, role, handler, flags, reply, help) void handler(struct request *r);
 #include "rpc/method.def"
 #undef METHOD
 

@@ -96,13 +96,8 @@ void json_put_str(struct buf *b, const char *s)
 
 void json_put_uint(struct buf *b, uint64_t v)
 {
-    char text[24], *at = text + sizeof(text);
-
     separate(b);
-    do
-        *--at = (char)('0' + v % 10);
-    while (v /= 10);
-    buf_put(b, at, (size_t)(text + sizeof(text) - at));
+    buf_uint(b, v);
 }
 
 void json_put_int(struct buf *b, int64_t v)

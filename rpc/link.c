@@ -17,6 +17,7 @@
 #include "rpc/call.h"
 #include "rpc/events.h"
 #include "rpc/listen.h"
+#include "rpc/stats.h"
 #include "rpc/table.h"
 
 #define BULK 8192 /* after a packet above it there are more: agentd is sending its table */
@@ -45,7 +46,11 @@ int link_send(const struct buf *b)
         return b->error;
     if (wire_fd < 0)
         return -EPIPE;
-    return send(wire_fd, b->p, b->len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0 ? -errno : 0;
+    if (send(wire_fd, b->p, b->len, MSG_DONTWAIT | MSG_NOSIGNAL) < 0)
+        return -errno;
+    stats.frames_out++; /* a packet holds one call */
+    stats.bytes_out += b->len;
+    return 0;
 }
 
 static int on_hello(const struct wire_frame *f)
@@ -172,9 +177,12 @@ static int on_packet(size_t n, int fd)
     struct wire_frame f;
     int r;
 
-    while ((r = wire_next(&at, &n, &f)) > 0)
+    stats.bytes_in += n;
+    while ((r = wire_next(&at, &n, &f)) > 0) {
+        stats.frames_in++;
         if ((r = on_frame(&f, &own)) < 0)
             break;
+    }
     if (r < 0)
         log_error("link", "a frame of type %u: %s", f.type, strerror(-r));
     return r;

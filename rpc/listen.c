@@ -25,6 +25,7 @@
 #include "rpc/link.h"
 #include "rpc/reply.h"
 #include "rpc/request.h"
+#include "rpc/stats.h"
 
 #define HOLD (SIZE_MAX / 2) /* a low watermark that no input reaches: evhttp is not called */
 #define STREAM_INPUT 4096
@@ -439,6 +440,7 @@ static void settle(struct listen_conn *c)
     evhttp_connection_set_closecb(c->evcon, on_closed, c);
     learn_peer(c);
     if (over_cap(c)) {
+        stats.over_cap++;
         refuse(c, 503, WIRE_E_NOT_READY, "too many connections");
         listen_flush(c);
         close_conn(c);
@@ -508,6 +510,7 @@ static struct bufferevent *make_bev(struct event_base *base, void *arg)
     bufferevent_setwatermark(bev, EV_READ, 0, limits.head + limits.body + STREAM_INPUT);
     TAILQ_INSERT_TAIL(&conns, c, of_all);
     conn_count++;
+    stats.connections++;
     starved = false;
     if (conn_count >= link_hello()->max_connections) {
         full = true;
@@ -617,6 +620,11 @@ void listen_serve(void)
     set_accepting();
 }
 
+bool listen_serves(void)
+{
+    return accepting;
+}
+
 void listen_stop(void)
 {
     struct timeval at_once = {0, 0};
@@ -638,6 +646,11 @@ void listen_drain(void (*empty)(void))
     on_empty = empty;
     if (TAILQ_EMPTY(&conns))
         empty();
+}
+
+unsigned listen_count(void)
+{
+    return conn_count;
 }
 
 bool listen_idle(void)

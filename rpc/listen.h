@@ -18,10 +18,12 @@ typedef void (*listen_request_fn)(struct listen_conn *c, struct evhttp_request *
 
 int listen_init(struct event_base *base, listen_request_fn fn);
 int listen_add(int fd, int kind, bool loopback, const char *address); /* takes fd; does not accept yet */
-void listen_serve(void); /* limits are known, the table is whole: accept */
+void listen_serve(void);  /* limits are known, the table is whole: accept */
+bool listen_serves(void); /* it has begun to, and has not stopped */
 void listen_stop(void);
 /* Accepts no more; each reply from now on is the last of its connection. empty runs when none is left. */
 void listen_drain(void (*empty)(void)); /* close the listening sockets; connections stay */
+unsigned listen_count(void);            /* connections */
 bool listen_idle(void);                 /* no request is held and nothing is left to send, streams apart */
 
 /* Of a connection */

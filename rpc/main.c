@@ -20,6 +20,7 @@
 #include "rpc/reply.h"
 #include "rpc/request.h"
 #include "rpc/sandbox.h"
+#include "rpc/stats.h"
 #include "rpc/stream.h"
 
 #define WIRE_FD 3
@@ -113,6 +114,7 @@ static int start(void)
     if (!(base = make_base()) || !(last_look = event_new(base, -1, EV_PERSIST, on_last_look, NULL)))
         return -ENOMEM;
     reply_init();
+    stats_init();
     stream_init(base);
     if ((r = listen_init(base, request_serve)) < 0 || (r = call_init(base)) < 0 ||
         (r = auth_init(base)) < 0 || (r = events_init(base)) < 0 ||

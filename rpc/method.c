@@ -2,8 +2,8 @@
 #include "rpc/method.h"
 
 const struct method_info method_table[METHOD_COUNT] = {
-#define METHOD(name, verb, path, role, handler, flags, help) \
-    [METHOD_##name] = {verb, path, help, METHOD_##role, flags},
+#define METHOD(name, verb, path, role, handler, flags, reply, help) \
+    [METHOD_##name] = {#name, verb, path, reply, help, METHOD_##role, flags},
 #include "rpc/method.def"
 #undef METHOD
 };

@@ -4,7 +4,7 @@
 #define RPC_METHOD_H
 
 enum method_id {
-#define METHOD(name, verb, path, role, handler, flags, help) METHOD_##name,
+#define METHOD(name, verb, path, role, handler, flags, reply, help) METHOD_##name,
 #include "rpc/method.def"
 #undef METHOD
     METHOD_COUNT,
@@ -16,11 +16,12 @@ enum method_role { METHOD_NONE, METHOD_VIEWER, METHOD_MANAGER };
 #define METHOD_PLAIN 2
 #define METHOD_STREAM 4
 #define METHOD_SSE 8
+#define METHOD_CHANGE 16
 
 #define METHOD_PREFIX "/api/v2"
 
 struct method_info {
-    const char *verb, *path, *help;
+    const char *name, *verb, *path, *reply, *help;
     enum method_role role;
     unsigned flags;
 };

@@ -123,6 +123,7 @@ void ocp_one(struct request *r)
     if (!e || sample_wait_one(r, e->id))
         return;
     table_decode(e, &record);
+    reply_tag(r, record.generation);
     view_process(reply_data(r), &record);
     reply_send(r, 200);
 }

@@ -55,13 +55,11 @@ void own_one(struct request *r)
 {
     const struct table_entry *e = find_worker(r);
     struct wire_record record;
-    char tag[16];
 
     if (!e || sample_wait_one(r, e->id))
         return;
     table_decode(e, &record);
-    snprintf(tag, sizeof(tag), "\"%u\"", record.generation);
-    reply_header(r, "ETag", tag);
+    reply_tag(r, record.generation);
     view_worker(reply_data(r), &record);
     reply_send(r, 200);
 }

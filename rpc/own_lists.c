@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Lists that agentd makes when it is asked: operations, and what its doctor says. */
+/* Operations, one by one and as a list, and what agentd's doctor says. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -92,6 +92,27 @@ void own_operations(struct request *r)
         return;
     }
     ask(r, &v, on_operations);
+}
+
+static void on_cancel(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
+{
+    struct request *r = arg;
+
+    if (end == CALL_LATE) {
+        change_send_late(r, reply);
+    } else if (end == CALL_REPLIED && reply->error == WIRE_E_CANCELLED) {
+        reply_header(r, "Agentd-Operation", reply->operation);
+        change_send(r, reply);
+    } else if (is_good(r, end, reply, fd)) {
+        reply_error(r, WIRE_E_CONFLICT, "it has ended"); /* before it could be cancelled */
+    }
+}
+
+void own_cancel(struct request *r)
+{
+    struct wire_call v = {.verb = WIRE_VERB_CANCEL, .name = r->route.param[0]};
+
+    ask(r, &v, on_cancel);
 }
 
 static void on_doctor(void *arg, enum call_end end, const struct wire_reply *reply, int fd)

@@ -16,6 +16,12 @@
 #include "base/str.h"
 #include "rpc/json_enc.h"
 #include "rpc/listen.h"
+#include "rpc/stats.h"
+#include "rpc/wish.h"
+#include "rpc/zip.h"
+
+#define TOO_LARGE "the reply is too large"
+#define NO_MEMORY "out of memory"
 
 static struct buf body = BUF_INIT(LIMIT_HTTP_REPLY);
 static uint64_t trace_state;
@@ -96,6 +102,14 @@ void reply_header(struct request *r, const char *name, const char *value)
     evhttp_add_header(evhttp_request_get_output_headers(r->http), name, value);
 }
 
+void reply_tag(struct request *r, uint32_t generation)
+{
+    char text[16];
+
+    snprintf(text, sizeof(text), "\"%u\"", generation);
+    reply_header(r, "ETag", text);
+}
+
 static bool is_gone(struct request *r)
 {
     return !r->conn || !evhttp_request_get_connection(r->http);
@@ -144,24 +158,52 @@ static void hand_over(struct request *r, struct buf *b)
         *b = (struct buf)BUF_INIT(LIMIT_HTTP_REPLY);
 }
 
+/* One with an entity tag is sent as it is: the tag is of those bytes. */
+static bool may_zip(const struct request *r)
+{
+    char value[LIMIT_HTTP_WISH];
+
+    return !evhttp_find_header(evhttp_request_get_output_headers(r->http), "ETag") &&
+           request_header_all(r, "Accept-Encoding", value, sizeof(value)) == 1 && wish_gzip(value);
+}
+
+/* The body as it goes out: b, or what it is in gzip, in zipped. */
+static struct buf *encode(struct request *r, struct buf *b, struct buf *zipped)
+{
+    if (b->len < LIMIT_HTTP_ZIP)
+        return b;
+    reply_header(r, "Vary", "Accept-Encoding");
+    if (!may_zip(r) || zip_gzip(b->p, b->len, zipped) < 0)
+        return b;
+    reply_header(r, "Content-Encoding", "gzip");
+    buf_free(b);
+    return zipped;
+}
+
 static void send_body(struct request *r, int status, const char *type, struct buf *b)
 {
+    struct buf zipped = BUF_INIT(LIMIT_HTTP_REPLY);
     struct listen_conn *c = r->conn;
     char length[24];
 
+    stats_answered(r->verb, status);
     if (is_gone(r)) {
         drop(r);
         return;
     }
     reply_header(r, "Date", http_date());
     if (b) {
+        b = encode(r, b, &zipped);
         snprintf(length, sizeof(length), "%zu", b->len);
         reply_header(r, "Content-Type", type);
         reply_header(r, "Content-Length", length);
         reply_header(r, "Cache-Control", "no-store");
         if (r->verb != ROUTE_HEAD)
             hand_over(r, b);
+        if (b->size > LIMIT_HTTP_ZIP) /* so much is not kept for the next */
+            buf_free(b);
     }
+    buf_free(&zipped);
     if (listen_last(c))
         reply_header(r, "Connection", "close");
     listen_attach(c, NULL);
@@ -174,7 +216,7 @@ void reply_send(struct request *r, int status)
 {
     close_envelope(&body, r->start_us, r->conn ? listen_server(r->conn) : "", status, true, r->trace);
     if (body.error) {
-        reply_error(r, WIRE_E_INTERNAL, body.error == -EFBIG ? "the reply is too large" : "out of memory");
+        reply_error(r, WIRE_E_INTERNAL, body.error == -EFBIG ? TOO_LARGE : NO_MEMORY);
         return;
     }
     send_body(r, status, "application/json", &body);
@@ -231,6 +273,20 @@ void reply_error(struct request *r, enum wire_error e, const char *message)
     reply_error_details(r, e, message, "");
 }
 
+struct buf *reply_bare(void)
+{
+    buf_reset(&body);
+    return &body;
+}
+
+void reply_send_bare(struct request *r, const char *type)
+{
+    if (body.error)
+        reply_error(r, WIRE_E_INTERNAL, body.error == -EFBIG ? TOO_LARGE : NO_MEMORY);
+    else
+        send_body(r, 200, type, &body);
+}
+
 void reply_plain(struct request *r, int status, const char *text)
 {
     buf_reset(&body);
@@ -240,6 +296,7 @@ void reply_plain(struct request *r, int status, const char *text)
 
 static void start_stream(struct request *r, const char *type)
 {
+    stats_answered(r->verb, 200);
     reply_header(r, "Date", http_date());
     reply_header(r, "Content-Type", type);
     reply_header(r, "Cache-Control", "no-store");
@@ -265,6 +322,7 @@ void reply_refusal(struct evbuffer *out, const struct listen_conn *c, int status
 {
     char trace[17];
 
+    stats.refused[e]++;
     reply_trace(trace);
     put_error(&body, e, reason, "");
     close_envelope(&body, clock_mono_us(), listen_server(c), status, false, trace);

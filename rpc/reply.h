@@ -20,8 +20,12 @@ void reply_send(struct request *r, int status);
 /* message NULL or "": the sentence that belongs to the error. details: written as subErrors, lines. */
 void reply_error(struct request *r, enum wire_error e, const char *message);
 void reply_error_details(struct request *r, enum wire_error e, const char *message, const char *lines);
+/* The same without an envelope: all that is written into reply_bare is the body, of this type. */
+struct buf *reply_bare(void);
+void reply_send_bare(struct request *r, const char *type);
 void reply_plain(struct request *r, int status, const char *text);
 void reply_header(struct request *r, const char *name, const char *value);
+void reply_tag(struct request *r, uint32_t generation); /* ETag */
 
 /* Starts a reply without an end of its own; the body is the stream's. */
 void reply_stream(struct request *r, const char *cursor);

@@ -1,11 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/request.h"
 
+#include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/queue.h>
 
 #include <event2/buffer.h>
 #include <event2/http.h>
+#include <event2/keyvalq_struct.h>
 
 #include "base/clock.h"
 #include "base/limits.h"
@@ -16,10 +20,11 @@
 #include "rpc/json_dec.h"
 #include "rpc/listen.h"
 #include "rpc/reply.h"
+#include "rpc/stats.h"
 #include "rpc/stream.h"
 
 static void (*const handlers[METHOD_COUNT])(struct request *r) = {
-#define METHOD(name, verb, path, role, handler, flags, help) [METHOD_##name] = handler,
+#define METHOD(name, verb, path, role, handler, flags, reply, help) [METHOD_##name] = handler,
 #include "rpc/method.def"
 #undef METHOD
 };
@@ -34,6 +39,24 @@ void request_refuse_all(void)
 const char *request_header(const struct request *r, const char *name)
 {
     return evhttp_find_header(evhttp_request_get_input_headers(r->http), name);
+}
+
+int request_header_all(const struct request *r, const char *name, char *buf, size_t size)
+{
+    const struct evkeyval *h;
+    size_t n = 0;
+    int found = 0;
+
+    buf[0] = 0;
+    TAILQ_FOREACH (h, evhttp_request_get_input_headers(r->http), next) {
+        if (strcasecmp(h->key, name) != 0)
+            continue;
+        n += (size_t)snprintf(buf + n, size - n, "%s%s", found ? "," : "", h->value);
+        if (n >= size)
+            return -E2BIG;
+        found = 1;
+    }
+    return found;
 }
 
 void request_free(struct request *r)
@@ -64,6 +87,8 @@ static enum route_verb verb_of(struct evhttp_request *http)
         return ROUTE_HEAD;
     case EVHTTP_REQ_POST:
         return ROUTE_POST;
+    case EVHTTP_REQ_DELETE:
+        return ROUTE_DELETE;
     case EVHTTP_REQ_OPTIONS:
         return ROUTE_OPTIONS;
     default:
@@ -187,11 +212,12 @@ static void dispatch(struct request *r)
             reply_error(r, WIRE_E_METHOD_NOT_ALLOWED, NULL);
         return;
     }
-    if (r->role < r->method->role)
+    if (r->role < r->method->role) {
         e = WIRE_E_FORBIDDEN;
-    else if (!is_acceptable(r))
+        stats.forbidden++;
+    } else if (!is_acceptable(r))
         e = WIRE_E_NOT_ACCEPTABLE;
-    else if (r->verb == ROUTE_POST && is_foreign(r))
+    else if (r->verb & (ROUTE_POST | ROUTE_DELETE) && is_foreign(r))
         e = WIRE_E_FORBIDDEN;
     else if (r->verb == ROUTE_POST)
         e = judge_body(r);
@@ -221,6 +247,9 @@ static void on_auth(struct request *r, enum auth_verdict v)
         dispatch(r);
         return;
     }
+    stats.unauthorized += v == AUTH_DENIED || v == AUTH_SLOWED;
+    stats.forbidden += v == AUTH_FORBIDDEN;
+    stats.busy += v == AUTH_BUSY;
     if (refusing || v == AUTH_GRANTED) {
         reply_error(r, WIRE_E_NOT_READY, NULL);
         return;

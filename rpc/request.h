@@ -40,6 +40,9 @@ void request_gone(struct request *r); /* its connection is away */
 void request_free(struct request *r); /* rpc/reply's, after the last byte was handed over */
 
 const char *request_header(const struct request *r, const char *name); /* NULL if it is not there */
+/* The values of all headers of that name, with commas between, as RFC 9110 has them. 1; 0: there is none;
+ * -E2BIG. */
+int request_header_all(const struct request *r, const char *name, char *buf, size_t size);
 /* Runs the handler again, when what the request waited for is there. */
 void request_resume(struct request *r);
 void request_refuse_all(void); /* from now on 503: agentd has gone */

@@ -56,6 +56,11 @@ static int matches(const char *pattern, const char *path, size_t len, struct rou
     return path == end;
 }
 
+static unsigned verbs_of(const struct method_info *m)
+{
+    return m->verb[0] == 'G' ? ROUTE_GET | ROUTE_HEAD : m->verb[0] == 'D' ? ROUTE_DELETE : ROUTE_POST;
+}
+
 int route_match(const char *target, enum route_verb verb, struct route *ret)
 {
     size_t len = strcspn(target, "?"), prefix = sizeof(METHOD_PREFIX) - 1;
@@ -70,7 +75,7 @@ int route_match(const char *target, enum route_verb verb, struct route *ret)
     }
     for (int i = 0; i < METHOD_COUNT; i++) {
         const struct method_info *m = &method_table[i];
-        unsigned verbs = m->verb[0] == 'G' ? ROUTE_GET | ROUTE_HEAD : ROUTE_POST;
+        unsigned verbs = verbs_of(m);
         if (!matches(m->path, target, len, ret))
             continue;
         ret->allowed |= verbs | ROUTE_OPTIONS;
@@ -82,8 +87,9 @@ int route_match(const char *target, enum route_verb verb, struct route *ret)
 
 const char *route_allow(unsigned allowed, char *buf, size_t size)
 {
-    snprintf(buf, size, "%s%s%sOPTIONS", allowed & ROUTE_GET ? "GET, " : "",
-             allowed & ROUTE_HEAD ? "HEAD, " : "", allowed & ROUTE_POST ? "POST, " : "");
+    snprintf(buf, size, "%s%s%s%sOPTIONS", allowed & ROUTE_GET ? "GET, " : "",
+             allowed & ROUTE_HEAD ? "HEAD, " : "", allowed & ROUTE_POST ? "POST, " : "",
+             allowed & ROUTE_DELETE ? "DELETE, " : "");
     return buf;
 }
 

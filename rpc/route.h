@@ -16,7 +16,8 @@ enum route_verb {
     ROUTE_HEAD = 2,
     ROUTE_POST = 4,
     ROUTE_OPTIONS = 8,
-    ROUTE_OTHER = 16, /* known to HTTP, to no row */
+    ROUTE_DELETE = 16,
+    ROUTE_OTHER = 32, /* known to HTTP, to no row */
 };
 
 struct route {

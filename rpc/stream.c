@@ -44,6 +44,11 @@ bool stream_room(void)
     return open_streams < LIMIT_HTTP_STREAMS;
 }
 
+unsigned stream_count(void)
+{
+    return open_streams;
+}
+
 static void free_stream(struct stream *s)
 {
     if (s->readable)

@@ -12,6 +12,7 @@ struct event_base;
 
 void stream_init(struct event_base *base);
 bool stream_room(void); /* one more may be asked for */
+unsigned stream_count(void);
 void stream_start(struct request *r, int fd);
 void stream_gone(struct request *r); /* the client went away */
 

@@ -14,8 +14,10 @@
 
 #include "base/buf.h"
 
-/* 2: keys of calls, DRAIN. A listener and an agentd whose versions differ by one understand each other. */
-#define WIRE_VERSION 2
+/* 2: keys of calls, DRAIN. 3: generations of calls. A listener and an agentd whose versions differ by one
+ * understand each other. */
+#define WIRE_VERSION 3
+#define WIRE_WITH_GENERATIONS 3
 
 enum wire_type {
     WIRE_HELLO = 1,
@@ -50,6 +52,7 @@ enum wire_verb {
     WIRE_VERB_UPGRADE,    /* private socket only */
     WIRE_VERB_SIGNAL,     /* name: of the signal, for the main process */
     WIRE_VERB_RELOAD_WORKER,
+    WIRE_VERB_CANCEL,      /* name: the operation's id; answered by REPLY with its end, WIRE_E_CANCELLED */
     WIRE_VERB_AGENT_START, /* all workers, as a task: name: hosts that are not this one, from: this one is not
                               asked for, follow: one of several hosts; answered by what WIRE_VERB_TASK says */
     WIRE_VERB_AGENT_STOP,

@@ -31,6 +31,7 @@
 #define CREDENTIALS 8
 
 static struct wire_hello hello = {.version = "0.1.0",
+                                  .wire = WIRE_VERSION,
                                   .host_id = 20,
                                   .agent_id = 20,
                                   .install_home = "/opt/agentd",
@@ -56,6 +57,7 @@ static struct wire_record workers[WORKERS] = {
 };
 
 static const char *credentials[CREDENTIALS];
+static const char *description = "a \"quoted\" \xe2\x82\xac thing";
 static unsigned credential_count, extra_workers;
 static uint64_t pending_call;
 static int64_t pending_worker;
@@ -68,7 +70,7 @@ static struct buf out = BUF_INIT(LIMIT_WIRE_PACKET);
 
 static void fill_worker(struct wire_record *w)
 {
-    w->description = "a \"quoted\" \xe2\x82\xac thing";
+    w->description = description;
     w->state = w->alive ? "UP" : "DOWN";
     w->goal = w->alive ? "UP" : "DOWN";
     w->goal_by = "config";
@@ -366,6 +368,7 @@ static void answer(const struct wire_call *c)
         open_log(c);
         return;
     case WIRE_VERB_RELOAD:
+        r.operation = "op-2";
         r.items = "web\trestart\tchanged\tUser=restart,Nice=live\nnew\tadd\t\t\n";
         break;
     case WIRE_VERB_RELOAD_PLAN:
@@ -408,8 +411,9 @@ static bool on_wire(void)
             exit(73);
         if (!quiet)
             answer(&c);
-        printf("call %u %lld [%s] [%s] %llu %llu %u [%s]\n", c.verb, (long long)c.worker, c.reason, c.actor,
-               (unsigned long long)c.from, (unsigned long long)c.limit, c.follow, c.name);
+        printf("call %u %lld [%s] [%s] %llu %llu %u [%s] [%s] %u\n", c.verb, (long long)c.worker, c.reason,
+               c.actor, (unsigned long long)c.from, (unsigned long long)c.limit, c.follow, c.name,
+               c.generations, c.at_once);
     }
     return true;
 }
@@ -447,6 +451,12 @@ static void set_option(char *arg)
     *v++ = 0;
     if (str_eq(arg, "host_id"))
         hello.host_id = atoll(v);
+    else if (str_eq(arg, "wire"))
+        hello.wire = (uint32_t)atoi(v);
+    else if (str_eq(arg, "description"))
+        description = v;
+    else if (str_eq(arg, "version"))
+        hello.version = v;
     else if (str_eq(arg, "manager_gid"))
         hello.manager_gid = atoll(v);
     else if (str_eq(arg, "viewer_gid"))

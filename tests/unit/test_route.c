@@ -24,7 +24,9 @@ static const struct {
     {"/healthz", ROUTE_POST, -1, "", ""},
     {"/healthz/", ROUTE_GET, -2, "", ""},
     {"/health", ROUTE_GET, -2, "", ""},
-    {"/", ROUTE_GET, -2, "", ""},
+    {"/", ROUTE_GET, METHOD_PAGE, "", ""},
+    {"/api/v2/", ROUTE_HEAD, METHOD_PAGE, "", ""},
+    {"//", ROUTE_GET, -2, "", ""},
     {"/api/v2", ROUTE_GET, -2, "", ""},
     {"/api/v2/api/v2/healthz", ROUTE_GET, -2, "", ""},
     {"/compute/hosts/20/agent", ROUTE_GET, METHOD_HOST_AGENT, "20", ""},
@@ -65,6 +67,9 @@ static void test_allow(void **state)
 
     route_match("/healthz", ROUTE_POST, &r);
     assert_string_equal(route_allow(r.allowed, buf, sizeof(buf)), "GET, HEAD, OPTIONS");
+    route_match("/agentd/v1/operations/x", ROUTE_DELETE, &r);
+    assert_int_equal(r.method, METHOD_OPERATION_CANCEL);
+    assert_string_equal(route_allow(r.allowed, buf, sizeof(buf)), "GET, HEAD, DELETE, OPTIONS");
     route_match("/agentd/v1/reload", ROUTE_GET, &r);
     assert_string_equal(route_allow(r.allowed, buf, sizeof(buf)), "GET, HEAD, POST, OPTIONS");
 }
@@ -94,6 +99,9 @@ static void test_every_row_is_reached(void **state)
     for (int i = 0; i < METHOD_COUNT; i++) {
         const char *from = method_table[i].path;
         char *to = target;
+        enum route_verb verb = method_table[i].verb[0] == 'G'   ? ROUTE_GET
+                               : method_table[i].verb[0] == 'D' ? ROUTE_DELETE
+                                                                : ROUTE_POST;
         for (; *from; from++) {
             if (*from == '{')
                 from = strchr(from, '}'), *to++ = '1';
@@ -101,7 +109,7 @@ static void test_every_row_is_reached(void **state)
                 *to++ = *from;
         }
         *to = 0;
-        assert_int_equal(route_match(target, method_table[i].verb[0] == 'G' ? ROUTE_GET : ROUTE_POST, &r), 0);
+        assert_int_equal(route_match(target, verb, &r), 0);
         assert_int_equal(r.method, i);
         assert_true(*method_table[i].help);
     }
