@@ -125,7 +125,7 @@ static struct wk_member *watch_member(struct wk *w, pid_t pid)
 
 static int tree_of(struct wk *w, struct snap_tree *tree)
 {
-    int r;
+    int r = 0;
 
     if (w->leaf.fd >= 0)
         return snap_tree_of_leaf(&w->leaf, tree);
