@@ -236,17 +236,17 @@ static void ask_for(struct request *r, enum wire_verb verb)
         ask(r, &v);
 }
 
-void ocp_agent_start(struct request *r)
+void task_start(struct request *r)
 {
     ask_for(r, WIRE_VERB_AGENT_START);
 }
 
-void ocp_agent_stop(struct request *r)
+void task_stop(struct request *r)
 {
     ask_for(r, WIRE_VERB_AGENT_STOP);
 }
 
-void ocp_agent_restart(struct request *r)
+void task_restart(struct request *r)
 {
     ask_for(r, WIRE_VERB_AGENT_RESTART);
 }
@@ -271,7 +271,7 @@ static int take_hosts(const struct json *j, struct buf *others)
     return others->error ? -EINVAL : ours;
 }
 
-void ocp_batch_restart(struct request *r)
+void task_batch(struct request *r)
 {
     struct evbuffer *in = evhttp_request_get_input_buffer(r->http);
     size_t n = evbuffer_get_length(in);
@@ -298,7 +298,7 @@ void ocp_batch_restart(struct request *r)
     buf_free(&others);
 }
 
-void ocp_task(struct request *r)
+void task_show(struct request *r)
 {
     struct wire_call v = {.verb = WIRE_VERB_TASK};
 
