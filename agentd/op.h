@@ -117,6 +117,8 @@ void op_refused(struct wk *w, struct op *o, enum wire_error error, const char *m
 bool op_repeats(const struct wire_call *call);
 /* Tries again what the journal did not take: true if there is nothing left. */
 bool op_save_again(void);
+/* One that is under way, also of an earlier agentd, stops this worker. */
+bool op_stops(const char *alias);
 bool op_is_durable(void); /* the journal takes what it is given */
 /* In the state helper: 0 or -errno. */
 int op_copy_journal(const char *runtime_dir, const char *state_dir);

@@ -297,6 +297,16 @@ struct op *op_new(void)
     return o;
 }
 
+bool op_stops(const char *alias)
+{
+    const struct op *o;
+
+    TAILQ_FOREACH (o, &op_all, link)
+        if (o->verb == WIRE_VERB_STOP && o->result == OP_RUNNING && str_eq(o->alias, alias))
+            return true;
+    return false;
+}
+
 unsigned op_count(void)
 {
     return n_all;

@@ -239,6 +239,17 @@ static void take_state(struct wk *w, const struct store_entry *e)
         w->update_us = clock_wall_us();
 }
 
+/* It was up, and nobody has asked for its end: then it had come to be wanted, and agentd died before that was
+ * on disk. */
+static void recall_goal(struct wk *w, const struct facts *f)
+{
+    if (w->goal == WK_GOAL_UP || f->phase != FACTS_READY || op_stops(w->def->alias))
+        return;
+    w->goal = WK_GOAL_UP;
+    w->goal_us = clock_wall_us();
+    store_changed();
+}
+
 /* changed: its file is another one than when the state was written, so its limits may be. */
 static void adopt_if_it_runs(struct wk *w, bool changed)
 {
@@ -254,6 +265,7 @@ static void adopt_if_it_runs(struct wk *w, bool changed)
         return;
     if ((o = op_aimed(w, &w->main)))
         op_taken(w, o);
+    recall_goal(w, f);
     wk_event(w, WK_EV_ADOPT);
     if (f->phase == FACTS_ENDING && w->goal == WK_GOAL_UP)
         wk_event(w, WK_EV_RESTART); /* nobody knows what of its tree has heard of its end already */
