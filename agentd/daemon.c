@@ -292,21 +292,23 @@ static int catch_signals(void)
 
 /* --- life ----------------------------------------------------------------------------------------- */
 
-#define FACTS_AGAIN_US 1000000
-static struct loop_watch *facts_again; /* while some could not be written */
+#define AGAIN_US 1000000
+static struct loop_watch *again; /* while something could not be written */
 
-static void on_facts_again(int fd, short what, void *arg)
+static void on_again(int fd, short what, void *arg)
 {
-    if (facts_put_again())
-        loop_free(&facts_again);
+    bool facts = facts_put_again(), tasks = task_save_again();
+
+    if (facts && tasks)
+        loop_free(&again);
     else
-        loop_rearm(facts_again, FACTS_AGAIN_US);
+        loop_rearm(again, AGAIN_US);
 }
 
 static void after_round(void)
 {
-    if (facts_are_late() && !facts_again)
-        facts_again = loop_timer(FACTS_AGAIN_US, on_facts_again, NULL);
+    if ((facts_are_late() || task_is_late()) && !again)
+        again = loop_timer(AGAIN_US, on_again, NULL);
     if (started && !stopping)
         task_round();
     order_round();

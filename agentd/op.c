@@ -347,10 +347,6 @@ static struct op *admit(struct wk *w, const struct wire_call *c)
     struct op *o, **shared = joinable(w, c->verb);
     bool opposite = w->op && (w->op->verb == WIRE_VERB_STOP) != (c->verb == WIRE_VERB_STOP);
 
-    if (!shared && opposite) {
-        supersede(&w->op, op_verb_name(c->verb));
-        supersede(&w->queued, op_verb_name(c->verb));
-    }
     if (shared) {
         o = *shared;
         join(o, c);
@@ -359,6 +355,10 @@ static struct op *admit(struct wk *w, const struct wire_call *c)
     if (!(o = make(w->def->alias, c))) {
         refuse(c, WIRE_E_TOO_MANY, "too many operations are under way");
         return NULL;
+    }
+    if (opposite) {
+        supersede(&w->op, op_verb_name(c->verb));
+        supersede(&w->queued, op_verb_name(c->verb));
     }
     if (w->op)
         queue(w, o);
@@ -660,11 +660,18 @@ static void resume_adopt(struct wk *w, struct op *o)
                                          "the worker's cgroup");
 }
 
+/* It goes on beside others; so does one that was cancelled before it began. */
+static bool is_beside(const struct op *o)
+{
+    return o->verb == WIRE_VERB_SIGNAL || o->verb == WIRE_VERB_RELOAD_WORKER;
+}
+
 /* It can't have gone on beside a later one that has ended: its own end could not be written. */
 static bool is_overtaken(const struct op *o)
 {
     for (const struct op *later = TAILQ_NEXT(o, link); later; later = TAILQ_NEXT(later, link))
-        if (later->result != OP_RUNNING && str_eq(later->alias, o->alias))
+        if (later->result != OP_RUNNING && later->began_mono && !is_beside(later) &&
+            str_eq(later->alias, o->alias))
             return true;
     return false;
 }

@@ -24,9 +24,21 @@ static bool dirty; /* a step may have ended */
 
 static struct task *under_way(void)
 {
-    struct task *t = TAILQ_LAST(&task_all, task_list);
+    struct task *t;
 
-    return t && t->status == TASK_RUNNING ? t : NULL;
+    TAILQ_FOREACH_REVERSE(t, &task_all, task_list, link)
+    if (t->status == TASK_RUNNING)
+        return t;
+    return NULL;
+}
+
+/* Workers and steps both stand by alias: they are walked side by side. *at: where to go on, at first the
+ * first. */
+struct wk *task_worker(struct wk **at, const struct task_step *s)
+{
+    while (*at && strcmp((*at)->def->alias, s->name) < 0)
+        *at = TAILQ_NEXT(*at, link);
+    return *at && str_eq((*at)->def->alias, s->name) ? *at : NULL;
 }
 
 static struct op *op_of(const char *id)
@@ -120,9 +132,10 @@ static void on_before(const struct wk *other, void *arg)
 bool task_arrange(struct task *t)
 {
     struct arranging a = {.t = t};
+    struct wk *at = TAILQ_FIRST(&sup_workers);
 
     for (uint32_t i = t->n_hosts; i < t->n; i++) {
-        struct wk *w = is_worker(t, i) ? sup_find_alias(t->steps[i].name) : NULL;
+        struct wk *w = is_worker(t, i) ? task_worker(&at, &t->steps[i]) : NULL;
         a.step = &t->steps[i];
         a.step->n_before = 0;
         if (w)
@@ -251,7 +264,10 @@ static bool repeats(const struct wire_call *c)
             task_answer(t, c->call);
             return true;
         }
-    refuse(c, WIRE_E_NO_OPERATION, "its task is forgotten");
+    if (o->result == OP_FAILED)
+        refuse(c, o->error, o->message);
+    else
+        refuse(c, WIRE_E_NO_OPERATION, "it is done, and its task is forgotten");
     return true;
 }
 
@@ -290,6 +306,8 @@ static void end_task(struct task *t, const char *message)
         op_end(o, good, good ? WIRE_OK : errors[t->verb], message);
 }
 
+static void conclude(struct task *t);
+
 static void supersede(struct task *t, enum wire_verb by)
 {
     char text[64];
@@ -303,25 +321,25 @@ static void supersede(struct task *t, enum wire_verb by)
 
 void task_request(const struct wire_call *c)
 {
-    bool plain = c->from != 1 && !count_hosts(c->name);
-    struct task *t;
+    bool ours = c->from != 1;
+    struct task *old, *t;
 
     if (repeats(c))
         return;
-    if ((t = under_way()) && t->verb == c->verb && plain) {
-        join(t, c);
-        return;
-    }
-    if (t && t->verb == c->verb) {
+    old = ours ? under_way() : NULL;
+    if (old && old->verb == c->verb && !count_hosts(c->name)) {
+        join(old, c);
+    } else if (old && old->verb == c->verb) {
         refuse(c, WIRE_E_CONFLICT, "such a task is under way");
-        return;
-    }
-    if (t && c->from != 1)
-        supersede(t, c->verb);
-    if ((t = make(c)))
-        task_answer(t, c->call);
-    else
+    } else if (!(t = make(c))) {
         refuse(c, WIRE_E_TOO_MANY, "too many tasks or operations are under way");
+    } else {
+        if (old)
+            supersede(old, c->verb);
+        if (!ours)
+            conclude(t); /* there is nothing to be done here */
+        task_answer(t, c->call);
+    }
 }
 
 void task_tell(const struct wire_call *c)
@@ -542,11 +560,14 @@ static void lose_orphans(void)
 
 void task_resume(void)
 {
-    struct task *t;
+    struct task *t, *newest = under_way();
 
     lose_orphans();
-    TAILQ_FOREACH (t, &task_all, link)
+    TAILQ_FOREACH (t, &task_all, link) {
+        if (t->status == TASK_RUNNING && t != newest)
+            end_task(t, "superseded by a later task");
         if (!task_arrange(t))
             log_error("task", "no memory for the order of task %u", t->number);
+    }
     dirty = true;
 }

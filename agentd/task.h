@@ -26,7 +26,8 @@ enum task_kind {
 };
 
 struct task_step {
-    int slot; /* of the journal, -1: not there */
+    bool late; /* it could not be written */
+    int slot;  /* of the journal, -1: not there */
     enum task_kind kind;
     enum task_status status;
     char name[LIMIT_ALIAS + 1];
@@ -39,6 +40,7 @@ struct task_step {
 
 struct task {
     TAILQ_ENTRY(task) link; /* oldest first */
+    bool late;              /* it could not be written */
     int slot;
     uint32_t number; /* its name for clients, never used twice */
     char op[24];     /* its own operation */
@@ -66,6 +68,9 @@ void task_op_ended(void); /* some operation has: it may be a step */
 
 void task_open(const char *runtime_dir, const char *state_dir);
 void task_close(void);
+/* What could not be written: tried again, true if there is nothing left. */
+bool task_save_again(void);
+bool task_is_late(void);    /* something could not be written */
 bool task_is_durable(void); /* the journal could be read, and takes what it is given */
 /* After agentd's death or exec, once operations are carried on: so is the task that was under way. */
 void task_resume(void);
@@ -78,6 +83,9 @@ void task_save_step(const struct task *t, uint32_t i);
 struct task *task_new(uint32_t n_steps); /* NULL: no memory, or too many steps */
 void task_free(struct task *t, bool on_disk);
 struct task *task_find(uint32_t number);
+/* The worker of a step, NULL: there is none any more. Steps in their order; *at is the first worker at first.
+ */
+struct wk *task_worker(struct wk **at, const struct task_step *s);
 /* What goes before what, from the order as it is now. False: no memory. */
 bool task_arrange(struct task *t);
 void task_answer(const struct task *t, uint64_t call);

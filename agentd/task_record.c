@@ -48,7 +48,7 @@ static void note_failure(int r)
     if (r < 0 && !failing)
         log_error("task", "the journal of tasks can't be written (%s): a task is forgotten if agentd dies",
                   strerror(-r));
-    failing = r < 0;
+    failing = failing || r < 0;
 }
 
 void task_save(struct task *t)
@@ -67,6 +67,7 @@ void task_save(struct task *t)
     str_copy(b.s.actor, sizeof(b.s.actor), t->actor);
     if ((r = journal_put(&tasks, t->slot, &b)) >= 0)
         t->slot = r;
+    t->late = r < 0;
     note_failure(r);
 }
 
@@ -87,7 +88,27 @@ void task_save_step(const struct task *t, uint32_t i)
     str_copy(b.s.message, sizeof(b.s.message), s->message);
     if ((r = journal_put(&steps, s->slot, &b)) >= 0)
         s->slot = r;
+    s->late = r < 0;
     note_failure(r);
+}
+
+bool task_save_again(void)
+{
+    struct task *t;
+    bool all = true;
+
+    TAILQ_FOREACH (t, &task_all, link) {
+        for (uint32_t i = 0; i < t->n; i++)
+            if (t->steps[i].late)
+                task_save_step(t, i);
+        if (t->late)
+            task_save(t);
+        for (uint32_t i = 0; i < t->n; i++)
+            all = all && !t->steps[i].late;
+        all = all && !t->late;
+    }
+    failing = failing && !all;
+    return all;
 }
 
 void task_free(struct task *t, bool on_disk)
@@ -104,18 +125,20 @@ void task_free(struct task *t, bool on_disk)
     free(t);
 }
 
-/* The oldest that has ended makes room. */
+/* The oldest that have ended make room. */
 static bool make_room(uint32_t n_steps)
 {
-    struct task *t;
+    struct task *t, *next;
     uint32_t n_tasks = 1, n = n_steps;
 
     TAILQ_FOREACH (t, &task_all, link) {
         n_tasks++;
         n += t->n;
     }
-    while ((n_tasks > LIMIT_TASKS || n > LIMIT_TASK_STEPS) && (t = TAILQ_FIRST(&task_all)) &&
-           t->status != TASK_RUNNING) {
+    for (t = TAILQ_FIRST(&task_all); t && (n_tasks > LIMIT_TASKS || n > LIMIT_TASK_STEPS); t = next) {
+        next = TAILQ_NEXT(t, link);
+        if (t->status == TASK_RUNNING)
+            continue;
         n_tasks--;
         n -= t->n;
         task_free(t, true);
@@ -269,6 +292,11 @@ void task_open(const char *runtime_dir, const char *state_dir)
         forget_all(); /* what is on record of them stays there */
     else
         drop_torn();
+}
+
+bool task_is_late(void)
+{
+    return failing && tasks.fd >= 0 && steps.fd >= 0;
 }
 
 bool task_is_durable(void)

@@ -32,9 +32,8 @@ static uint64_t seconds(uint64_t us)
 }
 
 /* Seconds that the step may take; 0: not bounded, or not known. */
-static uint64_t timeout_of(const struct task *t, const struct task_step *s)
+static uint64_t timeout_of(const struct task *t, const struct wk *w)
 {
-    const struct wk *w = s->kind == TASK_WORKER ? sup_find_alias(s->name) : NULL;
     uint64_t start = w ? seconds(w->def->start_timeout_us) : 0,
              stop = w ? seconds(w->def->stop_timeout_us) : 0;
 
@@ -45,10 +44,12 @@ static uint64_t timeout_of(const struct task *t, const struct task_step *s)
     return start && stop ? start + stop : 0;
 }
 
-static void put_step(struct buf *b, const struct task *t, const struct task_step *s)
+static void put_step(struct buf *b, const struct task *t, const struct task_step *s, struct wk **at)
 {
+    const struct wk *w = s->kind == TASK_WORKER ? task_worker(at, s) : NULL;
+
     buf_printf(b, "%s\t%s\t%s\t%llu\t%s\t", kind_names[s->kind], s->name, status_of(t, s),
-               (unsigned long long)timeout_of(t, s), s->message);
+               (unsigned long long)timeout_of(t, w), s->message);
     for (unsigned i = 0; i < s->n_before; i++)
         buf_printf(b, "%s%u", i ? "," : "", s->before[i]);
     buf_char(b, '\n');
@@ -57,12 +58,13 @@ static void put_step(struct buf *b, const struct task *t, const struct task_step
 void task_answer(const struct task *t, uint64_t call)
 {
     struct buf b = BUF_INIT(ROWS_MAX);
+    struct wk *at = TAILQ_FIRST(&sup_workers);
     char actor[160];
 
     buf_printf(&b, "%u\t%s\t%s\t%lld\t%s\t%d\n", t->number, op_verb_name(t->verb), status_names[t->status],
                (long long)t->created_us, str_escape(actor, sizeof(actor), t->actor), t->batch);
     for (uint32_t i = 0; i < t->n; i++)
-        put_step(&b, t, &t->steps[i]);
+        put_step(&b, t, &t->steps[i], &at);
     if (b.error)
         link_reply(&(struct wire_reply){
             .call = call, .error = WIRE_E_INTERNAL, .message = "the answer is too large"});

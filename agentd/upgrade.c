@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "agentd/cfg_trust.h"
+#include "agentd/facts.h"
 #include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/loop.h"
@@ -19,6 +20,7 @@
 #include "agentd/reload.h"
 #include "agentd/store.h"
 #include "agentd/sup.h"
+#include "agentd/task.h"
 #include "agentd/upgrade_image.h"
 #include "base/clock.h"
 #include "base/fd.h"
@@ -204,6 +206,10 @@ static const char *unrest(uint64_t waited)
         return "the state is being written";
     if (!op_save_again())
         return "the journal of operations can't be written";
+    if (!task_save_again())
+        return "the journal of tasks can't be written";
+    if (!facts_put_again())
+        return "the facts of a worker can't be written";
     if (!link_is_sent())
         return "a listener does not read";
     if (helper_count() && waited < HELPERS_US)

@@ -105,22 +105,24 @@ static bool is_watched(const struct wk_stop *s, pid_t pid)
     return false;
 }
 
-/* Takes hold of a member and waits for its end; NULL if it is gone already. */
-static struct wk_member *watch_member(struct wk *w, pid_t pid)
+/* Takes hold of a member and waits for its end. 0, -ESRCH if it is gone already, or -errno. */
+static int watch_member(struct wk *w, pid_t pid, struct wk_member **ret)
 {
     struct wk_member *m = calloc(1, sizeof(*m));
+    int r;
 
     if (!m)
-        return NULL;
+        return -ENOMEM;
     m->w = w;
-    if ((w->leaf.fd >= 0 ? pidref_hold : pidref_open)(&m->ref, pid) < 0) {
+    if ((r = (w->leaf.fd >= 0 ? pidref_hold : pidref_open)(&m->ref, pid)) < 0) {
         free(m);
-        return NULL;
+        return r;
     }
     m->watch = m->ref.fd >= 0 ? loop_io(m->ref.fd, LOOP_READ, on_member, m)
                               : loop_timer(WITHOUT_PIDFD_US, on_member, m);
     LIST_INSERT_HEAD(&w->stop->members, m, link);
-    return m;
+    *ret = m;
+    return 0;
 }
 
 static int tree_of(struct wk *w, struct snap_tree *tree)
@@ -149,33 +151,41 @@ static int signal_of_rest(const struct wk *w)
 }
 
 /* A pid that a leaf has listed may be somebody else's by the time it is held: who is not listed any more is
- * let go. */
-static void forget_strangers(struct wk *w)
+ * let go. 0 or -errno: they can't be told now, and all are let go. */
+static int forget_strangers(struct wk *w)
 {
     struct snap_tree tree = {0};
-    bool known = tree_of(w, &tree) == 0;
+    int r = tree_of(w, &tree);
     struct wk_member *m, *next;
 
     for (m = LIST_FIRST(&w->stop->members); m; m = next) {
         next = LIST_NEXT(m, link);
-        if (m->fresh && !(known && snap_tree_has(&tree, m->ref.pid)))
+        if (m->fresh && (r < 0 || !snap_tree_has(&tree, m->ref.pid)))
             free_member(m);
     }
     snap_tree_done(&tree);
+    return r < 0 ? r : 0;
 }
 
-static bool watch_new(struct wk *w, const struct snap_tree *tree)
+/* How many; or -errno: not all of them could be taken hold of. */
+static int watch_new(struct wk *w, const struct snap_tree *tree)
 {
-    struct wk_member *m;
-    bool any = false;
+    int n = 0, error = 0;
 
     for (size_t i = 0; i < tree->n; i++) {
-        if (tree->pids[i] == w->main.pid || is_watched(w->stop, tree->pids[i]) ||
-            !(m = watch_member(w, tree->pids[i])))
+        struct wk_member *m;
+        int r;
+        if (tree->pids[i] == w->main.pid || is_watched(w->stop, tree->pids[i]))
             continue;
-        m->fresh = any = true;
+        r = watch_member(w, tree->pids[i], &m);
+        if (r == 0) {
+            m->fresh = true;
+            n++;
+        } else if (r != -ESRCH) {
+            error = r;
+        }
     }
-    return any;
+    return error ? error : n;
 }
 
 static void signal_fresh(struct wk *w, int sig)
@@ -196,19 +206,17 @@ static void signal_fresh(struct wk *w, int sig)
 static int watch_tree(struct wk *w, int sig)
 {
     struct snap_tree tree = {0};
-    int r = get_stop(w) ? tree_of(w, &tree) : -ENOMEM;
-    bool any;
+    int n, r = get_stop(w) ? tree_of(w, &tree) : -ENOMEM;
 
     if (r < 0)
         return r;
-    any = watch_new(w, &tree);
+    n = watch_new(w, &tree);
     snap_tree_done(&tree);
-    if (!any)
+    if (n == 0)
         return 0;
-    if (w->leaf.fd >= 0)
-        forget_strangers(w);
+    r = w->leaf.fd >= 0 ? forget_strangers(w) : 0;
     signal_fresh(w, sig);
-    return 0;
+    return r < 0 ? r : n < 0 ? n : 0;
 }
 
 static void signal_members(struct wk *w, int sig)
@@ -451,7 +459,7 @@ static void on_sweep(int status, const char *p, size_t n, void *arg)
     w->stop->sweep = NULL;
     for (; sscanf(p, "%d %llu\n%n", &pid, &start, &used) == 2; p += used) {
         struct wk_member *m;
-        if (is_watched(w->stop, pid) || pid == w->main.pid || !(m = watch_member(w, pid)))
+        if (is_watched(w->stop, pid) || pid == w->main.pid || watch_member(w, pid, &m) < 0)
             continue;
         if (m->ref.start != start) { /* the pid is somebody else's by now */
             free_member(m);
@@ -484,6 +492,8 @@ static bool is_gone_without_cgroup(struct wk *w)
 {
     struct wk_stop *s = get_stop(w);
 
+    if (s && w->def->kill_mode == CFG_KILL_MIXED)
+        signal_members(w, signal_of_rest(w)); /* an earlier image may have watched them */
     if (!s || !LIST_EMPTY(&s->members) || s->sweep)
         return false;
     /* Who dropped the cookie may have stayed in the session. */
@@ -542,8 +552,22 @@ static bool waits_for_members(const struct wk_stop *s)
     return false;
 }
 
+/* KillMode=mixed, and main is gone. */
+static void kill_rest(struct wk *w)
+{
+    enum caps_scope scope;
+
+    watch_tree(w, SIGKILL);
+    signal_members(w, SIGKILL); /* an earlier image may have watched them */
+    scope = caps_enter(CAPS_SIGNAL);
+    cgroup_leaf_kill(&w->leaf);
+    w->leaf_spoiled = true;
+    caps_enter(scope);
+}
+
 static bool is_gone(struct wk *w)
 {
+    bool mixed;
     int r;
 
     if (w->main.pid)
@@ -557,20 +581,17 @@ static bool is_gone(struct wk *w)
             look_again(w);
         return r == 0;
     }
-    if (waits_for_members(w->stop)) {
+    mixed = w->def->kill_mode == CFG_KILL_MIXED && w->state == WK_STOPPING;
+    if (!mixed && waits_for_members(w->stop)) {
         watch_events(w);
         return false;
     }
     if (leaf_is_empty(w))
         return true;
-    if (w->def->kill_mode == CFG_KILL_MIXED && w->state == WK_STOPPING) {
-        watch_tree(w, SIGKILL);
-        enum caps_scope scope = caps_enter(CAPS_SIGNAL);
-        cgroup_leaf_kill(&w->leaf);
-        w->leaf_spoiled = true;
-        caps_enter(scope);
-    }
-    watch_tree(w, signal_of_rest(w));
+    if (mixed)
+        kill_rest(w);
+    if (watch_tree(w, signal_of_rest(w)) < 0)
+        look_again(w);
     watch_events(w);
     return leaf_is_empty(w);
 }

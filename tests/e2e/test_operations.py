@@ -133,6 +133,28 @@ class AfterACrash(Case):
         self.assertGreater(h.record("slow")["generation"], before["generation"])
         h.stop()
 
+    def test_signal_beside(self):
+        """What has ended beside it does not tell that it has."""
+        h = self.host(cgroup=True)  # which two instances at once need
+        gate = h.gate()
+        gate.open()
+        h.worker("a", service="ExecStartPre=/bin/sh -c '%s'" % gate.wait, section="RestartMode=overlap")
+        h.start()
+        old = h.until("a", "UP")["pid"]
+        gate.shut()
+        box = []
+        caller = threading.Thread(target=ask, args=(h, "/agentd/v1/workers/a/restart", "k", box))
+        caller.start()
+        eventually(lambda: [o for o in h.ok("GET", "/agentd/v1/operations")["contents"] if o["result"] == "running"], what="the restart")
+        self.assertEqual(h.http("POST", "/agentd/v1/workers/a/signal?signal=CONT").status, 200)
+        h.kill()
+        caller.join()
+        gate.open()
+        h.start()
+        r = eventually(lambda: (lambda r: r if r and r.status == 200 else None)(ask(h, "/agentd/v1/workers/a/restart", "k")), what="the restart's end")
+        self.assertEqual(r.data["result"], "done")
+        self.assertNotEqual(h.record("a")["pid"], old)
+
     def test_stop(self):
         h, _, _ = self.under_way("stop", "STOPPING")
         self.assertEqual((h.record("slow")["state"], h.record("slow")["goal"]), ("DOWN", "DOWN"))

@@ -252,6 +252,22 @@ class Batch(Slow):
         self.gate.open()
         self.assertEqual(self.end(h, t["id"])["status"], "SUCCESSFUL")
 
+    def test_others_beside_one_that_goes_on(self):
+        """What is not for this host does not hide what is."""
+        h = self.slow()
+        self.end(h, self.ask(h, "stop")["id"])
+        t = self.ask(h, "start")
+        self.at_two(h, t["id"])
+        other = self.post(h, {"hostIds": [7001]})
+        self.assertEqual((other["status"], self.status(other)), ("FAILED", {"7001": "FAILED"}))
+        self.assertEqual(self.ask(h, "start")["id"], t["id"])
+        h.kill()
+        h.start()
+        self.assertEqual(self.look(h, t["id"])["status"], "RUNNING")
+        self.gate.open()
+        self.assertEqual(self.end(h, t["id"])["status"], "SUCCESSFUL")
+        self.assertEqual(self.ask(h, "start")["status"], "RUNNING")
+
     def test_malformed(self):
         h = self.prepare().start()
         for body in ("", "[]", "{}", {"hostIds": []}, {"hostIds": 20}, {"hostIds": ["20"]}, {"hostIds": [0]}, {"hostIds": [-1]}, {"hostIds": [1.5]},

@@ -437,6 +437,25 @@ class Nobody(Case):
         self.assertEqual(op["before"]["pid"], old["pid"])
         h.stop()
 
+    def test_mixed_stop_spans(self):
+        """KillMode=mixed: the rest is killed when main ends, whoever has looked at it before."""
+        h = self.installed()
+        gate = h.gate()
+        h.worker("it", service="KillMode=mixed\nTimeoutStopSec=infinity",
+                 command="/bin/sh -c '(trap \"\" TERM; sleep 1000; sleep 1000) & trap \"%s; exit 0\" TERM; while :; do wait; done'" % gate.wait)
+        h.start()
+        h.all_up()
+        caller = threading.Thread(target=lambda: h.operation("it", "stop"))
+        caller.start()
+        h.until("it", "STOPPING")
+        h.upgraded()
+        gate.open()
+        caller.join(harness.DEADLINE)
+        self.assertFalse(caller.is_alive())
+        self.assertEqual(h.record("it")["state"], "DOWN")
+        self.assertEqual(h.processes("it"), {})
+        h.stop()
+
     def start_spans(self, worker):
         h, _, during, op = self.spans("start", "STARTING", worker, "stop")
         now = h.record("it")
