@@ -118,10 +118,15 @@ def discover(options, filters):
 RECORD = 160  # bytes of one name in the queue: less than PIPE_BUF, so that it is read whole
 
 
+OWN_PROC = (["mount", "--make-private", "/proc"], ["mount", "-t", "proc", "proc", "/proc"])
+
+
 def own_pids():
-    """A command in front that gives a runner its own pid namespace and /proc, where that is allowed."""
-    words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-    allowed = os.geteuid() == 0 and subprocess.run([*words, "true"], stderr=subprocess.DEVNULL, check=False).returncode == 0
+    """A command in front that gives a runner its own pid namespace, where that is allowed. Its /proc is its own business: in a
+    chroot only that mount can be made private."""
+    words = ["unshare", "--pid", "--fork", "--mount", "--propagation", "unchanged", "--kill-child"]
+    trial = [*words, "sh", "-c", " && ".join(" ".join(c) for c in OWN_PROC)]
+    allowed = os.geteuid() == 0 and subprocess.run(trial, stderr=subprocess.DEVNULL, check=False).returncode == 0
     return words if allowed else []
 
 
@@ -175,6 +180,9 @@ def say_ends():
 
 
 def run_as_runner(queue, times):
+    if os.getpid() == 1:
+        for command in OWN_PROC:
+            subprocess.run(command, check=True)
     child = os.fork() if os.getpid() == 1 else 0
     if child:
         os.close(queue)

@@ -32,7 +32,7 @@ from harness import Case, both, eventually
 LONG = CAMPAIGN = True
 CRASHAT = os.path.join(harness.BUILD, "tests/lib/crashat")
 POINT = os.environ.get("AGENTD_TEST_POINT", "")
-BUDGET = {"kill": 45, "fail": 30}  # seconds, all scenarios and modes together
+BUDGET = {"kill": 90, "fail": 60}  # seconds, all scenarios and modes together
 if os.environ.get("AGENTD_TEST_BUDGET"):  # of each kind
     BUDGET = dict.fromkeys(BUDGET, int(os.environ["AGENTD_TEST_BUDGET"]))
 POINT_SEC = 30  # one point that takes longer hangs

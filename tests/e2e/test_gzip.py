@@ -72,12 +72,13 @@ class Zip(test_rpc.Case):
         return total
 
     def test_memory_goes_back(self):
-        if test_rpc.SANITIZED or os.getuid() != 0:
-            self.skipTest("needs root, and an allocator that is the system's")
+        if os.getuid() != 0:
+            self.skipTest("needs root")
         c = self.client()
         for _ in range(5):
             c.ask("GET", "/agentd/v1/workers")
         before = self.private()
         for _ in range(50):
             self.assertEqual(c.ask("GET", "/agentd/v1/workers", GZIP).status, 200)
-        self.assertLess(self.private(), before + 128, "KB; deflate alone takes more")
+        if not test_rpc.SANITIZED:  # a sanitizer's allocator keeps what is freed
+            self.assertLess(self.private(), before + 128, "KB; deflate alone takes more")
