@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """One real agentd on a temporary tree, and what a test needs to look at it from outside.
 
-Nothing here sleeps: waiting is for a pidfd, a datagram, a reply, or for a condition that is looked at again and again
+Nothing here sleeps: waiting is for a pidfd, a datagram, a reply, or for a condition that is looked at when agentd does something,
 until a deadline. Environment: AGENTD_BIN is the folder of agentd, agentd-rpc and agentctl; AGENTD_BUILD the build's;
 AGENTD_TEST_ALL, if not empty, runs the long campaigns whole. AGENTD_TEST_SEED says which share of them is run, or how a
 random one goes: the same one each time, so that what a commit has passed it passes again; with ALL a new one.
@@ -24,6 +24,9 @@ import threading
 import time
 import unittest
 
+from bell import Bell, look_until
+
+BELL = Bell()  # rings when an agentd of ours does something
 BIN = os.path.abspath(os.environ.get("AGENTD_BIN", "build/bin"))
 BUILD = os.path.abspath(os.environ.get("AGENTD_BUILD", "build"))
 ALL = bool(os.environ.get("AGENTD_TEST_ALL"))
@@ -60,15 +63,11 @@ with open(STAGED + "/agentd", "rb") as _f:
 
 
 def eventually(condition, deadline=DEADLINE, what="it"):
-    """condition() until it is true; its value. Looks every 5 ms."""
-    end = time.monotonic() + deadline
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > end:
-            raise AssertionError("%s did not come true within %d s" % (what, deadline))
-        select.select([], [], [], 0.005)
+    """condition() until it is true; its value. It is looked at when agentd does something."""
+    value = look_until(condition, deadline, BELL)
+    if not value:
+        raise AssertionError("%s did not come true within %d s" % (what, deadline))
+    return value
 
 
 def wait_gone(pid, deadline=DEADLINE):
@@ -308,6 +307,7 @@ class Host:
     def start(self, wait=True):
         self.drain()
         with open(self.dir + "/agentd.log", "ab") as log:
+            BELL.listen(log.name)
             self.proc = subprocess.Popen([*self.wrap, self.bin + "/agentd", "-c", self.dir + "/agentd.conf", "--log-level", "debug"],
                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(),
                                          preexec_fn=self.become, cwd="/")

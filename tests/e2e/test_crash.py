@@ -11,6 +11,7 @@ import threading
 import time
 
 import harness
+from bell import outlive
 from harness import Case, both, eventually, is_alive
 
 ROUNDS = 200 if harness.ALL else 8 if harness.SANITIZED else 40
@@ -203,7 +204,7 @@ class OfTheListener(Case):
                 eventually(lambda b=before: answered[0] > b + 3, 10, "answers by a new listener")
                 self.assertNotEqual(h.rpc_pid(), old)
                 self.assertEqual(h.http("GET", "/agentd/v1/workers/web").status, 200)
-                select.select([], [], [], 0.12)  # beyond what is taken for a crash loop of it
+                self.assertTrue(outlive([h.rpc_pid()], 0.12))  # beyond what is taken for a crash loop of it
         finally:
             end.set()
             for t in threads:

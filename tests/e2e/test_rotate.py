@@ -137,15 +137,15 @@ class Killed(OnBoth, Rotation):
 # Numbers its lines, each generation from a million of its own on, until it has been told to end and has written some more; then
 # it says where it has come to.
 GENERATION = """#!/usr/bin/python3
-import os, select, signal, sys
-stop = []
-signal.signal(signal.SIGTERM, lambda *a: stop.append(1))
+import os, signal, sys
+end = {signal.SIGTERM}
+signal.pthread_sigmask(signal.SIG_BLOCK, end)
 generation = int(os.environ["AGENTD_GENERATION"])
-n, more = generation * 1000000, 100
+n, more, told = generation * 1000000, 100, False
 while more:
     os.write(1, b"".join(b"%010d " % i + b"x" * 88 + b"\\n" for i in range(n, n + 40)))
-    n, more = n + 40, more - len(stop)
-    select.select([], [], [], 0.001)
+    n, more = n + 40, more - told
+    told = bool(signal.sigtimedwait(end, 0.001)) or told
 with open("%s.%d" % (sys.argv[1], generation), "w") as f:
     f.write("%d" % n)
 """

@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import re
-import select
 import shutil
 import socket
 import subprocess
@@ -15,6 +14,8 @@ import tempfile
 import threading
 import time
 import unittest
+
+from harness import eventually
 
 RPC = os.path.abspath(os.environ.get("AGENTD_RPC", "build/bin/agentd-rpc"))
 FAKE = os.path.abspath(os.environ.get("FAKE_AGENTD", "build/tests/lib/fake_agentd"))
@@ -691,10 +692,7 @@ class Logs(Case):
         return len(os.listdir("/proc/%d/fd" % self.fake.pid)) if os.getuid() == 0 else 0
 
     def wait_descriptors(self, most):
-        end = time.monotonic() + TIMEOUT
-        while self.descriptors() > most:
-            self.assertLess(time.monotonic(), end, "%d descriptors, not %d" % (self.descriptors(), most))
-            select.select([], [], [], 0.005)
+        eventually(lambda: self.descriptors() <= most, TIMEOUT, "%d descriptors" % most)
 
     def test_left_before_the_head(self):
         # more in turn than there may be at once, none of which ever gets a byte

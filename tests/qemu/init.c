@@ -4,12 +4,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/socket.h>
@@ -23,6 +25,7 @@
 #define TOP "/sys/fs/cgroup"
 #define UNIT TOP "/agentd.service"
 #define DEADLINE_SEC 40 /* emulation is slow, and slower still beside other work */
+#define LOOK_MS 50
 
 static unsigned n_tests;
 static char record[65536]; /* the last one that was asked for */
@@ -163,14 +166,33 @@ static bool same(struct life a, struct life b)
     return a.pid > 1 && a.pid == b.pid && a.generation == b.generation;
 }
 
+/* Until agentd has written down what it does, or said it; what only the kernel counts rings for nobody, and
+ * is looked at after so long. */
+static void await_change(void)
+{
+    static int bell = -1;
+    struct pollfd p;
+    char events[4096];
+
+    if (bell < 0) {
+        bell = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+        inotify_add_watch(bell, "/run/agentd", IN_MODIFY | IN_CREATE);
+        inotify_add_watch(bell, "/var/log/agentd", IN_MODIFY | IN_CREATE);
+    }
+    p = (struct pollfd){.fd = bell, .events = POLLIN};
+    if (poll(&p, 1, LOOK_MS) > 0)
+        while (read(bell, events, sizeof(events)) > 0)
+            ;
+}
+
 /* Looks until it is so, or the time is over. */
-#define EVENTUALLY(condition)                                         \
-    ({                                                                \
-        time_t end_ = time(NULL) + DEADLINE_SEC;                      \
-        bool so_;                                                     \
-        while (!(so_ = (condition)) && time(NULL) < end_)             \
-            nanosleep(&(struct timespec){.tv_nsec = 50000000}, NULL); \
-        so_;                                                          \
+#define EVENTUALLY(condition)                             \
+    ({                                                    \
+        time_t end_ = time(NULL) + DEADLINE_SEC;          \
+        bool so_;                                         \
+        while (!(so_ = (condition)) && time(NULL) < end_) \
+            await_change();                               \
+        so_;                                              \
     })
 
 static bool all_wait(void)

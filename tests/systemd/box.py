@@ -9,11 +9,13 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
 
 BOOT_SEC = 60
+CLOSE_SEC = 10
 TARGET = """[Unit]
 Requires=basic.target systemd-journald.service
 After=basic.target systemd-journald.service
@@ -136,18 +138,27 @@ class Box:
 
     def boot(self):
         env = {**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1", "SYSTEMD_SECCOMP": "0", "SYSTEMD_NSPAWN_LOCK": "0"}
-        env.pop("NOTIFY_SOCKET", None)
-        with open(self.dir + "/console", "wb") as console:
+        env["NOTIFY_SOCKET"] = self.dir + "/notify"
+        with open(self.dir + "/console", "wb") as console, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+            notify.bind(env["NOTIFY_SOCKET"])
             self.proc = subprocess.Popen(
-                ["systemd-nspawn", "-q", "-M", self.name, "-D", self.mount, "--keep-unit", "--register=no",
+                ["systemd-nspawn", "-q", "--notify-ready=yes", "-M", self.name, "-D", self.mount, "--keep-unit", "--register=no",
                  "--private-network", "--capability=all", "--link-journal=no", "--console=pipe",
                  "--kill-signal=SIGRTMIN+3", "-b", "systemd.unit=agentd-box.target", "systemd.show_status=no"],
                 stdin=subprocess.DEVNULL, stdout=console, stderr=console, env=env, preexec_fn=self.enter_cgroup)
-        end = time.monotonic() + BOOT_SEC
-        while not self.is_up():
-            if self.proc.poll() is not None or time.monotonic() > end:
-                raise Impossible("the container does not boot: " + self.console()[-600:])
-            select.select([], [], [], 0.02)
+            self.await_boot(notify)
+
+    def await_boot(self, notify):
+        """Until its systemd says that it is ready, or the container ends."""
+        end, died = time.monotonic() + BOOT_SEC, os.pidfd_open(self.proc.pid)
+        try:
+            while not self.is_up():
+                ready = select.select([notify, died], [], [], max(end - time.monotonic(), 0))[0]
+                if notify not in ready:
+                    raise Impossible("the container does not boot: " + self.console()[-600:])
+                notify.recv(4096)
+        finally:
+            os.close(died)
 
     def is_up(self):
         with open("/proc/%d/task/%d/children" % (self.proc.pid, self.proc.pid), encoding="ascii") as f:
@@ -159,6 +170,18 @@ class Box:
             return False
         r = self.run("systemctl", "is-active", "agentd-box.target")
         return r.stdout.strip() == "active"
+
+    def remove_cgroup(self, base):
+        """Once nobody is left in it: all were killed, and go in their time."""
+        for top, _, _ in os.walk(base, topdown=False):
+            with contextlib.suppress(OSError), open(top + "/cgroup.procs", encoding="ascii") as f:
+                for pid in f.read().split():
+                    with contextlib.suppress(ProcessLookupError):
+                        fd = os.pidfd_open(int(pid))
+                        select.select([fd], [], [], CLOSE_SEC)
+                        os.close(fd)
+            with contextlib.suppress(OSError):
+                os.rmdir(top)
 
     def console(self):
         with contextlib.suppress(OSError), open(self.dir + "/console", encoding="utf-8", errors="replace") as f:
@@ -184,13 +207,7 @@ class Box:
                 self.proc.wait(10)
         if self.cgroup:
             for base in (self.cgroup, "/sys/fs/cgroup/systemd/" + self.name):
-                for _ in range(100):
-                    for top, _, _ in os.walk(base, topdown=False):
-                        with contextlib.suppress(OSError):
-                            os.rmdir(top)
-                    if not os.path.exists(base):
-                        break
-                    select.select([], [], [], 0.02)
+                self.remove_cgroup(base)
         if self.dir:
             for where in (self.own_mount, self.mount and self.mount + "/usr", self.mount, self.dir):
                 if where and os.path.ismount(where):

@@ -1,16 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """agentd under a booted systemd: run.py BUILDDIR. Prints a TAP line for each test."""
+import glob
 import json
 import os
 import re
-import select
 import shutil
 import sys
-import time
 import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
+from bell import Bell, look_until  # noqa: E402
 from box import Box, Impossible  # noqa: E402
 
 DEADLINE = 20
@@ -45,7 +46,9 @@ class Tests:
     """Each test_ method is one TAP line, in this order; they share one box and build on each other."""
 
     def __init__(self, box, build):
-        self.box = box
+        self.box, self.bell = box, Bell()
+        for path in glob.glob("/proc/%d/root/run/log/journal/*" % box.leader):
+            self.bell.listen(path)  # whoever says something there
         os.makedirs(box.path("/opt/agentd"))
         for n in ("bin/agentd", "bin/agentd-rpc", "tests/lib/worker", "tests/lib/fake_upgrade"):
             shutil.copy(os.path.join(build, n), box.path("/opt/agentd/" + os.path.basename(n)))
@@ -76,11 +79,8 @@ class Tests:
         return self.do("systemctl", "show", "-P", what, "agentd.service").strip()
 
     def until(self, condition, what):
-        end = time.monotonic() + DEADLINE
-        while not condition():
-            if time.monotonic() > end:
-                raise AssertionError("%s did not come true\n%s" % (what, self.journal()))
-            select.select([], [], [], 0.02)
+        if not look_until(condition, DEADLINE, self.bell):
+            raise AssertionError("%s did not come true\n%s" % (what, self.journal()))
 
     def journal(self):
         self.do("journalctl", "--sync")

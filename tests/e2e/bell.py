@@ -1,0 +1,54 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Waiting until something happens, with a deadline.
+
+What agentd does shows in files: its log, the facts that it writes before it acts. They ring, and a condition is looked at then.
+What rings for nobody (a process that is no child of ours, a port) is looked at after LOOK_SEC at the latest.
+"""
+import contextlib
+import ctypes
+import os
+import select
+import time
+
+LOOK_SEC = 0.005
+MODIFY, CREATED, DELETED = 0x2, 0x100 | 0x80, 0x200 | 0x40  # inotify(7)
+
+
+class Bell:
+    def __init__(self):
+        self.libc = ctypes.CDLL(None, use_errno=True)
+        self.fd = self.libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC)
+        if self.fd < 0:
+            raise OSError(ctypes.get_errno(), "inotify_init1")
+
+    def listen(self, path, mask=MODIFY | CREATED | DELETED):
+        """To a file, or to those of a folder; what is not there yet does not ring."""
+        self.libc.inotify_add_watch(self.fd, os.fsencode(path), mask)
+
+    def wait(self, seconds):
+        """True if it has rung."""
+        rung = bool(select.select([self.fd], [], [], seconds)[0])
+        with contextlib.suppress(BlockingIOError):  # another thread has heard it
+            while rung and os.read(self.fd, 65536):
+                pass
+        return rung
+
+
+def look_until(condition, deadline, bell):
+    """condition() once it is true, its value; else what it was at the deadline, in seconds."""
+    end = time.monotonic() + deadline
+    while True:
+        value = condition()
+        left = end - time.monotonic()
+        if value or left < 0:
+            return value
+        bell.wait(min(LOOK_SEC, left))
+
+
+def outlive(pids, seconds):
+    """Until one of these processes ends, which none is to do, or so long. True: they all live."""
+    with contextlib.ExitStack() as stack:
+        fds = [os.pidfd_open(p) for p in pids]
+        for fd in fds:
+            stack.callback(os.close, fd)
+        return not select.select(fds, [], [], seconds)[0]
