@@ -297,9 +297,9 @@ static struct loop_watch *again; /* while something could not be written */
 
 static void on_again(int fd, short what, void *arg)
 {
-    bool facts = facts_put_again(), tasks = task_save_again();
+    bool facts = facts_put_again(), operations = op_save_again(), tasks = task_save_again();
 
-    if (facts && tasks)
+    if (facts && operations && tasks)
         loop_free(&again);
     else
         loop_rearm(again, AGAIN_US);
@@ -307,7 +307,7 @@ static void on_again(int fd, short what, void *arg)
 
 static void after_round(void)
 {
-    if ((facts_are_late() || task_is_late()) && !again)
+    if ((facts_are_late() || op_is_late() || task_is_late()) && !again)
         again = loop_timer(AGAIN_US, on_again, NULL);
     if (started && !stopping)
         task_round();
@@ -493,6 +493,7 @@ static int open_rooms(struct cfg *cfg)
 
 static void close_rooms(void)
 {
+    loop_free(&again);
     store_flush();
     sup_done();
     op_close();

@@ -117,6 +117,7 @@ void op_refused(struct wk *w, struct op *o, enum wire_error error, const char *m
 bool op_repeats(const struct wire_call *call);
 /* Tries again what the journal did not take: true if there is nothing left. */
 bool op_save_again(void);
+bool op_is_late(void); /* there is something left */
 /* One that is under way, also of an earlier agentd, stops this worker. */
 bool op_stops(const char *alias);
 bool op_is_durable(void); /* the journal takes what it is given */

@@ -19,7 +19,6 @@
 #define OPERATIONS "operations"
 #define KEYS "keys"
 #define HOUR_US 3600000000ll
-#define AGAIN_US 1000000
 
 struct op_list op_all = TAILQ_HEAD_INITIALIZER(op_all);
 
@@ -53,7 +52,7 @@ _Static_assert(sizeof(union op_block) == 4080 && sizeof(union key_block) == 560,
 static struct journal operations = JOURNAL_NULL, keys = JOURNAL_NULL;
 static bool failing;
 static unsigned n_all;
-static struct loop_watch *again; /* while some could not be written */
+static bool late; /* some could not be written */
 
 static const char *const verb_names[WIRE_VERB_MAX] = {
     [WIRE_VERB_START] = "start",
@@ -96,15 +95,6 @@ static void note_failure(int r)
     if (r >= 0 && failing)
         log_info("op", "the journal of operations is written again");
     failing = r < 0;
-}
-
-/* What stands there as running would be done again after a crash. */
-static void on_again(int fd, short what, void *arg)
-{
-    if (op_save_again())
-        loop_free(&again);
-    else
-        loop_rearm(again, AGAIN_US);
 }
 
 static int save_key(const struct op *o, struct op_key *k)
@@ -168,10 +158,10 @@ void op_save(struct op *o)
         o->slot = r;
     note_failure(r);
     o->forgetful = r < 0;
-    if (r < 0 && !again)
-        again = loop_timer(AGAIN_US, on_again, NULL);
+    late = late || r < 0;
 }
 
+/* What stands there as running would be done again after a crash. */
 bool op_save_again(void)
 {
     struct op *o;
@@ -182,7 +172,13 @@ bool op_save_again(void)
             op_save(o);
         all = all && !o->forgetful;
     }
+    late = !all;
     return all;
+}
+
+bool op_is_late(void)
+{
+    return late;
 }
 
 static void free_key(struct op_key *k)
@@ -487,7 +483,6 @@ void op_open(const char *runtime_dir, const char *state_dir)
 
 void op_close(void)
 {
-    loop_free(&again);
     while (!TAILQ_EMPTY(&op_all))
         op_free(TAILQ_FIRST(&op_all));
     journal_close(&operations);

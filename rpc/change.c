@@ -17,7 +17,8 @@
 #include "rpc/view.h"
 #include "rpc/wish.h"
 
-int change_fill(struct request *r, struct wire_call *v)
+/* Who asks. 0, or -EINVAL: the reason header is no reason, and r is answered. */
+static int fill(struct request *r, struct wire_call *v)
 {
     static char digest[KEY_DIGEST]; /* until the call is encoded */
     const char *reason = request_header(r, "Agentd-Reason");
@@ -38,10 +39,31 @@ int change_fill(struct request *r, struct wire_call *v)
     return 0;
 }
 
-void change_unsent(struct request *r, int error)
+/* What a call that was not sent is answered with. */
+static void send_unsent(struct request *r, int error)
 {
     reply_error(r, error == -ENOMEM ? WIRE_E_INTERNAL : WIRE_E_NOT_READY,
                 error == -EBUSY || error == -EAGAIN ? "too many requests are under way" : NULL);
+}
+
+void change_ask(struct request *r, struct wire_call *v, call_fn fn)
+{
+    int error;
+
+    if (fill(r, v) == 0 && (error = call_send(v, link_hello()->reply_deadline_ms, fn, r)) < 0)
+        send_unsent(r, error);
+}
+
+bool change_is_good(struct request *r, enum call_end end, const struct wire_reply *reply, int fd)
+{
+    fd_close(fd);
+    if (end == CALL_REPLIED && (reply->error == WIRE_OK || reply->error == WIRE_E_ACCEPTED))
+        return true;
+    if (end == CALL_REPLIED)
+        reply_error_details(r, (enum wire_error)reply->error, reply->message, reply->items);
+    else
+        reply_error(r, WIRE_E_NOT_READY, end == CALL_LATE ? "agentd did not answer in time" : NULL);
+    return false;
 }
 
 void change_send(struct request *r, const struct wire_reply *op)
@@ -191,7 +213,7 @@ void change_start_named(struct request *r, enum wire_verb verb, int64_t worker, 
     v.at_once = is_at_once(&w);
     if (w.has_wait && !v.at_once && w.wait_ms < deadline_ms)
         deadline_ms = w.wait_ms;
-    if (change_fill(r, &v) == 0 && take_match(r, &v, generations, sizeof(generations)) == 0 &&
+    if (fill(r, &v) == 0 && take_match(r, &v, generations, sizeof(generations)) == 0 &&
         (error = call_send(&v, deadline_ms, on_end, r)) < 0)
-        change_unsent(r, error);
+        send_unsent(r, error);
 }

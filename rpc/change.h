@@ -4,6 +4,7 @@
 #ifndef RPC_CHANGE_H
 #define RPC_CHANGE_H
 
+#include "rpc/call.h"
 #include "rpc/request.h"
 
 /* With a name: of a signal, say. */
@@ -14,9 +15,9 @@ void change_start(struct request *r, enum wire_verb verb, int64_t worker);
 void change_send(struct request *r, const struct wire_reply *op);
 void change_send_late(struct request *r, const struct wire_reply *op);
 
-/* What a call that was not sent, or lost, is answered with. */
-void change_unsent(struct request *r, int error);
-/* Fills in who asks. 0, or -EINVAL: the reason header is no reason, and r is answered. */
-int change_fill(struct request *r, struct wire_call *v);
+/* Any call that is no change of one worker: asks, and fn answers r; what could not be sent is answered. */
+void change_ask(struct request *r, struct wire_call *v, call_fn fn);
+/* True if that is agentd's own good answer; else r is answered. Closes fd. */
+bool change_is_good(struct request *r, enum call_end end, const struct wire_reply *reply, int fd);
 
 #endif

@@ -105,32 +105,11 @@ void own_signal(struct request *r)
         reply_error(r, WIRE_E_BAD_REQUEST, "which signal? ?signal=HUP");
 }
 
-/* True if end is agentd's own good answer; else r is answered. */
-static bool is_good(struct request *r, enum call_end end, const struct wire_reply *reply, int fd)
-{
-    fd_close(fd);
-    if (end == CALL_REPLIED && (reply->error == WIRE_OK || reply->error == WIRE_E_ACCEPTED))
-        return true;
-    if (end == CALL_REPLIED)
-        reply_error_details(r, (enum wire_error)reply->error, reply->message, reply->items);
-    else
-        reply_error(r, WIRE_E_NOT_READY, end == CALL_LATE ? "agentd did not answer in time" : NULL);
-    return false;
-}
-
-static void send_call(struct request *r, struct wire_call *v, call_fn fn)
-{
-    int error;
-
-    if (change_fill(r, v) == 0 && (error = call_send(v, link_hello()->reply_deadline_ms, fn, r)) < 0)
-        change_unsent(r, error);
-}
-
 static void on_logs(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
 {
     struct request *r = arg;
 
-    if (!is_good(r, end, reply, fd))
+    if (!change_is_good(r, end, reply, fd))
         return;
     view_log_list(reply_data(r), reply->items);
     reply_send(r, 200);
@@ -142,7 +121,7 @@ void own_logs(struct request *r)
     struct wire_call v = {.verb = WIRE_VERB_LOG_LIST, .worker = e ? e->id : 0};
 
     if (e)
-        send_call(r, &v, on_logs);
+        change_ask(r, &v, on_logs);
 }
 
 static void on_log(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
@@ -151,7 +130,7 @@ static void on_log(void *arg, enum call_end end, const struct wire_reply *reply,
 
     if (end == CALL_STREAMED)
         stream_start(r, fd);
-    else if (is_good(r, end, reply, fd))
+    else if (change_is_good(r, end, reply, fd))
         reply_error(r, WIRE_E_LOG_FAILED, NULL);
 }
 
@@ -196,7 +175,7 @@ void own_log(struct request *r)
         reply_error(r, WIRE_E_TOO_MANY, "too many log streams are open");
         return;
     }
-    send_call(r, &v, on_log);
+    change_ask(r, &v, on_log);
 }
 
 static void on_operation(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
@@ -206,7 +185,7 @@ static void on_operation(void *arg, enum call_end end, const struct wire_reply *
     struct wire_record record;
 
     /* an operation that failed is found all the same */
-    if (!(end == CALL_REPLIED && reply->has_operation) && !is_good(r, end, reply, fd))
+    if (!(end == CALL_REPLIED && reply->has_operation) && !change_is_good(r, end, reply, fd))
         return;
     if (!reply->has_operation) {
         reply_error(r, WIRE_E_NO_OPERATION, NULL);
@@ -222,14 +201,14 @@ void own_operation(struct request *r)
 {
     struct wire_call v = {.verb = WIRE_VERB_OPERATION, .name = r->route.param[0]};
 
-    send_call(r, &v, on_operation);
+    change_ask(r, &v, on_operation);
 }
 
 static void on_reload_plan(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
 {
     struct request *r = arg;
 
-    if (!is_good(r, end, reply, fd))
+    if (!change_is_good(r, end, reply, fd))
         return;
     view_reload(reply_data(r), reply->items, reply->message);
     reply_send(r, 200);
@@ -239,7 +218,7 @@ void own_reload_plan(struct request *r)
 {
     struct wire_call v = {.verb = WIRE_VERB_RELOAD_PLAN};
 
-    send_call(r, &v, on_reload_plan);
+    change_ask(r, &v, on_reload_plan);
 }
 
 static void on_reload(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
@@ -248,7 +227,7 @@ static void on_reload(void *arg, enum call_end end, const struct wire_reply *rep
 
     if (end == CALL_REPLIED && reply->operation[0])
         reply_header(r, "Agentd-Operation", reply->operation);
-    if (!is_good(r, end, reply, fd))
+    if (!change_is_good(r, end, reply, fd))
         return;
     view_reload(reply_data(r), reply->items, ""); /* its message: warnings */
     reply_send(r, 200);
@@ -258,7 +237,7 @@ void own_reload(struct request *r)
 {
     struct wire_call v = {.verb = WIRE_VERB_RELOAD};
 
-    send_call(r, &v, on_reload);
+    change_ask(r, &v, on_reload);
 }
 
 void own_healthz(struct request *r)

@@ -13,26 +13,6 @@
 #include "rpc/reply.h"
 #include "rpc/view.h"
 
-static void ask(struct request *r, struct wire_call *v, call_fn fn)
-{
-    int error;
-
-    if (change_fill(r, v) == 0 && (error = call_send(v, link_hello()->reply_deadline_ms, fn, r)) < 0)
-        change_unsent(r, error);
-}
-
-static bool is_good(struct request *r, enum call_end end, const struct wire_reply *reply, int fd)
-{
-    fd_close(fd);
-    if (end == CALL_REPLIED && reply->error == WIRE_OK)
-        return true;
-    if (end == CALL_REPLIED)
-        reply_error(r, (enum wire_error)reply->error, reply->message);
-    else
-        reply_error(r, WIRE_E_NOT_READY, end == CALL_LATE ? "agentd did not answer in time" : NULL);
-    return false;
-}
-
 static void put_operation(struct buf *b, const char **items)
 {
     char field[512];
@@ -77,7 +57,7 @@ static void send_list(struct request *r, const char *items, void (*put)(struct b
 
 static void on_operations(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
 {
-    if (is_good(arg, end, reply, fd))
+    if (change_is_good(arg, end, reply, fd))
         send_list(arg, reply->items, put_operation);
 }
 
@@ -91,7 +71,7 @@ void own_operations(struct request *r)
         reply_error(r, WIRE_E_BAD_REQUEST, "from is a number: how many of the newest are left out");
         return;
     }
-    ask(r, &v, on_operations);
+    change_ask(r, &v, on_operations);
 }
 
 static void on_cancel(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
@@ -103,7 +83,7 @@ static void on_cancel(void *arg, enum call_end end, const struct wire_reply *rep
     } else if (end == CALL_REPLIED && reply->error == WIRE_E_CANCELLED) {
         reply_header(r, "Agentd-Operation", reply->operation);
         change_send(r, reply);
-    } else if (is_good(r, end, reply, fd)) {
+    } else if (change_is_good(r, end, reply, fd)) {
         reply_error(r, WIRE_E_CONFLICT, "it has ended"); /* before it could be cancelled */
     }
 }
@@ -112,12 +92,12 @@ void own_cancel(struct request *r)
 {
     struct wire_call v = {.verb = WIRE_VERB_CANCEL, .name = r->route.param[0]};
 
-    ask(r, &v, on_cancel);
+    change_ask(r, &v, on_cancel);
 }
 
 static void on_doctor(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
 {
-    if (is_good(arg, end, reply, fd))
+    if (change_is_good(arg, end, reply, fd))
         send_list(arg, reply->items, put_finding);
 }
 
@@ -125,5 +105,5 @@ void own_doctor(struct request *r)
 {
     struct wire_call v = {.verb = WIRE_VERB_DOCTOR};
 
-    ask(r, &v, on_doctor);
+    change_ask(r, &v, on_doctor);
 }

@@ -199,15 +199,8 @@ static void on_task(void *arg, enum call_end end, const struct wire_reply *reply
     struct request *r = arg;
     struct graph g;
 
-    fd_close(fd);
-    if (end != CALL_REPLIED) {
-        reply_error(r, WIRE_E_NOT_READY, end == CALL_LATE ? "agentd did not answer in time" : NULL);
+    if (!change_is_good(r, end, reply, fd))
         return;
-    }
-    if (reply->error != WIRE_OK) {
-        reply_error(r, (enum wire_error)reply->error, reply->message);
-        return;
-    }
     if (make_graph(view_next_line(reply->items), &g) < 0) {
         reply_error(r, WIRE_E_INTERNAL, "out of memory");
         return;
@@ -220,20 +213,12 @@ static void on_task(void *arg, enum call_end end, const struct wire_reply *reply
     reply_send(r, 200);
 }
 
-static void ask(struct request *r, struct wire_call *v)
-{
-    int error;
-
-    if (change_fill(r, v) == 0 && (error = call_send(v, link_hello()->reply_deadline_ms, on_task, r)) < 0)
-        change_unsent(r, error);
-}
-
 static void ask_for(struct request *r, enum wire_verb verb)
 {
     struct wire_call v = {.verb = (uint8_t)verb};
 
     if (ocp_is_our_host(r))
-        ask(r, &v);
+        change_ask(r, &v, on_task);
 }
 
 void task_start(struct request *r)
@@ -293,7 +278,7 @@ void task_batch(struct request *r)
                               .name = others.len ? others.p : "",
                               .from = ours ? 0 : 1,
                               .follow = 1};
-        ask(r, &v);
+        change_ask(r, &v, on_task);
     }
     buf_free(&others);
 }
@@ -307,5 +292,5 @@ void task_show(struct request *r)
     if (str_to_u64(r->route.param[0], INT64_MAX, &v.from) < 0)
         reply_error(r, WIRE_E_BAD_REQUEST, "the task's id is not a number");
     else
-        ask(r, &v);
+        change_ask(r, &v, on_task);
 }

@@ -91,7 +91,8 @@ class Cancel(harness.Case):
         self.cancelled(h, second)
         h.stop()
 
-    def test_waits_for_another(self):
+    def two_stopped(self):
+        """b needs a, which comes up when the gate opens."""
         h = self.host(cgroup=self.cgroup)
         gate = h.gate()
         h.worker("a", service="ExecStartPre=/bin/sh -c '%s'" % gate.wait)
@@ -99,6 +100,10 @@ class Cancel(harness.Case):
         h.start()
         for alias in "ba":
             self.assertEqual(h.operation(alias, "stop").status, 200)
+        return h, gate
+
+    def test_waits_for_another(self):
+        h, gate = self.two_stopped()
         id, thread, box = self.waiting_for(h, "b", "start")
         h.until("b", "STARTING")
         done = self.cancelled(h, id)
@@ -117,13 +122,7 @@ class Cancel(harness.Case):
 
     def test_agentd_dies_over_it(self):
         """The disk does not take it yet when agentd is killed: the next one cancels it, and does not start anything."""
-        h = self.host(cgroup=self.cgroup)
-        gate = h.gate()
-        h.worker("a", service="ExecStartPre=/bin/sh -c '%s'" % gate.wait)
-        h.worker("b", "", "[Unit]\nRequires=a\nAfter=a")
-        h.start()
-        for alias in "ba":
-            self.assertEqual(h.operation(alias, "stop").status, 200)
+        h, gate = self.two_stopped()
         with open(h.dir + "/state/state.lock", "a", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)  # as an earlier agentd's writer would
             id = self.begin(h, "b", "start")
