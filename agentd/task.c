@@ -196,7 +196,6 @@ static void put_workers(struct task *t)
     TAILQ_FOREACH (w, &sup_workers, link) {
         if (!is_meant(w))
             continue;
-        t->steps[i].generation = w->generation;
         str_copy(t->steps[i++].name, sizeof(t->steps[0].name), w->def->alias);
     }
     if (i < t->n) {
@@ -206,19 +205,22 @@ static void put_workers(struct task *t)
 }
 
 /* Its operation, then its steps, then the task: what is there without the next of these has not begun. */
-static bool put_on_record(struct task *t, const struct wire_call *c)
+static void put_on_record(struct task *t)
+{
+    for (uint32_t i = 0; i < t->n; i++)
+        task_save_step(t, i);
+    task_save(t);
+}
+
+static bool begin_op(struct task *t, const struct wire_call *c)
 {
     struct wire_call silent = *c;
     struct op *o;
 
     silent.call = 0; /* it is answered at once, by how it stands */
-    if (!(o = op_begin_own(&silent)))
-        return false;
-    str_copy(t->op, sizeof(t->op), o->id);
-    for (uint32_t i = 0; i < t->n; i++)
-        task_save_step(t, i);
-    task_save(t);
-    return true;
+    if ((o = op_begin_own(&silent)))
+        str_copy(t->op, sizeof(t->op), o->id);
+    return o != NULL;
 }
 
 static struct task *make(const struct wire_call *c)
@@ -238,7 +240,7 @@ static struct task *make(const struct wire_call *c)
     put_hosts(t, c->name ? c->name : "");
     if (ours)
         put_workers(t);
-    if (!task_arrange(t) || !put_on_record(t, c)) {
+    if (!task_arrange(t) || !begin_op(t, c)) {
         task_free(t, true);
         return NULL;
     }
@@ -336,6 +338,7 @@ void task_request(const struct wire_call *c)
     } else {
         if (old)
             supersede(old, c->verb);
+        put_on_record(t);
         if (!ours)
             conclude(t); /* there is nothing to be done here */
         task_answer(t, c->call);
@@ -421,23 +424,11 @@ static void begin_agentd(struct task *t, uint32_t i)
         end_step(t, i, TASK_FAILED, "too many operations are under way");
 }
 
-/* It was stopped along with one that it is bound to, and is another one by now, or will be. */
-static bool is_another(const struct wk *w, const struct task_step *s)
-{
-    if (w->state == WK_STARTING && w->waiting)
-        return true;
-    return w->generation != s->generation && (w->state == WK_UP || w->state == WK_STARTING);
-}
-
-static enum wire_verb verb_for(const struct task *t, const struct wk *w, const struct task_step *s)
-{
-    if (t->verb == WIRE_VERB_AGENT_STOP)
-        return WIRE_VERB_STOP;
-    return t->verb == WIRE_VERB_AGENT_START || is_another(w, s) ? WIRE_VERB_START : WIRE_VERB_RESTART;
-}
-
 static void begin_worker(struct task *t, uint32_t i)
 {
+    static const enum wire_verb verbs[] = {[WIRE_VERB_AGENT_START] = WIRE_VERB_START,
+                                           [WIRE_VERB_AGENT_STOP] = WIRE_VERB_STOP,
+                                           [WIRE_VERB_AGENT_RESTART] = WIRE_VERB_RESTART};
     struct wk *w = sup_find_alias(t->steps[i].name);
     char source[24];
     struct wire_call c;
@@ -447,7 +438,7 @@ static void begin_worker(struct task *t, uint32_t i)
         end_step(t, i, TASK_FAILED, "the worker is not configured any more");
         return;
     }
-    c = call_of(t, verb_for(t, w, &t->steps[i]), source, sizeof(source));
+    c = call_of(t, verbs[t->verb], source, sizeof(source));
     if ((o = op_command(w, &c)))
         note_op(t, i, o);
     else
@@ -558,13 +549,25 @@ static void lose_orphans(void)
             op_end(o, false, WIRE_E_LOST, "its steps are forgotten: the journal of tasks could not be read");
 }
 
+/* The last that was not for other hosts only. */
+static const struct task *newest_of_ours(void)
+{
+    const struct task *t;
+
+    TAILQ_FOREACH_REVERSE(t, &task_all, task_list, link)
+    if (!t->n_hosts || t->n > t->n_hosts)
+        return t;
+    return NULL;
+}
+
 void task_resume(void)
 {
-    struct task *t, *newest = under_way();
+    const struct task *newest = newest_of_ours();
+    struct task *t;
 
     lose_orphans();
     TAILQ_FOREACH (t, &task_all, link) {
-        if (t->status == TASK_RUNNING && t != newest)
+        if (t->status == TASK_RUNNING && t != newest) /* its end could not be written */
             end_task(t, "superseded by a later task");
         if (!task_arrange(t))
             log_error("task", "no memory for the order of task %u", t->number);

@@ -32,7 +32,6 @@ struct task_step {
     enum task_status status;
     char name[LIMIT_ALIAS + 1];
     char op[24];                /* its operation; "": none (yet) */
-    uint32_t generation;        /* of the worker when the task began */
     int64_t began_us, ended_us; /* wall clock; 0: not yet */
     char message[160];          /* why it failed; "" */
     uint16_t *before, n_before; /* steps that have to be done first */

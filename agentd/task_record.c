@@ -23,7 +23,7 @@ struct task_slot {
     char op[24], actor[128];
 };
 struct step_slot {
-    uint32_t number, index, generation;
+    uint32_t number, index;
     uint8_t kind, status;
     int64_t began_us, ended_us;
     char name[LIMIT_ALIAS + 1], op[24], message[160];
@@ -76,7 +76,6 @@ void task_save_step(const struct task *t, uint32_t i)
     struct task_step *s = &t->steps[i];
     union step_block b = {{.number = t->number,
                            .index = i,
-                           .generation = s->generation,
                            .kind = (uint8_t)s->kind,
                            .status = (uint8_t)s->status,
                            .began_us = s->began_us,
@@ -244,7 +243,6 @@ static void take_step(int slot, const void *content, bool this_boot, void *arg)
     to->slot = slot;
     to->kind = s->kind;
     to->status = s->status;
-    to->generation = s->generation;
     to->began_us = s->began_us;
     to->ended_us = s->ended_us;
     str_copy(to->name, sizeof(to->name), s->name);

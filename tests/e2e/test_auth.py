@@ -251,6 +251,15 @@ class Signed(Auth):
         self.assertIn("taken before", log)
         self.assertNotIn(SK, log)
 
+    def test_first_second(self):
+        """Nobody was there before an installation's first listener who could have taken it; before a later one, somebody was."""
+        h = self.up(begun=False)
+        self.assertEqual(Call("POST", WORKERS + "/web/start").signed().send(self.tcp()).status, 200)
+        before = Call("POST", WORKERS + "/web/start", X_Ocp_Nonce="1").signed()
+        h.kill()
+        h.start()
+        self.assertEqual(before.send(self.tcp()).status, 503)
+
 
 class Ways(Auth):
     def test_bearer(self):

@@ -102,6 +102,21 @@ class Cancel(harness.Case):
             self.assertEqual(h.operation(alias, "stop").status, 200)
         return h, gate
 
+    def test_cancelled_beside_one_that_begins(self):
+        """After agentd's death it does not count for one that has ended since."""
+        h = self.host(cgroup=self.cgroup)
+        gate = h.gate()
+        h.worker("a", service="ExecStartPre=/bin/sh -c '%s'" % gate.wait)
+        h.start()
+        self.assertEqual(h.operation("a", "stop").status, 200)
+        first = self.begin(h, "a", "start")
+        self.cancelled(h, self.begin(h, "a", "restart"))
+        h.kill()
+        gate.open()
+        h.start()
+        eventually(lambda: self.result(h, first)[0] != "running")
+        self.assertEqual(self.result(h, first)[0], "done")
+
     def test_waits_for_another(self):
         h, gate = self.two_stopped()
         id, thread, box = self.waiting_for(h, "b", "start")

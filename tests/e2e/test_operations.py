@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Operations outlive their callers, the listener and agentd: the journal, Idempotency-Keys, what a crash leaves of them."""
 import contextlib
+import fcntl
 import http.client
 import os
 import signal
@@ -132,6 +133,25 @@ class AfterACrash(Case):
         self.assertNotEqual(op["after"]["pid"], before["pid"])
         self.assertGreater(h.record("slow")["generation"], before["generation"])
         h.stop()
+
+    def test_wanted_before_it_is_on_disk(self):
+        """It has come up, and agentd dies before its goal was written: it goes on."""
+        h = self.host(cgroup=self.cgroup)
+        h.worker("a")
+        h.start()
+        h.all_up()
+        self.assertEqual(h.operation("a", "stop").status, 200)
+        with open(h.dir + "/state/state.lock", "a", encoding="ascii") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)  # as an earlier agentd's writer would
+            caller = threading.Thread(target=ask, args=(h, "/agentd/v1/workers/a/start", "k"))
+            caller.start()
+            pid = h.until("a", "UP")["pid"]
+            h.kill()
+            caller.join()
+        h.start()
+        w = h.record("a")
+        self.assertEqual((w["state"], w["goal"], w["pid"], w["ownership"]), ("UP", "UP", pid, "adopted"))
+        self.assertEqual(ask(h, "/agentd/v1/workers/a/start", "k").status, 200)
 
     def test_signal_beside(self):
         """What has ended beside it does not tell that it has."""
@@ -319,6 +339,7 @@ class Journal(Case):
             self.assertNotEqual(h.record("a")["pid"], before)
             self.assertIn("journal", h.ctl("doctor").stdout)
             os.unlink(h.run + "/filler")
+            eventually(lambda: "journal" not in h.ctl("doctor").stdout, what="what could not be written is written, though nobody asks for anything")
             r = ask(h, "/agentd/v1/workers/a/restart", "after")
             self.assertTrue(r.data["durable"], r)
             self.assertNotIn("journal", h.ctl("doctor").stdout)

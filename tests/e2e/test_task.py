@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The agent as a whole: started, stopped and restarted as OCP does it, by a task with steps that goes on over agentd's death, and
 over its own exec."""
+import collections
 import json
 
 import harness
@@ -137,6 +138,32 @@ class Whole(Base):
         self.assertEqual(whole["result"], "failed")
         self.assertIn("1 of 5 steps failed; b: ", h.ok("GET", "/agentd/v1/operations/" + whole["id"])["message"])
 
+    def test_failure_beside(self):
+        """A start goes on as far as nothing hangs on what has failed."""
+        h = self.chain(self.prepare())
+        self.end(h, self.ask(h, "stop")["id"])
+        h.write("broken", "")
+        t = self.end(h, self.ask(h, "start")["id"])
+        self.assertEqual((t["status"], self.status(t)), ("FAILED", {"a": "SUCCESSFUL", "b": "FAILED", "c": "PENDING", "plain": "SUCCESSFUL"}))
+        self.assertEqual((h.record("c")["goal"], h.record("c")["generation"]), ("DOWN", 1))
+
+    def test_stopped_ones_start(self):
+        h = self.chain(self.prepare())
+        self.assertEqual(h.operation("plain", "stop").status, 200)
+        self.assertEqual(self.end(h, self.ask(h, "restart")["id"])["status"], "SUCCESSFUL")
+        self.assertEqual(h.record("plain")["state"], "UP")
+
+    def test_bound_ones_once(self):
+        """Who is stopped along with another is not restarted once more."""
+        h = self.prepare()
+        h.worker("a")
+        h.worker("b", service="[Unit]\nBindsTo=a")
+        h.start()
+        h.all_up()
+        before = h.record("b")["generation"]
+        self.assertEqual(self.end(h, self.ask(h, "restart")["id"])["status"], "SUCCESSFUL")
+        self.assertEqual(h.record("b")["generation"], before + 1)
+
     def test_not_operable(self):
         h = self.prepare()
         h.worker("mine")
@@ -168,6 +195,27 @@ class Slow(Base):
 
     def at_two(self, h, task):
         eventually(lambda: self.status(self.look(h, task))["two"] == "RUNNING", what="the second step")
+
+
+@both
+class Rolls(Base):
+    def test_a_tenth_at_once(self):
+        h = self.prepare()
+        gate = h.gate()
+        gate.open()
+        for i in range(21):
+            h.worker("w%02d" % i, service="ExecStartPre=/bin/sh -c '%s'" % gate.wait)
+        h.start()
+        h.all_up()
+        gate.shut()
+        id, waits = self.ask(h, "restart")["id"], ["w00", "w01"]
+        for alias in waits:
+            h.until(alias, "STARTING")
+        counts = collections.Counter(self.status(self.look(h, id)).values())
+        self.assertEqual(counts, {"RUNNING": 2, "READY": 19, "PENDING": 1})
+        self.assertEqual({a for a, w in h.all().items() if w["state"] != "UP"}, set(waits))
+        gate.open()
+        self.assertEqual(self.end(h, id)["status"], "SUCCESSFUL")
 
 
 @both
@@ -204,6 +252,30 @@ class Lasts(Slow):
         self.assertEqual((again["id"], again["status"]), (first["id"], "SUCCESSFUL"))
         self.assertNotEqual(self.ask(h, "restart")["id"], first["id"])
 
+    def test_end_that_was_not_written(self):
+        """An earlier task that a later one has superseded does not go on because its record says so."""
+        h = self.prepare()
+        gate = h.gate()
+        gate.open()
+        h.worker("one", service="ExecStartPre=/bin/sh -c '%s'" % gate.wait)
+        h.worker("two")
+        h.start()
+        two = h.all_up()["two"]["pid"]
+        gate.shut()
+        t = self.ask(h, "restart")
+        h.until("one", "STARTING")
+        records = {n: open(h.run + "/" + n, "rb").read() for n in ("tasks", "steps")}  # its slots are the first
+        later = self.ask(h, "start")  # which joins what is begun
+        gate.open()
+        self.assertEqual(self.end(h, later["id"])["status"], "SUCCESSFUL")
+        h.kill()
+        for name, text in records.items():
+            with open(h.run + "/" + name, "r+b") as f:
+                f.write(text)
+        h.start()
+        self.assertEqual(self.look(h, t["id"])["status"], "FAILED")
+        self.assertEqual(h.record("two")["pid"], two)
+
     def test_superseded(self):
         h = self.slow()
         t = self.ask(h, "restart")
@@ -213,6 +285,8 @@ class Lasts(Slow):
         old = self.look(h, t["id"])
         self.assertEqual((old["status"], self.status(old)), ("FAILED", {"one": "SUCCESSFUL", "two": "FAILED", "agentd": "PENDING"}))
         self.assertIn("superseded", self.steps(old)["two"]["description"])
+        whole = [o["id"] for o in h.ok("GET", "/agentd/v1/operations")["contents"] if o["verb"] == "restart-all"][0]
+        self.assertEqual(h.ok("GET", "/agentd/v1/operations/" + whole)["message"], "superseded by stop-all")
         self.assertEqual({w["state"] for w in h.all().values()}, {"DOWN"})
 
 

@@ -3,6 +3,8 @@
 import contextlib
 import os
 import signal
+import subprocess
+import threading
 
 import harness
 from harness import Case, both, eventually, is_alive
@@ -254,6 +256,34 @@ class BrokenFile(Trees):
                    what="one incarnation")
         self.assertEqual([p for p in tree if is_alive(p)], [])
         h.stop()
+
+
+@harness.needs_root
+class Strangers(Trees):
+    def test_who_has_left_is_let_go(self):
+        """Between its listing and the pidfd a member leaves the leaf: it stands for a pid that is somebody else's by now."""
+        h = self.host(cgroup=True)
+        h.worker("it", "--children 1")
+        h.start()
+        main = h.until("it", "UP")["pid"]
+        child, = set(h.processes("it")) - {main}
+        elsewhere = h.cgroup_dir() + "/elsewhere"
+        os.mkdir(elsewhere)
+        self.addCleanup(os.rmdir, elsewhere)
+        self.addCleanup(self.kill, [child])
+        # what has ended is copied to disk a second later, by a helper, which is held by a pidfd too
+        eventually(lambda: not [p for p in harness.children(h.pid) if harness.name_of(p) == "agentd"])
+        tracer = subprocess.Popen(["strace", "-qq", "-o", "/dev/null", "-e", "inject=pidfd_open:delay_enter=1500000:when=1", "-p", str(h.pid)])
+        self.addCleanup(lambda: (tracer.kill(), tracer.wait()))
+        eventually(lambda: "TracerPid:\t%d" % tracer.pid in open("/proc/%d/status" % h.pid, encoding="ascii").read())
+        caller = threading.Thread(target=lambda: h.operation("it", "restart"))  # of which nothing goes to disk
+        caller.start()
+        harness.wait_gone(main)  # it hears the signal first
+        with open(elsewhere + "/cgroup.procs", "w", encoding="ascii") as f:
+            f.write("%d" % child)
+        caller.join(harness.DEADLINE)
+        self.assertEqual((h.record("it")["state"], h.record("it")["generation"]), ("UP", 2))
+        self.assertTrue(is_alive(child), "a stranger was ended")
 
 
 del Trees
