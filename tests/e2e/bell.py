@@ -25,13 +25,15 @@ class Bell:
         """To a file, or to those of a folder; what is not there yet does not ring."""
         self.libc.inotify_add_watch(self.fd, os.fsencode(path), mask)
 
-    def wait(self, seconds):
-        """True if it has rung."""
-        rung = bool(select.select([self.fd], [], [], seconds)[0])
-        with contextlib.suppress(BlockingIOError):  # another thread has heard it
-            while rung and os.read(self.fd, 65536):
+    def hush(self):
+        with contextlib.suppress(BlockingIOError):
+            while os.read(self.fd, 65536):
                 pass
-        return rung
+
+    def wait(self, seconds):
+        """Until it rings, or so long. What has rung before may be the doing of who looked last."""
+        self.hush()
+        select.select([self.fd], [], [], seconds)
 
 
 def look_until(condition, deadline, bell):
