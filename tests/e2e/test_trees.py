@@ -266,7 +266,7 @@ class Strangers(Trees):
         h.worker("it", "--children 1")
         h.start()
         main = h.until("it", "UP")["pid"]
-        child, = set(h.processes("it")) - {main}
+        child, = eventually(lambda: set(h.processes("it")) - {main}, what="the child has begun")
         elsewhere = h.cgroup_dir() + "/elsewhere"
         os.mkdir(elsewhere)
         self.addCleanup(os.rmdir, elsewhere)
