@@ -139,6 +139,15 @@ static int set_up(const struct options *o)
     }
     if (!o->url)
         curl_easy_setopt(handle, CURLOPT_UNIX_SOCKET_PATH, o->socket);
+    if (o->cert)
+        curl_easy_setopt(handle, CURLOPT_SSLCERT, o->cert);
+    if (o->key)
+        curl_easy_setopt(handle, CURLOPT_SSLKEY, o->key);
+    if (o->cacert) {
+        curl_easy_setopt(handle, CURLOPT_CAINFO, o->cacert);
+        curl_easy_setopt(handle, CURLOPT_CAPATH, NULL); /* these authorities, and no others */
+    }
+    curl_easy_setopt(handle, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(handle, CURLOPT_PROXY, "");
     curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT, 10L);

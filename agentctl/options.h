@@ -17,7 +17,7 @@ enum options_exit {
 #define OPTIONS_SOCKET "/run/agentd/agentd.sock"
 
 struct options {
-    const char *socket, *url, *user, *token_file, *reason;
+    const char *socket, *url, *user, *token_file, *reason, *cert, *key, *cacert;
     const char *lines; /* -n */
     const char *private_socket;
     const char *file; /* of credentials */

@@ -82,6 +82,7 @@ void cfg_def_free(struct wk_def *d)
 static void free_rpc(struct cfg_rpc *r)
 {
     cfg_listeners_done(&r->listeners, &r->n_listeners);
+    cfg_tls_done(r);
     free(r->credentials);
     free(r->user);
     free(r->manager_group);

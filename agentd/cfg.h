@@ -41,14 +41,25 @@ struct cfg_agent {
     uint64_t upgrade_timeout_ms; /* for a new image to confirm that it has taken over */
 };
 
+/* What TLS is made of, as it was when the configuration was read: a certificate and its key stay a pair,
+ * though their files are being replaced. */
+enum cfg_tls { CFG_TLS_CERTIFICATE, CFG_TLS_KEY, CFG_TLS_CLIENT_CA, CFG_TLS_MAX };
+struct cfg_tls_file {
+    char *path, *text; /* NULL: not given; text: PEM, read only if there is a ListenTls= */
+};
+
 struct cfg_rpc {
     bool plaintext_credentials;
-    unsigned n_listeners;
-    struct cfg_listener *listeners;
+    unsigned n_listeners, n_tls;
+    struct cfg_listener *listeners, *tls; /* ListenStream=, ListenTls= */
+    struct cfg_tls_file tls_files[CFG_TLS_MAX];
     char *credentials; /* path; need not exist */
     char *user, *manager_group, *viewer_group;
     uint64_t reply_deadline_ms, request_deadline_ms;
-    unsigned max_connections, max_request_bytes;
+    uint64_t idle_ms;
+    unsigned max_connections, max_per_source, request_rate; /* of one address, the latter two; 0: no bound */
+    unsigned max_request_bytes, max_header_bytes, max_headers, max_requests, max_log_streams,
+        max_event_streams;
 };
 
 struct cfg {

@@ -68,6 +68,7 @@ static void finish(struct cfg_ctx *c)
         cfg_listen_finish(c);
     if (r->credentials)
         cfg_credentials_check(c);
+    cfg_tls_finish(c);
     check_workers_dir(c);
 }
 

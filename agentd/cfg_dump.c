@@ -27,6 +27,12 @@ static void text(struct buf *b, const char *key, const char *prefix, const char 
     buf_char(b, '\n');
 }
 
+static void optional(struct buf *b, const char *key, const char *s)
+{
+    if (s)
+        text(b, key, "", s);
+}
+
 static void put_span(struct buf *b, uint64_t us)
 {
     if (us == STR_USEC_INFINITY)
@@ -367,12 +373,25 @@ static void rpc(struct buf *b, const struct cfg_rpc *r)
     buf_printf(b, "[Rpc]\nAllowPlaintextCredentials=%s\n", yes(r->plaintext_credentials));
     for (unsigned i = 0; i < r->n_listeners; i++)
         text(b, "ListenStream", "", r->listeners[i].text);
+    for (unsigned i = 0; i < r->n_tls; i++)
+        text(b, "ListenTls", "", r->tls[i].text);
+    optional(b, "TlsCertificate", r->tls_files[CFG_TLS_CERTIFICATE].path);
+    optional(b, "TlsKey", r->tls_files[CFG_TLS_KEY].path);
+    optional(b, "TlsClientCa", r->tls_files[CFG_TLS_CLIENT_CA].path);
     text(b, "Credentials", "", r->credentials);
     text(b, "User", "", r->user);
     text(b, "ManagerGroup", "", r->manager_group);
     text(b, "ViewerGroup", "", r->viewer_group);
     span(b, "ReplyDeadlineSec", r->reply_deadline_ms * 1000);
     number(b, "MaxConnections", r->max_connections);
+    number(b, "MaxConnectionsPerSource", r->max_per_source);
+    number(b, "RequestRate", r->request_rate);
+    number(b, "MaxRequestsPerConnection", r->max_requests);
+    number(b, "MaxHeaderBytes", r->max_header_bytes);
+    number(b, "MaxHeaders", r->max_headers);
+    number(b, "MaxLogStreams", r->max_log_streams);
+    number(b, "MaxEventStreams", r->max_event_streams);
+    span(b, "IdleTimeoutSec", r->idle_ms * 1000);
     number(b, "MaxRequestBytes", r->max_request_bytes);
     span(b, "RequestDeadlineSec", r->request_deadline_ms * 1000);
 }

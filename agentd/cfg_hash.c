@@ -202,6 +202,20 @@ CFG_MIXER(cfg_mix_listeners)
     return mix_listeners(h, r->listeners, r->n_listeners);
 }
 
+CFG_MIXER(cfg_mix_tls_listeners)
+{
+    const struct cfg_rpc *r = &((const struct cfg *)object)->rpc;
+
+    return mix_listeners(h, r->tls, r->n_tls);
+}
+
+CFG_MIXER(cfg_mix_tls_file)
+{
+    const struct cfg_tls_file *f = &((const struct cfg *)object)->rpc.tls_files[k->min];
+
+    return mix_text(mix_text(h, f->path), f->text);
+}
+
 CFG_MIXER(cfg_mix_sockets)
 {
     const struct wk_def *d = object;

@@ -23,11 +23,6 @@ struct known {
     const char *name;
 };
 
-#define CFG_LATER(section, name) {section, name},
-static const struct known later[] = {
-#include "agentd/cfg_later.def"
-};
-
 #define CFG_SYSTEMD(section, name) {section, name},
 static const struct known of_systemd[] = {
 #include "agentd/cfg_systemd.def"
@@ -64,7 +59,14 @@ static const struct cfg default_cfg = {
     .rpc = {.reply_deadline_ms = 120000,
             .request_deadline_ms = LIMIT_HTTP_REQUEST_SEC * 1000,
             .max_connections = LIMIT_HTTP_CONNECTIONS,
-            .max_request_bytes = LIMIT_HTTP_BODY},
+            .max_request_bytes = LIMIT_HTTP_BODY,
+            .max_per_source = LIMIT_HTTP_PER_SOURCE,
+            .max_header_bytes = LIMIT_HTTP_HEADER_BYTES,
+            .max_headers = LIMIT_HTTP_HEADERS,
+            .max_requests = LIMIT_HTTP_REQUESTS,
+            .max_log_streams = LIMIT_HTTP_STREAMS,
+            .max_event_streams = LIMIT_HTTP_EVENTS,
+            .idle_ms = LIMIT_HTTP_IDLE_SEC * 1000},
 };
 
 void cfg_keys_defaults(struct cfg *cfg, struct wk_def *def)
@@ -137,8 +139,7 @@ static void unknown(struct cfg_ctx *c, enum cfg_section s, const struct cfg_line
     unsigned distance = 0;
 
     for (unsigned other = 0; other < CFG_SECTION_MAX; other++)
-        if (other != s && cfg_keys_of_worker(other) == cfg_keys_of_worker(s) &&
-            (find(other, l->key) || knows(later, ARRAY_LEN(later), other, l->key))) {
+        if (other != s && cfg_keys_of_worker(other) == cfg_keys_of_worker(s) && find(other, l->key)) {
             cfg_error(c, l, CFG_AT_KEY, "%s= belongs in [%s], not in [%s]", l->key, sections[other],
                       sections[s]);
             return;
@@ -146,9 +147,6 @@ static void unknown(struct cfg_ctx *c, enum cfg_section s, const struct cfg_line
     for (size_t i = 0; i < ARRAY_LEN(keys); i++)
         if (keys[i].section == s)
             cfg_nearer(l->key, keys[i].name, &best, &distance);
-    for (size_t i = 0; i < ARRAY_LEN(later); i++)
-        if (later[i].section == s)
-            cfg_nearer(l->key, later[i].name, &best, &distance);
     cfg_error(c, l, CFG_AT_KEY, "unknown key %s= in [%s]%s", l->key, sections[s],
               cfg_hint(l->key, best, distance, hint));
 }
@@ -189,8 +187,6 @@ static void assign(struct cfg_ctx *c, const struct cfg_line *l)
         return;
     if ((k = find(s, l->key)))
         apply(c, k, l);
-    else if (knows(later, ARRAY_LEN(later), s, l->key))
-        cfg_warn(c, l, CFG_AT_KEY, "%s= is not supported by this version and has no effect", l->key);
     else if (knows(of_systemd, ARRAY_LEN(of_systemd), s, l->key))
         cfg_warn(c, l, CFG_AT_KEY, "%s= is systemd's, agentd does not have it, and it has no effect", l->key);
     else

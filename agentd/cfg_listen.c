@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* [Rpc] ListenStream= and Credentials=, and the host's own address. */
+/* [Rpc] ListenStream=, ListenTls= and Credentials=, and the host's own address. */
 #include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -27,10 +27,12 @@ struct list {
     unsigned *n;
 };
 
-static struct list list_of(struct cfg_ctx *c)
+static struct list list_of(struct cfg_ctx *c, bool tls)
 {
     if (c->def)
         return (struct list){&c->def->sockets, &c->def->n_sockets};
+    if (tls)
+        return (struct list){&c->cfg->rpc.tls, &c->cfg->rpc.n_tls};
     return (struct list){&c->cfg->rpc.listeners, &c->cfg->rpc.n_listeners};
 }
 
@@ -132,25 +134,32 @@ static bool same(const struct cfg_listener *a, const struct cfg_listener *b)
     return a->host && b->host && a->port == b->port && str_eq(a->host, b->host);
 }
 
-static const char *take(struct cfg_ctx *c, const char *value, struct cfg_listener *x)
+static bool is_among(struct list list, const struct cfg_listener *x)
 {
-    struct list list = list_of(c);
+    for (unsigned i = 0; i < *list.n; i++)
+        if (same(&(*list.v)[i], x))
+            return true;
+    return false;
+}
+
+static const char *take(struct cfg_ctx *c, const char *value, struct list list, struct cfg_listener *x)
+{
     bool digits = c->def && strspn(value, "0123456789") == strlen(value);
     const char *why = *value == '/' ? take_path(c, value, x)
                       : digits      ? take_port(c, value, x)
                                     : take_address(c, value, x);
 
-    if (!why && *list.n == LISTENERS_MAX)
-        why = "is one more than this version can have";
-    for (unsigned i = 0; !why && i < *list.n; i++)
-        if (same(&(*list.v)[i], x))
-            why = "is given twice";
-    return why;
+    if (why)
+        return why;
+    if (*list.n == LISTENERS_MAX)
+        return "is one more than this version can have";
+    return is_among(list, x) || (!c->def && (is_among(list_of(c, true), x) || is_among(list_of(c, false), x)))
+               ? "is given twice"
+               : NULL;
 }
 
-static void append(struct cfg_ctx *c, struct cfg_listener *x)
+static void append(struct cfg_ctx *c, struct list list, struct cfg_listener *x)
 {
-    struct list list = list_of(c);
     struct cfg_listener *bigger = realloc(*list.v, (*list.n + 1) * sizeof(*bigger));
 
     if (!bigger) {
@@ -162,26 +171,39 @@ static void append(struct cfg_ctx *c, struct cfg_listener *x)
     bigger[(*list.n)++] = *x;
 }
 
-CFG_PARSER(cfg_value_listen)
+static void listen_value(struct cfg_ctx *c, const struct cfg_key *k, const struct cfg_line *l,
+                         const char *value, bool tls)
 {
+    const struct cfg_line **at = tls ? &c->listen_tls_at : &c->listen_at;
+    struct list list = list_of(c, tls);
     struct cfg_listener x = {0};
     const char *why;
 
     if (!*value) {
-        struct list list = list_of(c);
         cfg_listeners_done(list.v, list.n);
-        c->listen_at = NULL;
+        *at = NULL;
         return;
     }
-    if ((why = take(c, value, &x))) {
+    why = tls && *value == '/' ? "is a path: TLS is for ADDRESS:PORT" : take(c, value, list, &x);
+    if (why) {
         cfg_error(c, l, 0, "%s=%s %s", k->name, value, why);
         forget(&x);
         return;
     }
     x.text = cfg_dup(c, value);
-    if (x.tcp && !c->listen_at)
-        c->listen_at = l;
-    append(c, &x);
+    if (x.tcp && !*at)
+        *at = l;
+    append(c, list, &x);
+}
+
+CFG_PARSER(cfg_value_listen)
+{
+    listen_value(c, k, l, value, false);
+}
+
+CFG_PARSER(cfg_value_listen_tls)
+{
+    listen_value(c, k, l, value, true);
 }
 
 /* The default socket, where none is configured. */
@@ -201,7 +223,7 @@ void cfg_listen_finish(struct cfg_ctx *c)
     }
     x.text = cfg_dup(c, path);
     x.path = cfg_dup(c, path);
-    append(c, &x);
+    append(c, list_of(c, false), &x);
 }
 
 /* --- credentials; no message quotes a line of them --- */
@@ -270,10 +292,11 @@ static unsigned count_credentials(struct cfg_ctx *c, const char *path)
 void cfg_credentials_check(struct cfg_ctx *c)
 {
     unsigned errors = c->n_errors, count = count_credentials(c, c->cfg->rpc.credentials);
+    const struct cfg_line *at = c->listen_at ? c->listen_at : c->listen_tls_at;
 
-    if (c->listen_at && count == 0 && c->n_errors == errors)
+    if (at && count == 0 && c->n_errors == errors)
         cfg_error(
-            c, c->listen_at, 0,
+            c, at, 0,
             "a TCP listener is refused while %s has no credential; make one with `agentctl credential add`",
             c->cfg->rpc.credentials);
 }

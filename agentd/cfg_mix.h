@@ -29,6 +29,8 @@ CFG_MIXER(cfg_mix_output);
 CFG_MIXER(cfg_mix_error);
 CFG_MIXER(cfg_mix_check); /* a struct cfg_check * */
 CFG_MIXER(cfg_mix_listeners);
+CFG_MIXER(cfg_mix_tls_listeners);
+CFG_MIXER(cfg_mix_tls_file); /* min: enum cfg_tls; what is in the file too */
 CFG_MIXER(cfg_mix_sockets);
 
 #endif

@@ -49,6 +49,7 @@ struct cfg_ctx {
     struct cfg_names names;
     unsigned n_errors; /* in this worker or agentd.conf */
     const struct cfg_line *stdout_at, *ready_at, *health_at, *listen_at, *workers_dir_at, *credentials_at;
+    const struct cfg_line *listen_tls_at, *tls_at[CFG_TLS_MAX];
     struct cfg_exec_line *execs;
     unsigned n_execs;
     struct cfg_list env; /* Environment= */
@@ -184,6 +185,9 @@ bool cfg_env_name_ok(const char *s, size_t len);
 /* Reads and judges the listeners and the credentials file; in agentd.conf's context. */
 void cfg_listen_finish(struct cfg_ctx *c);
 void cfg_credentials_check(struct cfg_ctx *c);
+/* Reads what the Tls keys name, and judges what can be told without knowing certificates. */
+void cfg_tls_finish(struct cfg_ctx *c);
+void cfg_tls_done(struct cfg_rpc *r);
 char *cfg_listen_host_ip(void); /* of the default route's interface; malloc'ed, NULL: no memory */
 
 /* Reads one worker's file and drop-ins. dir: the opened, trusted WorkersDirectory. */

@@ -63,5 +63,7 @@ CFG_PARSER(cfg_value_load_credential);
 CFG_PARSER(cfg_value_set_credential);
 CFG_PARSER(cfg_value_status);
 CFG_PARSER(cfg_value_listen);
+CFG_PARSER(cfg_value_listen_tls);
+CFG_PARSER(cfg_value_tls_file); /* min: enum cfg_tls */
 
 #endif

@@ -34,6 +34,7 @@
 #include "agentd/store.h"
 #include "agentd/sup.h"
 #include "agentd/task.h"
+#include "agentd/tls_check.h"
 #include "agentd/upgrade.h"
 #include "agentd/wk.h"
 #include "agentd/wk_adopt.h"
@@ -52,17 +53,48 @@ static int lock_fd = -1, signal_fd = -1;
 static struct loop_watch *signal_watch;
 static bool stopping, started, leave_workers;
 
+/* agentd-rpc lies where it was installed; beside agentd in a build tree; or in ../libexec of a relocated
+ * installation. */
+static void find_rpc(char *path, size_t size)
+{
+    const char *told = getenv("AGENTD_RPC"); /* by an earlier image, for a program that runs from elsewhere */
+    const char *own = *upgrade_program() ? upgrade_program() : "/proc/self/exe";
+    _cleanup_free_ char *real = realpath(own, NULL); /* it may be a link */
+    char self[512], *slash;
+
+    if (told) {
+        str_copy(path, size, told);
+        return;
+    }
+    str_copy(self, sizeof(self), real ? real : own);
+    if (self[0]) {
+        slash = strrchr(self, '/');
+        *slash = 0;
+        snprintf(path, size, "%.550s/agentd-rpc", self);
+        if (access(path, X_OK) == 0)
+            return;
+        snprintf(path, size, "%.550s/../libexec/agentd-rpc", self);
+        if (access(path, X_OK) == 0)
+            return;
+    }
+    str_copy(path, size, LIBEXECDIR "/agentd-rpc");
+}
+
 /* --- configuration -------------------------------------------------------------------------------- */
 
 static int load(const char *file, struct cfg **ret)
 {
     struct cfg_report report;
+    char rpc[600];
     int r;
 
     cfg_report_init(&report);
+    find_rpc(rpc, sizeof(rpc));
     r = cfg_load(file, &report, ret);
     if (r == 0)
         cfg_resolve(*ret, &report);
+    if (r == 0 && (r = tls_check(*ret, rpc, &report)) < 0)
+        cfg_free(TAKE_PTR(*ret));
     if (report.errors.len)
         fputs(report.errors.p, stderr);
     if (report.warnings.len)
@@ -391,33 +423,6 @@ static void on_cleared(void)
     upgrade_release();
 }
 
-/* agentd-rpc lies where it was installed; beside agentd in a build tree; or in ../libexec of a relocated
- * installation. */
-static int find_rpc(char *path, size_t size)
-{
-    const char *told = getenv("AGENTD_RPC"); /* by an earlier image, for a program that runs from elsewhere */
-    _cleanup_free_ char *real = realpath(upgrade_program(), NULL); /* it may be a link */
-    char self[512], *slash;
-
-    if (told) {
-        str_copy(path, size, told);
-        return 0;
-    }
-    str_copy(self, sizeof(self), real ? real : upgrade_program());
-    if (self[0]) {
-        slash = strrchr(self, '/');
-        *slash = 0;
-        snprintf(path, size, "%.550s/agentd-rpc", self);
-        if (access(path, X_OK) == 0)
-            return 0;
-        snprintf(path, size, "%.550s/../libexec/agentd-rpc", self);
-        if (access(path, X_OK) == 0)
-            return 0;
-    }
-    str_copy(path, size, LIBEXECDIR "/agentd-rpc");
-    return 0;
-}
-
 /* The listeners of an agentd that was killed end within a second of its death; one that does not is ended.
  * Before a socket is opened, and before READY: nothing is kept waiting. */
 static void end_dead_listeners(void)
@@ -541,6 +546,7 @@ static void give_up_if_one_is_missing(void)
 int daemon_run(const char *file)
 {
     struct cfg *cfg = NULL;
+    char rpc[600];
     int r;
 
     clean_descriptors();
@@ -557,7 +563,8 @@ int daemon_run(const char *file)
     umask(022);
     prctl(PR_SET_DUMPABLE, 0L);
     raise_limits();
-    reload_init(cfg);
+    find_rpc(rpc, sizeof(rpc));
+    reload_init(cfg, rpc);
     upgrade_look_back(cfg->agent.runtime_dir);
     if (make_dirs(&cfg->agent) < 0 || take_lock(cfg->agent.runtime_dir) < 0 || caps_init() < 0 ||
         open_rooms(cfg) < 0) {

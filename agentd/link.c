@@ -283,7 +283,15 @@ static void put_hello(struct peer *p)
         .reply_deadline_ms = (uint32_t)c->rpc.reply_deadline_ms,
         .request_deadline_ms = (uint32_t)c->rpc.request_deadline_ms,
         .max_connections = c->rpc.max_connections,
+        .max_per_source = c->rpc.max_per_source,
+        .request_rate = c->rpc.request_rate,
         .max_request_bytes = c->rpc.max_request_bytes,
+        .max_header_bytes = c->rpc.max_header_bytes,
+        .max_headers = c->rpc.max_headers,
+        .max_requests = c->rpc.max_requests,
+        .max_log_streams = c->rpc.max_log_streams,
+        .max_event_streams = c->rpc.max_event_streams,
+        .idle_ms = (uint32_t)c->rpc.idle_ms,
         .plaintext_credentials = c->rpc.plaintext_credentials,
         .wire = WIRE_VERSION,
         .first = store_is_new() && self.n_listeners == 1,
@@ -298,10 +306,11 @@ static void put_listeners(struct peer *p)
 
     for (unsigned i = 0; (l = listen_get(i)); i++) {
         peer_send(p);
-        wire_put_listener(&p->out,
-                          &(struct wire_listener_frame){.kind = l->tcp ? WIRE_LISTEN_TCP : WIRE_LISTEN_UNIX,
-                                                        .loopback = l->loopback,
-                                                        .address = l->text});
+        wire_put_listener(&p->out, &(struct wire_listener_frame){.kind = l->tls   ? WIRE_LISTEN_TLS
+                                                                         : l->tcp ? WIRE_LISTEN_TCP
+                                                                                  : WIRE_LISTEN_UNIX,
+                                                                 .loopback = l->loopback,
+                                                                 .address = l->text});
         peer_send_fd(p, fcntl(l->fd, F_DUPFD_CLOEXEC, 3));
     }
 }
@@ -319,7 +328,7 @@ static void tell_everything(struct peer *p)
 
     put_hello(p);
     put_listeners(p);
-    link_put_credentials(p, self.cfg->rpc.credentials);
+    link_put_secrets(p, &self.cfg->rpc);
     TAILQ_FOREACH (w, &sup_workers, link) {
         peer_make_room(p);
         put_record(p, w);
@@ -759,7 +768,7 @@ void link_reconfigure(const struct cfg *cfg)
     TAILQ_FOREACH (p, &peer_all, link)
         if (is_listener(p)) {
             put_hello(p);
-            link_put_credentials(p, self.cfg->rpc.credentials);
+            link_put_secrets(p, &self.cfg->rpc);
             end_table(p);
         }
 }

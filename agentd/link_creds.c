@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/cfg.h"
 #include "agentd/peer.h"
 #include "base/cred.h"
 #include "base/fd.h"
@@ -24,7 +25,7 @@ static bool is_credential(const char *line)
     return is;
 }
 
-void link_put_credentials(struct peer *p, const char *path)
+static void put_credentials(struct peer *p, const char *path)
 {
     _cleanup_free_ char *text = NULL;
     char *save = NULL;
@@ -44,4 +45,38 @@ void link_put_credentials(struct peer *p, const char *path)
         count++;
     }
     explicit_bzero(text, (size_t)n);
+}
+
+_Static_assert((int)CFG_TLS_CERTIFICATE == WIRE_TLS_CERTIFICATE && (int)CFG_TLS_KEY == WIRE_TLS_KEY &&
+                   (int)CFG_TLS_CLIENT_CA == WIRE_TLS_CLIENT_CA && (int)CFG_TLS_MAX == WIRE_TLS_MAX,
+               "a part has the same number in the configuration and on the wire");
+
+static void put_piece(struct buf *b, unsigned part, const char *text, size_t n)
+{
+    char piece[LIMIT_WIRE_STRING + 1];
+
+    memcpy(piece, text, n);
+    piece[n] = 0;
+    wire_put_tls(b, &(struct wire_tls){.part = (uint8_t)part, .text = piece});
+    explicit_bzero(piece, n);
+}
+
+void link_put_tls(const struct cfg_rpc *rpc, struct buf *b, void (*make_room)(struct peer *p), struct peer *p)
+{
+    for (unsigned i = 0; i < CFG_TLS_MAX; i++) {
+        const char *at = rpc->tls_files[i].text;
+        size_t left = at ? strlen(at) : 0, n;
+        for (; left; at += n, left -= n) {
+            n = left < LIMIT_WIRE_STRING ? left : LIMIT_WIRE_STRING;
+            if (make_room)
+                make_room(p);
+            put_piece(b, i, at, n);
+        }
+    }
+}
+
+void link_put_secrets(struct peer *p, const struct cfg_rpc *rpc)
+{
+    put_credentials(p, rpc->credentials);
+    link_put_tls(rpc, &p->out, peer_make_room, p);
 }

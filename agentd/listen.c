@@ -71,13 +71,13 @@ static int open_tcp(const struct cfg_listener *l, struct listen_socket *s, struc
     int on = 1;
 
     if (!is_four && inet_pton(AF_INET6, l->host, &six.sin6_addr) != 1)
-        return err_set(err, EINVAL, "ListenStream=%s: not a numeric address", l->text);
+        return err_set(err, EINVAL, "%s: not a numeric address", l->text);
     s->tcp = true;
     s->loopback = l->loopback;
     s->fd = socket(sa->sa_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (s->fd < 0 || setsockopt(s->fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) < 0 ||
         bind(s->fd, sa, len) < 0 || listen(s->fd, BACKLOG) < 0)
-        return err_set(err, errno, "ListenStream=%s: %s", l->text, strerror(errno));
+        return err_set(err, errno, "Listen%s=%s: %s", s->tls ? "Tls" : "Stream", l->text, strerror(errno));
     return 0;
 }
 
@@ -97,17 +97,28 @@ static int open_one(const struct cfg_listener *l, struct listen_socket *s, struc
     }
 }
 
-int listen_open(const struct cfg_rpc *rpc, struct err *err)
+static int open_list(const struct cfg_listener *list, unsigned n, bool tls, struct err *err)
 {
     int r = 0;
 
-    if (!(sockets = calloc(rpc->n_listeners + 1, sizeof(*sockets))))
-        return err_set(err, ENOMEM, "no memory");
-    for (unsigned i = 0; r == 0 && i < rpc->n_listeners; i++) {
+    for (unsigned i = 0; r == 0 && i < n; i++) {
         struct listen_socket *s = &sockets[n_sockets++];
-        s->text = strdup(rpc->listeners[i].text);
-        r = open_one(&rpc->listeners[i], s, err);
+        s->text = strdup(list[i].text);
+        s->tls = tls;
+        r = open_one(&list[i], s, err);
     }
+    return r;
+}
+
+int listen_open(const struct cfg_rpc *rpc, struct err *err)
+{
+    int r;
+
+    if (!(sockets = calloc(rpc->n_listeners + rpc->n_tls + 1, sizeof(*sockets))))
+        return err_set(err, ENOMEM, "no memory");
+    r = open_list(rpc->listeners, rpc->n_listeners, false, err);
+    if (r == 0)
+        r = open_list(rpc->tls, rpc->n_tls, true, err);
     if (r < 0)
         listen_close();
     return r;
@@ -121,6 +132,7 @@ void listen_save(struct buf *b)
         state_put(b, "fd", l->fd);
         state_put(b, "tcp", l->tcp);
         state_put(b, "loopback", l->loopback);
+        state_put(b, "tls", l->tls);
         state_put_text(b, "text", l->text);
         state_put_text(b, "path", l->path);
         state_put_u64(b, "dev", l->dev);
@@ -152,6 +164,7 @@ bool listen_restore(const struct state *s)
         sockets[n_sockets++] = (struct listen_socket){.fd = state_get_fd(s, l, "fd"),
                                                       .tcp = state_get(s, l, "tcp") != 0,
                                                       .loopback = state_get(s, l, "loopback") != 0,
+                                                      .tls = state_get(s, l, "tls") != 0,
                                                       .text = state_get_text(s, l, "text"),
                                                       .path = state_get_text(s, l, "path"),
                                                       .dev = state_get_u64(s, l, "dev"),

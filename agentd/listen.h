@@ -12,7 +12,7 @@
 
 struct listen_socket {
     int fd;
-    bool tcp, loopback;
+    bool tcp, loopback, tls;
     char *text, *path; /* path: of a unix socket */
     dev_t dev;
     ino_t ino; /* of the path: another inode there means that it was replaced */

@@ -20,7 +20,6 @@ libagentd_a_SOURCES = \
 	agentd/cfg_keys.c \
 	agentd/cfg_needs.c \
 	agentd/cfg_keys.def \
-	agentd/cfg_later.def \
 	agentd/cfg_limits.c \
 	agentd/cfg_listen.c \
 	agentd/cfg_mix.h \
@@ -35,6 +34,7 @@ libagentd_a_SOURCES = \
 	agentd/cfg_status.c \
 	agentd/cfg_stored.c \
 	agentd/cfg_systemd.def \
+	agentd/cfg_tls.c \
 	agentd/cfg_trust.c \
 	agentd/cfg_trust.h \
 	agentd/cfg_values.c \
@@ -115,6 +115,8 @@ libagentd_a_SOURCES = \
 	agentd/task_record.c \
 	agentd/task_view.c \
 	agentd/tail.h \
+	agentd/tls_check.c \
+	agentd/tls_check.h \
 	agentd/upgrade.c \
 	agentd/upgrade.h \
 	agentd/upgrade_image.c \

@@ -10,6 +10,7 @@
 #include "agentd/op.h"
 #include "agentd/sup.h"
 #include "agentd/sup_plan.h"
+#include "agentd/tls_check.h"
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -18,6 +19,7 @@
 
 #define RESOLVE_TIMEOUT_US 60000000
 #define MAX_CALLS 64
+#define TLS_WRONG 2        /* the resolver's status */
 #define ROWS_MAX (4 << 20) /* bytes of all rows; more are not shown */
 
 /* Who wants the same, from one reading of the files. */
@@ -36,12 +38,14 @@ static struct helper *resolver, *planner;
  */
 static struct wishes to_apply, applying, to_plan, planning;
 static bool over;
+static char listener[600]; /* its program */
 
 static void next_round(void);
 
-void reload_init(struct cfg *c)
+void reload_init(struct cfg *c, const char *rpc)
 {
     current = started = c;
+    str_copy(listener, sizeof(listener), rpc);
 }
 
 const struct cfg *reload_current(void)
@@ -179,11 +183,21 @@ static void refuse(const char *why)
     buf_free(&rows);
 }
 
+/* What is wrong with TLS refuses all of agentd.conf, as any other error of it. */
+static int refuse_tls(int out)
+{
+    const char *text = report.errors.p ? report.errors.p : "";
+
+    return fd_write_all(out, text, strlen(text)) < 0 ? 1 : TLS_WRONG;
+}
+
 static int run_resolve(int out, void *arg)
 {
     struct buf b = BUF_INIT(16 << 20);
     int r;
 
+    if (tls_check(next, listener, &report) < 0)
+        return refuse_tls(out);
     cfg_resolve(next, &report);
     cfg_resolved_put(next, &report, &b);
     r = b.error ? 1 : fd_write_all(out, b.p ? b.p : "", b.len) < 0;
@@ -194,6 +208,13 @@ static int run_resolve(int out, void *arg)
 static void on_resolved(int status, const char *p, size_t n, void *arg)
 {
     resolver = NULL;
+    if (status == TLS_WRONG) {
+        report.n_errors = report.n_agent_errors = 1;
+        buf_reset(&report.errors);
+        buf_put(&report.errors, p, n);
+        refuse(NULL);
+        return;
+    }
     if (status != 0 || cfg_resolved_get(next, &report, p, n) < 0)
         refuse("user and group names could not be resolved");
     else
@@ -223,7 +244,7 @@ static int run_plan(int out, void *arg)
     const char *errors;
 
     cfg_report_init(&r);
-    if (cfg_load(current->file, &r, &cfg) < 0) {
+    if (cfg_load(current->file, &r, &cfg) < 0 || tls_check(cfg, listener, &r) < 0) {
         put_broken_agent(&r, &rows);
     } else {
         cfg_resolve(cfg, &r);

@@ -11,7 +11,7 @@
 #include "agentd/cfg.h"
 
 /* The configuration in force; reload owns it from here on. */
-void reload_init(struct cfg *current);
+void reload_init(struct cfg *current, const char *rpc); /* rpc: path of agentd-rpc, copied */
 const struct cfg *reload_current(void);
 /* call 0: on HUP; else the listener's call, which is answered when it is applied. */
 void reload_request(uint64_t call, const char *op); /* op: the id of the operation, "": none */

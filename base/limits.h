@@ -25,6 +25,9 @@
 #define LIMIT_CREDENTIAL_NAME 64     /* bytes of a credential's name; also in the actor of an operation */
 #define LIMIT_CREDENTIAL_SUBJECT 255 /* of a certificate's */
 
+#define LIMIT_TLS_RENEW_DAYS 14                  /* doctor speaks of a certificate that ends within them */
+#define LIMIT_TLS_FRAMES (4 * LIMIT_CONFIG_FILE) /* bytes of what TLS is made of, as frames */
+
 /* the wire between agentd and agentd-rpc */
 #define LIMIT_WIRE_PACKET 32768 /* bytes of one SOCK_SEQPACKET packet */
 #define LIMIT_WIRE_STRING 8192  /* bytes of one string in a frame */
@@ -41,23 +44,25 @@
 
 /* HTTP */
 #define LIMIT_HTTP_CONNECTIONS 512         /* [Rpc] MaxConnections= */
+#define LIMIT_HTTP_PER_SOURCE 128          /* [Rpc] MaxConnectionsPerSource=: of one address */
+#define LIMIT_HTTP_SOURCES 4096            /* addresses with a connection at once */
 #define LIMIT_HTTP_PER_UID 64              /* connections of one uid on the unix socket */
 #define LIMIT_HTTP_ROOT_RESERVE 16         /* of all connections, kept for uid 0 */
-#define LIMIT_HTTP_HEADER_BYTES 16384      /* request line and headers */
-#define LIMIT_HTTP_HEADERS 64              /* header lines */
+#define LIMIT_HTTP_HEADER_BYTES 16384      /* [Rpc] MaxHeaderBytes=: request line and headers */
+#define LIMIT_HTTP_HEADERS 64              /* [Rpc] MaxHeaders=: header lines */
 #define LIMIT_HTTP_TARGET 2048             /* bytes of the request target */
 #define LIMIT_HTTP_BODY 65536              /* [Rpc] MaxRequestBytes= */
 #define LIMIT_HTTP_REQUEST_SEC 10          /* [Rpc] RequestDeadlineSec=: first byte to last, in total */
-#define LIMIT_HTTP_IDLE_SEC 60             /* a kept connection without a request */
-#define LIMIT_HTTP_REQUESTS 100000         /* requests of one connection */
+#define LIMIT_HTTP_IDLE_SEC 60             /* [Rpc] IdleTimeoutSec=: a kept connection without a request */
+#define LIMIT_HTTP_REQUESTS 100000         /* [Rpc] MaxRequestsPerConnection= */
 #define LIMIT_HTTP_REPLY (16 << 20)        /* bytes of one reply's body */
-#define LIMIT_HTTP_STREAMS 16              /* log streams at once */
+#define LIMIT_HTTP_STREAMS 16              /* [Rpc] MaxLogStreams=: at once */
 #define LIMIT_HTTP_STREAM_OUTPUT (1 << 20) /* bytes unsent to a slow reader before its stream pauses */
 #define LIMIT_HTTP_TAKE_SEC 120   /* a reader that takes nothing of its reply for so long is dropped */
 #define LIMIT_HTTP_LINGER_SEC 2   /* after a refusal: for the reader to take it before the close */
 #define LIMIT_HTTP_ZIP (16 << 10) /* bytes of a body from which on it is compressed for who takes that */
 #define LIMIT_HTTP_BIG_REPLY (64 << 10) /* a body above it is handed over, not copied */
-#define LIMIT_HTTP_EVENTS 32            /* event streams at once */
+#define LIMIT_HTTP_EVENTS 32            /* [Rpc] MaxEventStreams=: at once */
 #define LIMIT_HTTP_EVENT_OUTPUT                                                                      \
     (256 << 10)                      /* bytes unsent to a slow reader of events before it is dropped \
                                       */

@@ -25,6 +25,7 @@
 #include "rpc/auth_parts.h"
 #include "rpc/link.h"
 #include "rpc/listen.h"
+#include "rpc/tls.h"
 
 struct entry {
     char *line; /* cred points into it */
@@ -422,10 +423,40 @@ static enum auth_verdict check_signature(struct request *r, const char *value)
 
 /* ---- which way ---- */
 
+/* ---- certificates ---- */
+
+/* The actor has room for a credential's name; of a longer one a digest tells it from those that begin alike.
+ */
+static enum auth_verdict grant_certificate(struct request *r, const struct cred *c)
+{
+    char hex[65], name[LIMIT_CREDENTIAL_NAME + 1];
+
+    if (strlen(c->name) <= LIMIT_CREDENTIAL_NAME)
+        return grant(r, CRED_CERT, c->name, role_of(c));
+    auth_sign_digest(hex, c->name);
+    snprintf(name, sizeof(name), "%.*s~%.16s", LIMIT_CREDENTIAL_NAME - 17, c->name, hex);
+    return grant(r, CRED_CERT, name, role_of(c));
+}
+
+/* By its certificate alone, which the handshake has proven. A manager's line counts before a viewer's. */
+static enum auth_verdict check_certificate(struct request *r, struct bufferevent *tls)
+{
+    const struct cred *c, *found = NULL;
+
+    for (unsigned i = 0; (c = nth(CRED_CERT, i)); i++)
+        if ((!found || c->manager) && tls_client_is(tls, c->name))
+            found = c;
+    if (found)
+        return grant_certificate(r, found);
+    return tls_client_came_with(tls)
+               ? fail(r, listen_source(r->conn), "cert", NULL, "nobody's certificate here")
+               : AUTH_DENIED;
+}
+
 /* May a secret travel there as it is? */
 static bool may_be_plain(const struct request *r)
 {
-    return listen_is_loopback(r->conn) || link_hello()->plaintext_credentials;
+    return listen_is_loopback(r->conn) || listen_tls(r->conn) || link_hello()->plaintext_credentials;
 }
 
 enum auth_verdict auth_check(struct request *r, auth_fn done)
@@ -437,7 +468,7 @@ enum auth_verdict auth_check(struct request *r, auth_fn done)
     if (listen_is_unix(r->conn))
         return check_unix(r);
     if (!(header = request_header(r, "Authorization")))
-        return AUTH_DENIED;
+        return listen_tls(r->conn) ? check_certificate(r, listen_tls(r->conn)) : AUTH_DENIED;
     if ((value = auth_scheme(header, AUTH_SCHEME)))
         return check_signature(r, value);
     if (!may_be_plain(r))

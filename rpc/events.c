@@ -16,6 +16,7 @@
 #include "base/str.h"
 #include "rpc/handlers.h"
 #include "rpc/json_enc.h"
+#include "rpc/link.h"
 #include "rpc/listen.h"
 #include "rpc/reply.h"
 #include "rpc/stats.h"
@@ -259,7 +260,7 @@ void events_serve(struct request *r)
         reply_error(r, WIRE_E_BAD_REQUEST, "Last-Event-ID is the number of an event");
         return;
     }
-    if (n_readers >= LIMIT_HTTP_EVENTS || !r->conn || !(rd = calloc(1, sizeof(*rd)))) {
+    if (n_readers >= link_hello()->max_event_streams || !r->conn || !(rd = calloc(1, sizeof(*rd)))) {
         reply_error(r, WIRE_E_TOO_MANY, "too many event streams are open");
         return;
     }

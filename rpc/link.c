@@ -19,6 +19,7 @@
 #include "rpc/listen.h"
 #include "rpc/stats.h"
 #include "rpc/table.h"
+#include "rpc/tls.h"
 
 #define BULK 8192 /* after a packet above it there are more: agentd is sending its table */
 
@@ -53,6 +54,22 @@ int link_send(const struct buf *b)
     return 0;
 }
 
+static void or_default(uint32_t *v, uint32_t value)
+{
+    *v = *v ? *v : value;
+}
+
+/* An earlier agentd does not say them. */
+static void fill_limits(struct wire_hello *h)
+{
+    or_default(&h->max_header_bytes, LIMIT_HTTP_HEADER_BYTES);
+    or_default(&h->max_headers, LIMIT_HTTP_HEADERS);
+    or_default(&h->idle_ms, LIMIT_HTTP_IDLE_SEC * 1000);
+    or_default(&h->max_requests, LIMIT_HTTP_REQUESTS);
+    or_default(&h->max_log_streams, LIMIT_HTTP_STREAMS);
+    or_default(&h->max_event_streams, LIMIT_HTTP_EVENTS);
+}
+
 static int on_hello(const struct wire_frame *f)
 {
     struct wire_hello v;
@@ -70,8 +87,10 @@ static int on_hello(const struct wire_frame *f)
     free(hello_body);
     hello_body = body;
     hello = v;
+    fill_limits(&hello);
     epoch++;
     auth_begin();
+    tls_begin();
     return 0;
 }
 
@@ -91,6 +110,13 @@ static int on_credential(const struct wire_frame *f)
     return wire_get_credential(f, &v) < 0 ? -EBADMSG : auth_add(v.line);
 }
 
+static int on_tls(const struct wire_frame *f)
+{
+    struct wire_tls v;
+
+    return wire_get_tls(f, &v) < 0 ? -EBADMSG : tls_take(&v);
+}
+
 static int on_forget(const struct wire_frame *f)
 {
     struct wire_forget v;
@@ -108,6 +134,7 @@ static int on_synced(const struct wire_frame *f)
     if (wire_get_synced(f, &v) < 0 || !epoch)
         return -EBADMSG;
     auth_commit();
+    tls_commit(); /* if it is wrong, what was in force goes on, and all else does */
     listen_serve();
     return 0;
 }
@@ -151,6 +178,8 @@ static int on_frame(const struct wire_frame *f, int *fd)
         return on_listener(f, fd);
     case WIRE_CREDENTIAL:
         return on_credential(f);
+    case WIRE_TLS:
+        return on_tls(f);
     case WIRE_RECORD:
         return table_put(f);
     case WIRE_FORGET:

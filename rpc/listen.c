@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "rpc/listen.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <netinet/tcp.h>
 #include <stdio.h>
@@ -25,7 +24,9 @@
 #include "rpc/link.h"
 #include "rpc/reply.h"
 #include "rpc/request.h"
+#include "rpc/source.h"
 #include "rpc/stats.h"
+#include "rpc/tls.h"
 
 #define HOLD (SIZE_MAX / 2) /* a low watermark that no input reaches: evhttp is not called */
 #define STREAM_INPUT 4096
@@ -51,7 +52,6 @@ struct listen_conn {
     uint64_t arrived;  /* bytes, for the gate's offsets */
     uint32_t handled;  /* requests that evhttp has handed out */
     int role, fd;
-    uid_t uid;
     bool fresh;    /* evhttp has not given it its descriptor yet */
     bool busy;     /* from a request's dispatch until its reply is sent */
     bool stream;   /* the reply has no end of its own */
@@ -60,7 +60,8 @@ struct listen_conn {
     bool refused;  /* ours: the error is on its way, input is thrown away */
     bool editing;  /* we change the input ourselves */
     struct gate gate;
-    char source[INET6_ADDRSTRLEN], server[INET6_ADDRSTRLEN + 8];
+    struct source_ends ends;
+    struct source *source; /* NULL: a unix socket's, or none was given */
 };
 
 static LIST_HEAD(, listener) listeners = LIST_HEAD_INITIALIZER(listeners);
@@ -76,6 +77,16 @@ static struct gate_limits limits;
 static bool accepting, full, starved, ended;
 static void (*on_empty)(void); /* once the last connection has gone */
 
+static bool is_tls(const struct listen_conn *c)
+{
+    return c->listener->kind == WIRE_LISTEN_TLS;
+}
+
+static bool is_shaking(const struct listen_conn *c)
+{
+    return is_tls(c) && tls_is_shaking(c->bev);
+}
+
 /* ---- time ---- */
 
 static uint64_t deadline_of(const struct listen_conn *c)
@@ -86,9 +97,9 @@ static uint64_t deadline_of(const struct listen_conn *c)
         return evbuffer_get_length(bufferevent_get_output(c->bev))
                    ? c->since_us + LIMIT_HTTP_TAKE_SEC * 1000000ull
                    : UINT64_MAX;
-    if (c->gate.inside)
+    if (c->gate.inside || is_shaking(c))
         return c->since_us + link_hello()->request_deadline_ms * 1000ull;
-    return c->since_us + LIMIT_HTTP_IDLE_SEC * 1000000ull;
+    return c->since_us + link_hello()->idle_ms * 1000ull;
 }
 
 /* The sweep is one timer for the nearest deadline; none without connections. */
@@ -118,7 +129,7 @@ static void set_accepting(void)
     bool on = accepting && !full;
 
     LIST_FOREACH (l, &listeners, of_all) {
-        if (on)
+        if (on && (l->kind != WIRE_LISTEN_TLS || tls_is_ready()))
             evconnlistener_enable(l->accepts);
         else
             evconnlistener_disable(l->accepts);
@@ -138,10 +149,13 @@ static void forget_conn(struct listen_conn *c)
     if (c->fd >= 0 && (size_t)c->fd < by_fd_size && by_fd[c->fd] == c)
         by_fd[c->fd] = NULL;
     conn_count--;
+    source_leave(c->source);
     if (full) {
         full = false;
         set_accepting();
     }
+    if (is_tls(c))
+        tls_goodbye(c->bev);
     bufferevent_decref(c->bev);
     free(c);
     if (r)
@@ -173,6 +187,8 @@ static void refused_write(struct bufferevent *bev, void *arg)
     struct listen_conn *c = arg;
 
     /* all is written; the end is left to the reader, so that no reset overtakes the answer */
+    if (is_tls(c))
+        tls_goodbye(bev);
     shutdown(c->fd, SHUT_WR);
 }
 
@@ -347,62 +363,24 @@ static unsigned count_uid(uid_t uid)
     unsigned n = 0;
 
     TAILQ_FOREACH (c, &conns, of_all)
-        n += !c->fresh && c->listener->kind == WIRE_LISTEN_UNIX && c->uid == uid;
+        n += !c->fresh && c->listener->kind == WIRE_LISTEN_UNIX && c->ends.uid == uid;
     return n;
 }
 
-static bool over_cap(const struct listen_conn *c)
+static bool over_cap(struct listen_conn *c)
 {
     unsigned max = link_hello()->max_connections, reserve = LIMIT_HTTP_ROOT_RESERVE;
+    uid_t uid = c->ends.uid;
 
     if (c->listener->kind == WIRE_LISTEN_UNIX) {
-        if (c->uid == 0 || c->uid == link_hello()->own_uid)
+        if (uid == 0 || uid == link_hello()->own_uid)
             return false;
-        if (count_uid(c->uid) >= LIMIT_HTTP_PER_UID)
+        if (count_uid(uid) >= LIMIT_HTTP_PER_UID)
             return true;
+    } else if (!(c->source = source_enter(c->ends.source, link_hello()->max_per_source))) {
+        return true;
     }
     return conn_count > (max > 2 * reserve ? max - reserve : max);
-}
-
-static void name_address(const struct sockaddr_storage *ss, char *buf, size_t size, bool with_port)
-{
-    char text[INET6_ADDRSTRLEN] = "?";
-    const struct sockaddr_in *v4 = (const void *)ss;
-    const struct sockaddr_in6 *v6 = (const void *)ss;
-    bool six = ss->ss_family == AF_INET6;
-    unsigned port = ntohs(six ? v6->sin6_port : v4->sin_port);
-
-    if (six)
-        inet_ntop(AF_INET6, &v6->sin6_addr, text, sizeof(text));
-    else if (ss->ss_family == AF_INET)
-        inet_ntop(AF_INET, &v4->sin_addr, text, sizeof(text));
-    if (with_port)
-        snprintf(buf, size, six ? "[%s]:%u" : "%s:%u", text, port);
-    else
-        str_copy(buf, size, text);
-}
-
-static void learn_peer(struct listen_conn *c)
-{
-    struct sockaddr_storage ss;
-    struct ucred cred = {.uid = (uid_t)-1};
-    socklen_t len = sizeof(cred);
-    int one = 1;
-
-    c->uid = (uid_t)-1;
-    if (c->listener->kind == WIRE_LISTEN_UNIX) {
-        if (getsockopt(c->fd, SOL_SOCKET, SO_PEERCRED, &cred, &len) == 0)
-            c->uid = cred.uid;
-        str_copy(c->source, sizeof(c->source), "unix");
-        return;
-    }
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
-    len = sizeof(ss);
-    if (getpeername(c->fd, (struct sockaddr *)&ss, &len) == 0)
-        name_address(&ss, c->source, sizeof(c->source), false);
-    len = sizeof(ss);
-    if (getsockname(c->fd, (struct sockaddr *)&ss, &len) == 0)
-        name_address(&ss, c->server, sizeof(c->server), true);
 }
 
 static bool remember_fd(struct listen_conn *c)
@@ -422,13 +400,25 @@ static bool remember_fd(struct listen_conn *c)
     return true;
 }
 
-/* evhttp has accepted and set the descriptor by now. Who is over a cap gets one attempt at an answer and
- * goes: lingering would keep the place that it may not have. */
+/* One attempt at an answer: lingering would keep the place that it may not have. Under TLS there is none: the
+ * handshake would come first. */
+static void refuse_over_cap(struct listen_conn *c)
+{
+    stats.over_cap++;
+    if (!is_tls(c)) {
+        refuse(c, 503, WIRE_E_NOT_READY, "too many connections");
+        listen_flush(c);
+    }
+    close_conn(c);
+}
+
+/* evhttp has accepted and set the descriptor by now. */
 static void settle(struct listen_conn *c)
 {
     bufferevent_data_cb readcb;
     bufferevent_event_cb eventcb;
     void *arg;
+    int one = 1;
 
     c->fd = bufferevent_getfd(c->bev);
     bufferevent_getcb(c->bev, &readcb, NULL, &eventcb, &arg);
@@ -438,12 +428,11 @@ static void settle(struct listen_conn *c)
     }
     c->evcon = arg;
     evhttp_connection_set_closecb(c->evcon, on_closed, c);
-    learn_peer(c);
+    source_learn(c->fd, listen_is_unix(c), &c->ends);
+    if (!listen_is_unix(c))
+        setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     if (over_cap(c)) {
-        stats.over_cap++;
-        refuse(c, 503, WIRE_E_NOT_READY, "too many connections");
-        listen_flush(c);
-        close_conn(c);
+        refuse_over_cap(c);
         return;
     }
     c->fresh = false;
@@ -491,8 +480,11 @@ static void on_sweep(evutil_socket_t fd, short what, void *arg)
 
 static struct bufferevent *make_bev(struct event_base *base, void *arg)
 {
+    const struct listener *l = arg;
     struct listen_conn *c = calloc(1, sizeof(*c));
-    struct bufferevent *bev = bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
+    struct bufferevent *bev = l->kind == WIRE_LISTEN_TLS
+                                  ? tls_bufferevent(base)
+                                  : bufferevent_socket_new(base, -1, BEV_OPT_CLOSE_ON_FREE);
 
     if (!c || !bev || !evbuffer_add_cb(bufferevent_get_input(bev), on_input, c) ||
         !evbuffer_add_cb(bufferevent_get_output(bev), on_output, c)) {
@@ -526,6 +518,7 @@ static void on_accept_error(struct evconnlistener *lev, void *arg)
     struct timeval tv = {0, PAUSE_US};
     struct listener *l;
 
+    stats.starved++;
     if (!starved)
         log_warn("listen", "accept: %s; waiting for descriptors to come back", strerror(errno));
     starved = true;
@@ -605,17 +598,18 @@ int listen_add(int fd, int kind, bool loopback, const char *address)
 void listen_serve(void)
 {
     struct listener *l;
-    uint32_t body = link_hello()->max_request_bytes;
+    const struct wire_hello *h = link_hello();
 
     if (ended)
         return;
-    limits = (struct gate_limits){LIMIT_HTTP_TARGET, LIMIT_HTTP_HEADER_BYTES, LIMIT_HTTP_HEADERS, body};
+    limits =
+        (struct gate_limits){LIMIT_HTTP_TARGET, h->max_header_bytes, h->max_headers, h->max_request_bytes};
     /* evhttp's own limits stay behind the gate's */
     LIST_FOREACH (l, &listeners, of_all) {
-        evhttp_set_max_headers_size(l->http, LIMIT_HTTP_HEADER_BYTES + 1024);
-        evhttp_set_max_body_size(l->http, (ev_ssize_t)body + 1024);
+        evhttp_set_max_headers_size(l->http, (ev_ssize_t)h->max_header_bytes + 1024);
+        evhttp_set_max_body_size(l->http, (ev_ssize_t)h->max_request_bytes + 1024);
     }
-    full = conn_count >= link_hello()->max_connections;
+    full = conn_count >= h->max_connections;
     accepting = true;
     set_accepting();
 }
@@ -673,6 +667,16 @@ bool listen_is_loopback(const struct listen_conn *c)
     return c->listener->loopback;
 }
 
+struct bufferevent *listen_tls(const struct listen_conn *c)
+{
+    return is_tls(c) ? c->bev : NULL;
+}
+
+unsigned listen_over_rate(struct listen_conn *c)
+{
+    return source_request(c->source, link_hello()->request_rate, clock_mono_us());
+}
+
 int listen_fd(const struct listen_conn *c)
 {
     return c->fd;
@@ -680,22 +684,22 @@ int listen_fd(const struct listen_conn *c)
 
 uid_t listen_uid(const struct listen_conn *c)
 {
-    return c->uid;
+    return c->ends.uid;
 }
 
 const char *listen_source(const struct listen_conn *c)
 {
-    return c->source;
+    return c->ends.source;
 }
 
 const char *listen_server(const struct listen_conn *c)
 {
-    return c->server[0] ? c->server : c->listener->address;
+    return c->ends.server[0] ? c->ends.server : c->listener->address;
 }
 
 bool listen_last(const struct listen_conn *c)
 {
-    return !accepting || c->handled >= LIMIT_HTTP_REQUESTS || c->stream;
+    return !accepting || c->handled >= link_hello()->max_requests || c->stream;
 }
 
 int *listen_role_cache(struct listen_conn *c)
@@ -723,6 +727,8 @@ void listen_flush(struct listen_conn *c)
 {
     struct evbuffer *out = bufferevent_get_output(c->bev);
 
+    if (is_tls(c))
+        return; /* its bytes are not those of the reply */
     evbuffer_unfreeze(out, 1);
     evbuffer_write(out, c->fd);
     evbuffer_freeze(out, 1);

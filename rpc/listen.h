@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+struct bufferevent;
 struct event_base;
 struct evhttp_request;
 struct listen_conn;
@@ -29,6 +30,9 @@ bool listen_idle(void);                 /* no request is held and nothing is lef
 /* Of a connection */
 bool listen_is_unix(const struct listen_conn *c);
 bool listen_is_loopback(const struct listen_conn *c);
+struct bufferevent *listen_tls(const struct listen_conn *c); /* for rpc/tls; NULL: there is no TLS */
+unsigned
+listen_over_rate(struct listen_conn *c); /* one more request: 0, or after how many seconds it may come */
 int listen_fd(const struct listen_conn *c);
 uid_t listen_uid(const struct listen_conn *c);
 const char *listen_source(const struct listen_conn *c); /* "unix" or the peer's address */

@@ -6,8 +6,8 @@ librpc_a_SOURCES = rpc/auth.c rpc/auth.h rpc/auth_aksk.c rpc/auth_basic.c rpc/au
 	rpc/change.h rpc/events.c rpc/events.h rpc/gate.c rpc/gate.h rpc/handlers.h rpc/json_enc.c rpc/json_enc.h rpc/key.c rpc/key.h rpc/link.c rpc/link.h \
 	rpc/listen.c rpc/listen.h rpc/ocp.c rpc/ocp.h rpc/own.c rpc/own_lists.c rpc/reply.c rpc/reply.h rpc/request.c rpc/request.h \
 	rpc/route.c rpc/route.h rpc/sample.c rpc/sample.h rpc/sandbox.c rpc/sandbox.h rpc/metrics.c rpc/metrics.def rpc/openapi.c rpc/page.c rpc/param.def rpc/schema.def rpc/stats.c rpc/stats.h rpc/stream.c rpc/stream.h \
-	rpc/table.c rpc/table.h rpc/task.c rpc/view.c rpc/view.h rpc/wish.c rpc/wish.h rpc/zip.c rpc/zip.h
+	rpc/source.c rpc/source.h rpc/table.c rpc/table.h rpc/task.c rpc/tls.c rpc/tls.h rpc/tls_load.c rpc/tls_load.h rpc/view.c rpc/view.h rpc/wish.c rpc/wish.h rpc/zip.c rpc/zip.h
 libexec_PROGRAMS += bin/agentd-rpc
 bin_agentd_rpc_SOURCES = rpc/main.c
-bin_agentd_rpc_LDADD = librpc.a libjson.a libwire.a libbase.a $(LIBEVENT_LIBS) $(LIBCRYPTO_LIBS) $(LIBCRYPT_LIBS) \
+bin_agentd_rpc_LDADD = librpc.a libjson.a libwire.a libbase.a $(LIBEVENT_LIBS) $(LIBSSL_LIBS) $(LIBCRYPTO_LIBS) $(LIBCRYPT_LIBS) \
 	$(LIBSECCOMP_LIBS) $(ZLIB_LIBS)

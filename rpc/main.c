@@ -3,6 +3,7 @@
  * the sockets it is handed and ends with agentd. */
 #include <errno.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,7 +12,10 @@
 
 #include <event2/event.h>
 
+#include "base/fd.h"
+#include "base/limits.h"
 #include "base/log.h"
+#include "base/str.h"
 #include "rpc/auth.h"
 #include "rpc/call.h"
 #include "rpc/events.h"
@@ -22,6 +26,7 @@
 #include "rpc/sandbox.h"
 #include "rpc/stats.h"
 #include "rpc/stream.h"
+#include "rpc/tls.h"
 
 #define WIRE_FD 3
 #define LAST_LOOK_US 20000
@@ -123,8 +128,49 @@ static int start(void)
     return sandbox_close();
 }
 
+/* --check-tls: frames of what TLS is made of on standard input, a line for each thing that is wrong on
+ * standard output: "e" or "w", the part's number, a tab, why. */
+static int n_errors;
+
+static void print_wrong(bool error, enum wire_tls_part part, const char *why)
+{
+    n_errors += error;
+    printf("%c%d\t%s\n", error ? 'e' : 'w', part, why);
+}
+
+static int take_frames(const char *text, size_t n)
+{
+    const uint8_t *at = (const uint8_t *)text;
+    struct wire_frame f;
+    struct wire_tls v;
+    int r;
+
+    tls_begin();
+    while ((r = wire_next(&at, &n, &f)) > 0)
+        if (f.type != WIRE_TLS || wire_get_tls(&f, &v) < 0 || (r = tls_take(&v)) < 0)
+            return r < 0 ? r : -EBADMSG;
+    return r;
+}
+
+static int check_tls(void)
+{
+    char *text = NULL;
+    ssize_t n = fd_read_all(STDIN_FILENO, LIMIT_TLS_FRAMES, &text);
+    int r = n < 0 ? (int)n : take_frames(text, (size_t)n);
+
+    if (r < 0) {
+        log_error("main", "--check-tls: %s", strerror(-r));
+        return EXIT_FAILURE;
+    }
+    tls_judge(print_wrong);
+    return n_errors ? EXIT_FAILURE : EXIT_SUCCESS;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc == 2 && str_eq(argv[1], "--check-tls"))
+        return check_tls();
+
     int r = start();
 
     if (r < 0) {

@@ -16,9 +16,11 @@
 #include "rpc/listen.h"
 #include "rpc/reply.h"
 #include "rpc/sample.h"
+#include "rpc/source.h"
 #include "rpc/stats.h"
 #include "rpc/stream.h"
 #include "rpc/table.h"
+#include "rpc/tls.h"
 
 #define TYPE "text/plain; version=0.0.4; charset=utf-8"
 
@@ -200,6 +202,7 @@ static void put_requests(struct buf *b)
     put_one(b, "http_auth_refused_total", "reason", "unauthorized", stats.unauthorized);
     put_one(b, "http_auth_refused_total", "reason", "forbidden", stats.forbidden);
     put_one(b, "http_auth_refused_total", "reason", "busy", stats.busy);
+    put_one(b, "http_auth_refused_total", "reason", "certificate", stats.certificates_refused);
 }
 
 static void put_streams(struct buf *b)
@@ -208,8 +211,8 @@ static void put_streams(struct buf *b)
     put_one(b, "http_streams", "kind", "log", stream_count());
     put_one(b, "http_streams", "kind", "events", events_count());
     put_head(b, "", "http_streams_max", "gauge", "As many may be open.");
-    put_one(b, "http_streams_max", "kind", "log", LIMIT_HTTP_STREAMS);
-    put_one(b, "http_streams_max", "kind", "events", LIMIT_HTTP_EVENTS);
+    put_one(b, "http_streams_max", "kind", "log", link_hello()->max_log_streams);
+    put_one(b, "http_streams_max", "kind", "events", link_hello()->max_event_streams);
 }
 
 static void put_scalar(struct buf *b, const char *name, const char *type, enum unit unit, uint64_t value,

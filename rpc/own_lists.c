@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Operations, one by one and as a list, and what agentd's doctor says. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/fd.h"
+#include "base/limits.h"
 #include "base/str.h"
 #include "rpc/call.h"
 #include "rpc/change.h"
@@ -11,7 +14,10 @@
 #include "rpc/json_enc.h"
 #include "rpc/link.h"
 #include "rpc/reply.h"
+#include "rpc/tls.h"
 #include "rpc/view.h"
+
+#define DAY 86400
 
 static void put_operation(struct buf *b, const char **items)
 {
@@ -95,10 +101,31 @@ void own_cancel(struct request *r)
     change_ask(r, &v, on_cancel);
 }
 
+/* The listener knows its certificate, agentd does not. "" if nothing is to be said of it. */
+static const char *look_at_certificate(char *line, size_t size)
+{
+    int64_t left = tls_expires() - clock_wall_us() / 1000000;
+
+    line[0] = 0;
+    if (tls_expires() && left < LIMIT_TLS_RENEW_DAYS * DAY)
+        snprintf(line, size,
+                 "%s\tthe certificate of TlsCertificate= %s %lld days\trenew it, then agentctl reload\n",
+                 left < 0 ? "error" : "warning", left < 0 ? "has expired since" : "expires in",
+                 (long long)((left < 0 ? -left : left) / DAY));
+    return line;
+}
+
 static void on_doctor(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
 {
-    if (change_is_good(arg, end, reply, fd))
-        send_list(arg, reply->items, put_finding);
+    struct buf all = BUF_INIT(2 * LIMIT_WIRE_STRING);
+    char own[256];
+
+    if (!change_is_good(arg, end, reply, fd))
+        return;
+    buf_str(&all, look_at_certificate(own, sizeof(own)));
+    buf_str(&all, reply->items);
+    send_list(arg, all.p ? all.p : "", put_finding);
+    buf_free(&all);
 }
 
 void own_doctor(struct request *r)

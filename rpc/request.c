@@ -283,6 +283,11 @@ void request_serve(struct listen_conn *c, struct evhttp_request *http)
         reply_error(r, WIRE_E_NOT_READY, NULL);
         return;
     }
+    if ((r->retry_sec = listen_over_rate(c))) {
+        stats.over_rate++;
+        reply_error(r, WIRE_E_TOO_MANY, "too many requests from this address");
+        return;
+    }
     if (r->method && r->method->role == METHOD_NONE) {
         dispatch(r);
         return;

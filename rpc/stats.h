@@ -14,7 +14,7 @@
 
 struct stats {
     uint64_t start_us; /* monotonic */
-    uint64_t connections, over_cap;
+    uint64_t connections, over_cap, over_rate, starved, handshakes, certificates_refused;
     uint64_t requests[STATS_VERBS][STATS_CLASSES]; /* answered, by verb and by 1xx to 5xx */
     uint64_t refused[WIRE_E_MAX];                  /* answered by the listener itself, never routed */
     uint64_t unauthorized, forbidden, busy;        /* of who asks */

@@ -14,6 +14,7 @@
 
 #include "base/fd.h"
 #include "base/limits.h"
+#include "rpc/link.h"
 #include "rpc/listen.h"
 #include "rpc/reply.h"
 #include "wire/logstream.h"
@@ -41,7 +42,7 @@ void stream_init(struct event_base *base)
 
 bool stream_room(void)
 {
-    return open_streams < LIMIT_HTTP_STREAMS;
+    return open_streams < link_hello()->max_log_streams;
 }
 
 unsigned stream_count(void)
@@ -204,7 +205,7 @@ void stream_start(struct request *r, int fd)
     s->readable = event_new(loop, fd, EV_READ | EV_PERSIST, on_readable, s);
     s->left = event_new(loop, socket_of(r), EV_CLOSED, on_left, s);
     r->stream = s;
-    if (open_streams > LIMIT_HTTP_STREAMS || !s->piece || !s->readable || !s->left ||
+    if (open_streams > link_hello()->max_log_streams || !s->piece || !s->readable || !s->left ||
         fd_nonblock(fd, 1) < 0 || event_add(s->left, NULL) < 0 || event_add(s->readable, NULL) < 0)
         fail_stream(s, "too many log streams are open");
 }

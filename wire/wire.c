@@ -162,6 +162,11 @@ PUT_HEAD(event, wire_event, WIRE_EVENT)
 #include "wire/fields.def"
 PUT_TAIL
 #undef WIRE_EVENT_FIELDS
+#define WIRE_TLS_FIELDS
+PUT_HEAD(tls, wire_tls, WIRE_TLS)
+#include "wire/fields.def"
+PUT_TAIL
+#undef WIRE_TLS_FIELDS
 #undef FIELD
 #undef LATER
 
@@ -222,5 +227,10 @@ GET_HEAD(event, wire_event)
 #include "wire/fields.def"
 GET_TAIL
 #undef WIRE_EVENT_FIELDS
+#define WIRE_TLS_FIELDS
+GET_HEAD(tls, wire_tls)
+#include "wire/fields.def"
+GET_TAIL
+#undef WIRE_TLS_FIELDS
 #undef FIELD
 #undef LATER

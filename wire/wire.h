@@ -31,9 +31,12 @@ enum wire_type {
     WIRE_STREAM,
     WIRE_DRAIN,
     WIRE_EVENT,
+    WIRE_TLS, /* between HELLO and SYNCED: what TLS is made of, in pieces */
 };
 
-enum wire_listener { WIRE_LISTEN_UNIX, WIRE_LISTEN_TCP, WIRE_LISTEN_MAX };
+enum wire_listener { WIRE_LISTEN_UNIX, WIRE_LISTEN_TCP, WIRE_LISTEN_TLS, WIRE_LISTEN_MAX };
+
+enum wire_tls_part { WIRE_TLS_CERTIFICATE, WIRE_TLS_KEY, WIRE_TLS_CLIENT_CA, WIRE_TLS_MAX };
 
 enum wire_verb {
     WIRE_VERB_START = 1,
@@ -142,6 +145,11 @@ struct wire_event {
 #include "wire/fields.def"
 };
 #undef WIRE_EVENT_FIELDS
+#define WIRE_TLS_FIELDS
+struct wire_tls {
+#include "wire/fields.def"
+};
+#undef WIRE_TLS_FIELDS
 #undef FIELD
 #undef LATER
 
@@ -157,6 +165,7 @@ void wire_put_reply(struct buf *b, const struct wire_reply *v);
 void wire_put_stream(struct buf *b, const struct wire_stream *v);
 void wire_put_drain(struct buf *b, const struct wire_drain *v);
 void wire_put_event(struct buf *b, const struct wire_event *v);
+void wire_put_tls(struct buf *b, const struct wire_tls *v);
 
 /* A frame cut out of a packet: its body, not yet decoded. */
 struct wire_frame {
@@ -180,5 +189,6 @@ int wire_get_reply(const struct wire_frame *f, struct wire_reply *ret);
 int wire_get_stream(const struct wire_frame *f, struct wire_stream *ret);
 int wire_get_drain(const struct wire_frame *f, struct wire_drain *ret);
 int wire_get_event(const struct wire_frame *f, struct wire_event *ret);
+int wire_get_tls(const struct wire_frame *f, struct wire_tls *ret);
 
 #endif

@@ -49,6 +49,8 @@ static int make_dir(void **state)
     make_folder("workers.d");
     make_folder("other.d");
     write_file("one.env", "SECRET=hidden\n");
+    write_file("one.pem", "-----BEGIN NOTHING-----\n");
+    write_file("one.cred", "cert one HOST_VIEWER\n");
     return 0;
 }
 
@@ -214,15 +216,41 @@ static const struct {
     {CFG_AGENT, "UpgradeTimeoutSec", "7", NULL},
     {CFG_RPC, "AllowPlaintextCredentials", "yes", NULL},
     {CFG_RPC, "ListenStream", "/run/b.sock", NULL},
+    {CFG_RPC, "ListenTls",
+     "127.0.0.1:62889\nTlsCertificate=@/one.pem\nTlsKey=@/one.pem\nCredentials=@/one.cred",
+     "ListenTls=restart of agentd,TlsCertificate=live,TlsKey=live,Credentials=live"},
+    {CFG_RPC, "TlsCertificate", "@/one.pem", NULL},
+    {CFG_RPC, "TlsKey", "@/one.pem", NULL},
+    {CFG_RPC, "TlsClientCa", "@/one.pem", NULL},
     {CFG_RPC, "Credentials", "@/others", NULL},
     {CFG_RPC, "User", "nobody", NULL},
     {CFG_RPC, "ManagerGroup", "nogroup", NULL},
     {CFG_RPC, "ViewerGroup", "nogroup", NULL},
     {CFG_RPC, "ReplyDeadlineSec", "7", NULL},
     {CFG_RPC, "MaxConnections", "77", NULL},
+    {CFG_RPC, "MaxConnectionsPerSource", "7", NULL},
+    {CFG_RPC, "RequestRate", "7", NULL},
+    {CFG_RPC, "MaxRequestsPerConnection", "7", NULL},
+    {CFG_RPC, "MaxHeaderBytes", "7777", NULL},
+    {CFG_RPC, "MaxHeaders", "77", NULL},
+    {CFG_RPC, "MaxLogStreams", "7", NULL},
+    {CFG_RPC, "MaxEventStreams", "7", NULL},
+    {CFG_RPC, "IdleTimeoutSec", "7", NULL},
     {CFG_RPC, "MaxRequestBytes", "77", NULL},
     {CFG_RPC, "RequestDeadlineSec", "7", NULL},
 };
+
+/* "Key=value", with the folder in the place of each @. */
+static void write_line(char *line, size_t size, const char *key, const char *value)
+{
+    struct buf b = BUF_INIT(size);
+
+    buf_printf(&b, "%s=", key);
+    for (; *value; value++)
+        buf_str(&b, *value == '@' ? dir : (const char[]){*value, 0});
+    str_copy(line, size, b.p);
+    buf_free(&b);
+}
 
 /* "Key=value" for the file, and what must be listed. */
 static const char *line_of(const struct cfg_key *k, char *expected, size_t size)
@@ -239,8 +267,7 @@ static const char *line_of(const struct cfg_key *k, char *expected, size_t size)
             continue;
         if (values[i].instead)
             str_copy(expected, size, values[i].instead);
-        snprintf(line, sizeof(line), "%s=%s%s", k->name, values[i].value[0] == '@' ? dir : "",
-                 values[i].value + (values[i].value[0] == '@'));
+        write_line(line, sizeof(line), k->name, values[i].value);
         return line;
     }
     fail_msg("%s= has no value in this test", k->name);
@@ -317,6 +344,7 @@ static void test_every_key_of_agentd(void **state)
         assert_keys(k, &keys, expected);
         /* What only a start changes is compared with the start. */
         cfg_diff_agent(other, base, other, &keys);
+        snprintf(expected, sizeof(expected), "%s=%s", k->name, cfg_cost_name(k->cost));
         assert_keys(k, &keys, k->cost == CFG_COST_AGENTD ? expected : "");
         cfg_free(other);
     }

@@ -255,6 +255,21 @@ TAIL
 #undef FIELD
 #undef LATER
 #undef WIRE_EVENT_FIELDS
+#define LATER(type, name) SET_##type(v.name); later++;
+#define FIELD(type, name) SET_##type(v.name);
+#define WIRE_TLS_FIELDS
+HEAD(tls, wire_tls)
+#include "wire/fields.def"
+MIDDLE(tls)
+#undef FIELD
+#undef LATER
+#define LATER(type, name) CMP_##type(v.name, got.name);
+#define FIELD(type, name) CMP_##type(v.name, got.name);
+#include "wire/fields.def"
+TAIL
+#undef FIELD
+#undef LATER
+#undef WIRE_TLS_FIELDS
 /* clang-format on */
 
 static void decode_any(const struct wire_frame *f)
@@ -269,6 +284,7 @@ static void decode_any(const struct wire_frame *f)
         struct wire_call call;
         struct wire_reply reply;
         struct wire_stream stream;
+        struct wire_tls tls;
     } v;
 
     wire_get_hello(f, &v.hello);
@@ -278,6 +294,7 @@ static void decode_any(const struct wire_frame *f)
     wire_get_synced(f, &v.synced);
     wire_get_call(f, &v.call);
     wire_get_stream(f, &v.stream);
+    wire_get_tls(f, &v.tls);
     if (wire_get_reply(f, &v.reply) == 0)
         assert_true(strlen(v.reply.leftovers) <= LIMIT_WIRE_STRING);
     if (wire_get_record(f, &v.record) == 0)
@@ -342,13 +359,21 @@ static void test_errors(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_hello),      cmocka_unit_test(test_listener),
-        cmocka_unit_test(test_credential), cmocka_unit_test(test_record),
-        cmocka_unit_test(test_forget),     cmocka_unit_test(test_synced),
-        cmocka_unit_test(test_call),       cmocka_unit_test(test_reply),
-        cmocka_unit_test(test_stream),     cmocka_unit_test(test_drain),
-        cmocka_unit_test(test_event),      cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_errors),     cmocka_unit_test(test_long_string_is_cut),
+        cmocka_unit_test(test_hello),
+        cmocka_unit_test(test_listener),
+        cmocka_unit_test(test_credential),
+        cmocka_unit_test(test_record),
+        cmocka_unit_test(test_forget),
+        cmocka_unit_test(test_synced),
+        cmocka_unit_test(test_call),
+        cmocka_unit_test(test_reply),
+        cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_drain),
+        cmocka_unit_test(test_event),
+        cmocka_unit_test(test_tls),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_errors),
+        cmocka_unit_test(test_long_string_is_cut),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
