@@ -59,7 +59,7 @@ struct cfg_rpc {
     uint64_t idle_ms;
     unsigned max_connections, max_per_source, request_rate; /* of one address, the latter two; 0: no bound */
     unsigned max_request_bytes, max_header_bytes, max_headers, max_requests, max_log_streams,
-        max_event_streams;
+        max_event_streams, max_operations;
 };
 
 struct cfg {

@@ -391,6 +391,7 @@ static void rpc(struct buf *b, const struct cfg_rpc *r)
     number(b, "MaxHeaders", r->max_headers);
     number(b, "MaxLogStreams", r->max_log_streams);
     number(b, "MaxEventStreams", r->max_event_streams);
+    number(b, "MaxOperationsQueued", r->max_operations);
     span(b, "IdleTimeoutSec", r->idle_ms * 1000);
     number(b, "MaxRequestBytes", r->max_request_bytes);
     span(b, "RequestDeadlineSec", r->request_deadline_ms * 1000);

@@ -66,6 +66,7 @@ static const struct cfg default_cfg = {
             .max_requests = LIMIT_HTTP_REQUESTS,
             .max_log_streams = LIMIT_HTTP_STREAMS,
             .max_event_streams = LIMIT_HTTP_EVENTS,
+            .max_operations = LIMIT_OPERATIONS,
             .idle_ms = LIMIT_HTTP_IDLE_SEC * 1000},
 };
 

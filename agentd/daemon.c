@@ -480,6 +480,7 @@ static int open_rooms(struct cfg *cfg)
     scope = caps_enter(CAPS_FILES);
     r = store_open(cfg->agent.state_dir, &err);
     op_open(cfg->agent.runtime_dir, cfg->agent.state_dir);
+    op_set_limit(cfg->rpc.max_operations);
     task_open(cfg->agent.runtime_dir, cfg->agent.state_dir);
     if (r == 0 && upgrade_role() == UPGRADE_NEW &&
         !(op_is_durable() && task_is_durable())) /* the earlier image knows them, and its callers wait */

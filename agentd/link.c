@@ -291,6 +291,7 @@ static void put_hello(struct peer *p)
         .max_requests = c->rpc.max_requests,
         .max_log_streams = c->rpc.max_log_streams,
         .max_event_streams = c->rpc.max_event_streams,
+        .max_operations = c->rpc.max_operations,
         .idle_ms = (uint32_t)c->rpc.idle_ms,
         .plaintext_credentials = c->rpc.plaintext_credentials,
         .wire = WIRE_VERSION,

@@ -87,6 +87,7 @@ void op_want_for(struct wk *w, const char *by);
 
 /* Reads what an earlier agentd left; those that were under way stay so until op_resume. */
 void op_open(const char *runtime_dir, const char *state_dir);
+void op_set_limit(unsigned n); /* of those that have not ended, at most LIMIT_OPERATIONS */
 void op_close(void);
 /* Carries on what was under way when agentd died, or ends it with what became of it: workers are adopted, and
  * nothing was started yet. */

@@ -378,10 +378,29 @@ static bool make_room(int *slot)
     return true;
 }
 
+static unsigned max_running = LIMIT_OPERATIONS;
+
+void op_set_limit(unsigned n)
+{
+    max_running = n;
+}
+
+static bool is_full(void)
+{
+    const struct op *o;
+    unsigned n = 0;
+
+    if (op_count() < max_running)
+        return false;
+    TAILQ_FOREACH (o, &op_all, link)
+        n += o->result == OP_RUNNING;
+    return n >= max_running;
+}
+
 struct op *op_create(const char *alias, const struct wire_call *c)
 {
     int slot = -1;
-    struct op *o = make_room(&slot) ? op_new() : NULL;
+    struct op *o = !is_full() && make_room(&slot) ? op_new() : NULL;
 
     if (!o)
         return NULL;

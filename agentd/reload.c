@@ -156,6 +156,7 @@ static void apply(void)
 
     put_agent(next, &rows, true);
     sup_apply(next, &rows);
+    op_set_limit(next->rpc.max_operations);
     link_reconfigure(next);
     if (current != started)
         cfg_free(current);

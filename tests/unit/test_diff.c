@@ -235,6 +235,7 @@ static const struct {
     {CFG_RPC, "MaxHeaders", "77", NULL},
     {CFG_RPC, "MaxLogStreams", "7", NULL},
     {CFG_RPC, "MaxEventStreams", "7", NULL},
+    {CFG_RPC, "MaxOperationsQueued", "7", NULL},
     {CFG_RPC, "IdleTimeoutSec", "7", NULL},
     {CFG_RPC, "MaxRequestBytes", "77", NULL},
     {CFG_RPC, "RequestDeadlineSec", "7", NULL},
