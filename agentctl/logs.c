@@ -122,9 +122,9 @@ static int show(const struct options *o, const char *alias, const char *name, ui
     struct buf b = BUF_INIT(MOST + LEAST);
     struct http_reply r;
     uint64_t want = lines * LINE_BYTES, from = 0;
-    char query[96];
+    char query[160], file[80] = "";
     const char *offset;
-    int code;
+    int code, file_len;
 
     want = want < LEAST ? LEAST : want > MOST ? MOST : want;
     snprintf(query, sizeof(query), "?from=-%" PRIu64, want);
@@ -133,14 +133,18 @@ static int show(const struct options *o, const char *alias, const char *name, ui
         size_t at = lines ? tail_from(&b, lines) : b.len;
         if (b.len > at)
             write_out(NULL, b.p + at, b.len - at);
-        offset = strrchr(r.cursor, ':');
-        from = (offset ? strtoull(offset + 1, NULL, 10) : 0) + b.len;
+        if ((offset = strrchr(r.cursor, ':'))) {
+            from = strtoull(offset + 1, NULL, 10) + b.len;
+            file_len = (int)(offset + 1 - r.cursor);
+            snprintf(file, sizeof(file), "%.*s", file_len, r.cursor);
+        }
     }
     http_free(&r);
     buf_free(&b);
     if (code != EXIT_DONE || !o->follow)
         return code;
-    snprintf(query, sizeof(query), "?from=%" PRIu64 "&follow=1", from);
+    /* by the file itself: it may have been renamed since */
+    snprintf(query, sizeof(query), "?from=%s%" PRIu64 "&follow=1", file, from);
     code = fetch(o, alias, name, query, write_out, NULL, &r);
     http_free(&r);
     return code;

@@ -67,7 +67,8 @@ static void take_log_list(struct wk *w, const struct wire_call *c)
 
 static void take_log_open(struct wk *w, const struct wire_call *c)
 {
-    int fd = logs_stream(w->id, w->def, c->name, c->from, c->limit, c->follow);
+    struct logs_range range = {c->from, c->limit, c->device, c->inode, c->follow};
+    int fd = logs_stream(w->id, w->def, c->name, &range);
 
     if (fd < 0)
         answer(c->call, fd == -EAGAIN ? WIRE_E_TOO_MANY : WIRE_E_LOG_FAILED, strerror(-fd));

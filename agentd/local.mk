@@ -63,6 +63,8 @@ libagentd_a_SOURCES = \
 	agentd/listen.h \
 	agentd/logs.c \
 	agentd/logs.h \
+	agentd/logs_older.c \
+	agentd/logs_older.h \
 	agentd/loop.c \
 	agentd/loop.h \
 	agentd/notify.c \

@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agentd/logs_older.h"
 #include "agentd/rotate_read.h"
 #include "base/fd.h"
 #include "base/limits.h"
@@ -138,9 +139,14 @@ static int resolve(const struct wk_def *d, const char *name, char *path, size_t 
 struct stream_args {
     const struct wk_def *def;
     const char *name;
-    uint64_t from, limit;
-    bool follow;
+    struct logs_range range;
     volatile bool *opened;
+};
+
+/* What is read: first, for a reader who was behind, what the log's name stood for earlier. */
+struct log {
+    struct logs_older older;
+    struct rotate_read file;
 };
 
 /* The helpers of streams. One that hangs in its worker's folder must not take all of them, so those that have
@@ -184,9 +190,46 @@ static void free_opening(void *arg)
     o->used = false;
 }
 
-static int open_for_stream(const struct stream_args *a, char *path, size_t size, struct wire_log_head *head,
-                           struct rotate_read *ret)
+/* At the reader's place: in the open file, in one that it was renamed from, or, if its file is gone, or was
+ * cut by somebody else, at the beginning, and the head says that there is a gap. */
+static int find_place(const struct stream_args *a, const struct stat *st, struct log *log,
+                      struct wire_log_head *head)
 {
+    const struct logs_range *range = &a->range;
+    char folder[4096];
+    const char *pattern = pattern_of(a->def, folder, sizeof(folder));
+    bool named = range->device || range->inode,
+         same = range->inode == st->st_ino && range->device == st->st_dev;
+    uint64_t from = range->from;
+    int r;
+
+    if (named && !same &&
+        !logs_older_find(&log->older, log->file.path, pattern, st, range->device, range->inode, &from)) {
+        head->gap = 1;
+        from = 0;
+    }
+    if ((r = rotate_read_begin(&log->file, from, range->limit, &head->size)) < 0)
+        return r;
+    head->gap |= named && (log->file.at > head->size || log->file.at > from);
+    if (named && log->file.at > head->size)
+        return rotate_read_begin(&log->file, 0, 0, &head->size);
+    return 0;
+}
+
+static void describe(const struct log *log, const struct stat *st, struct wire_log_head *head)
+{
+    const struct logs_older *o = &log->older;
+    bool is_older = o->next < o->n;
+
+    head->device = is_older ? o->v[o->next].dev : st->st_dev;
+    head->inode = is_older ? o->v[o->next].ino : st->st_ino;
+    head->from = is_older ? o->at : log->file.at;
+}
+
+static int open_for_stream(const struct stream_args *a, char *path, size_t size, struct wire_log_head *head,
+                           struct log *ret)
+{
+    char folder[4096];
     struct stat st;
     int fd = resolve(a->def, a->name, path, size), r;
 
@@ -200,16 +243,16 @@ static int open_for_stream(const struct stream_args *a, char *path, size_t size,
         return -1;
     }
     fd = logs_open_file(path, &a->def->ids, head->message, sizeof(head->message));
+    if (fd == -ENOENT && a->range.inode)
+        fd = logs_older_newest(&ret->older, path, pattern_of(a->def, folder, sizeof(folder)), &a->def->ids);
     if (fd < 0 || fstat(fd, &st) < 0) {
         head->error = fd < 0 ? -fd : errno;
         return -1;
     }
-    head->device = st.st_dev;
-    head->inode = st.st_ino;
-    *ret = (struct rotate_read){path, &a->def->ids, fd, a->follow, 0};
-    if ((r = rotate_read_begin(ret, a->from, a->limit, &head->size)) < 0)
+    ret->file = (struct rotate_read){path, &a->def->ids, fd, a->range.follow, 0};
+    if ((r = find_place(a, &st, ret, head)) < 0)
         head->error = -r;
-    head->from = ret->at;
+    describe(ret, &st, head);
     return fd;
 }
 
@@ -226,52 +269,71 @@ static int wait_for_more(int out, int notify_fd)
     return read(notify_fd, events, sizeof(events)) < 0 && errno != EAGAIN ? -1 : 0;
 }
 
-/* After a rotation the path names another file: go on with its beginning once the old one is read out. */
+/* After a rotation the path names another file. The writer may go on with the earlier one until it opens
+ * anew: that is read to its end, and the other begun, once there is something in the other. */
 static int reopen_if_moved(const struct stream_args *a, const char *path, int fd)
 {
     struct stat now, old;
     char why[128];
-    int next;
 
-    if (stat(path, &now) < 0 || fstat(fd, &old) < 0 || (now.st_ino == old.st_ino && now.st_dev == old.st_dev))
+    if (stat(path, &now) < 0 || fstat(fd, &old) < 0 ||
+        (now.st_ino == old.st_ino && now.st_dev == old.st_dev) || now.st_size == 0)
         return -1;
-    next = logs_open_file(path, &a->def->ids, why, sizeof(why));
-    return next;
+    return logs_open_file(path, &a->def->ids, why, sizeof(why));
 }
 
-static void pump(int out, const struct stream_args *a, struct rotate_read *file)
+static int watch(const char *path)
 {
-    const char *path = file->path;
-    uint64_t left = a->limit ? a->limit : UINT64_MAX, first;
-    int notify_fd = a->follow ? inotify_init1(IN_CLOEXEC | IN_NONBLOCK) : -1;
-    char chunk[65536], folder[4096];
+    int fd = inotify_init1(IN_CLOEXEC | IN_NONBLOCK);
+    char folder[4096];
 
-    if (a->follow) {
-        left = UINT64_MAX;
-        inotify_add_watch(notify_fd, path, IN_MODIFY | IN_MOVE_SELF);
-        snprintf(folder, sizeof(folder), "%.*s", (int)(base_name(path) - path), path);
-        inotify_add_watch(notify_fd, folder, IN_CREATE | IN_MOVED_TO);
+    inotify_add_watch(fd, path, IN_MODIFY | IN_MOVE_SELF);
+    snprintf(folder, sizeof(folder), "%.*s", (int)(base_name(path) - path), path);
+    inotify_add_watch(fd, folder, IN_CREATE | IN_MOVED_TO);
+    return fd;
+}
+
+/* What was written between the last look at the old file and the other's first byte is the old file's. */
+static ssize_t read_next(const struct stream_args *a, struct log *log, char *chunk, size_t size)
+{
+    ssize_t n = logs_older_read(&log->older, log->file.ids, chunk, size);
+    uint64_t first;
+    int next;
+
+    if (n == 0)
+        n = rotate_read(&log->file, chunk, size);
+    if (n != 0 || !a->range.follow || (next = reopen_if_moved(a, log->file.path, log->file.fd)) < 0)
+        return n;
+    if ((n = rotate_read(&log->file, chunk, size)) != 0) {
+        fd_close(next);
+        return n;
     }
+    fd_close(log->file.fd);
+    log->file.fd = next;
+    rotate_read_begin(&log->file, UINT64_MAX, UINT64_MAX, &first);
+    return rotate_read(&log->file, chunk, size);
+}
+
+static void pump(int out, const struct stream_args *a, struct log *log)
+{
+    uint64_t left = a->range.limit && !a->range.follow ? a->range.limit : UINT64_MAX;
+    _cleanup_close_ int notify_fd = a->range.follow ? watch(log->file.path) : -1;
+    bool watched = false; /* what the path names by now */
+    char chunk[65536];
+
     while (left) {
-        ssize_t n = rotate_read(file, chunk, left < sizeof(chunk) ? left : sizeof(chunk));
-        if (n > 0) {
-            if (fd_write_all(out, chunk, (size_t)n) < 0)
-                return;
-            left -= left == UINT64_MAX ? 0 : (uint64_t)n;
-            continue;
-        }
-        if (n < 0 || !a->follow)
+        ssize_t n = read_next(a, log, chunk, left < sizeof(chunk) ? left : sizeof(chunk));
+        if (n < 0 || (n == 0 && !a->range.follow))
             return;
-        int next = reopen_if_moved(a, path, file->fd);
-        if (next >= 0) {
-            fd_close(file->fd);
-            file->fd = next;
-            rotate_read_begin(file, UINT64_MAX, UINT64_MAX, &first);
-            inotify_add_watch(notify_fd, path, IN_MODIFY | IN_MOVE_SELF);
-            continue;
-        }
-        if (wait_for_more(out, notify_fd) < 0)
+        if (n > 0 && fd_write_all(out, chunk, (size_t)n) < 0)
             return;
+        left -= left == UINT64_MAX ? 0 : (uint64_t)n;
+        if (n == 0 && watched && wait_for_more(out, notify_fd) < 0)
+            return;
+        /* it may be another file since: once that wakes us too, one more look */
+        if (n == 0 && !watched)
+            inotify_add_watch(notify_fd, log->file.path, IN_MODIFY | IN_MOVE_SELF);
+        watched = n == 0 && !watched;
     }
 }
 
@@ -279,27 +341,26 @@ static int run_stream(int out, void *arg)
 {
     const struct stream_args *a = arg;
     struct wire_log_head head = {0};
-    struct rotate_read file;
+    static struct log log; /* too large for a stack, in a process of its own */
     char path[4096 + 256];
     int fd;
 
     alarm(OPEN_TIMEOUT_SEC); /* its folder may be on a file system that hangs */
-    fd = open_for_stream(a, path, sizeof(path), &head, &file);
+    fd = open_for_stream(a, path, sizeof(path), &head, &log);
     alarm(0);
     *a->opened = true;
     signal(SIGPIPE, SIG_IGN);
     if (fd_write_all(out, &head, sizeof(head)) < 0 || fd < 0)
         return 0;
     if (!head.error)
-        pump(out, a, &file);
+        pump(out, a, &log);
     return 0;
 }
 
-int logs_stream(int64_t worker, const struct wk_def *def, const char *name, uint64_t from, uint64_t limit,
-                bool follow)
+int logs_stream(int64_t worker, const struct wk_def *def, const char *name, const struct logs_range *range)
 {
     struct opening *o = take_opening(worker);
-    struct stream_args args = {def, name, from, limit, follow, NULL};
+    struct stream_args args = {def, name, *range, NULL};
     int fds[2], r;
 
     if (!o)

@@ -21,10 +21,15 @@ int logs_open_file(const char *path, const struct cfg_ids *ids, char *why, size_
 /* Lists the files of LogFilePattern and the captured output: lines "name\tsize\tmtime_us\n". */
 struct helper *logs_list(const struct wk_def *def, helper_done_fn done, void *arg);
 
+struct logs_range {
+    uint64_t from; /* UINT64_MAX: limit bytes before the end */
+    uint64_t limit;
+    uint64_t device, inode; /* of the file that from is in, whatever its name is by now; 0: the named one's */
+    bool follow;
+};
+
 /* Starts a helper that writes a struct wire_log_head and the file's bytes into a pipe (wire/logstream.h); the
- * reading end, or -errno; -EAGAIN: too many wait for this worker's folder. from UINT64_MAX: limit bytes
- * before the end. */
-int logs_stream(int64_t worker, const struct wk_def *def, const char *name, uint64_t from, uint64_t limit,
-                bool follow);
+ * reading end, or -errno; -EAGAIN: too many wait for this worker's folder. */
+int logs_stream(int64_t worker, const struct wk_def *def, const char *name, const struct logs_range *range);
 
 #endif

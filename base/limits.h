@@ -81,6 +81,7 @@
 #define LIMIT_HTTP_PAGE 1000         /* rows of one page */
 #define LIMIT_HTTP_LOG_TAIL 65536    /* bytes of a log without from= */
 #define LIMIT_AUTH_CHECK_SEC 10      /* CPU seconds of one password hash */
+#define LIMIT_LOG_OLDER 64           /* files that a log was renamed to, of which a cursor finds its own */
 #define LIMIT_JSON_WORD 64           /* bytes of one word of a list in a record */
 #define LIMIT_JSON_DEPTH 32
 #define LIMIT_JSON_TOKENS 4096

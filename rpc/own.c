@@ -134,10 +134,22 @@ static void on_log(void *arg, enum call_end end, const struct wire_reply *reply,
         reply_error(r, WIRE_E_LOG_FAILED, NULL);
 }
 
+/* A cursor: DEVICE:INODE:OFFSET, as an answer's Agentd-Log-Cursor has it. */
+static bool take_cursor(char *text, struct wire_call *v)
+{
+    char *inode = strchr(text, ':'), *offset = strrchr(text, ':');
+
+    if (!inode || inode == offset)
+        return false;
+    *inode++ = *offset++ = 0;
+    return str_to_u64(text, UINT64_MAX, &v->device) == 0 && str_to_u64(inode, UINT64_MAX, &v->inode) == 0 &&
+           str_to_u64(offset, UINT64_MAX - 1, &v->from) == 0;
+}
+
 /* from=, limit= and follow= into v; false: one of them is no such thing. */
 static bool take_range(struct request *r, struct wire_call *v)
 {
-    char from[24] = "", limit[24] = "", follow[8] = "";
+    char from[72] = "", limit[24] = "", follow[8] = "";
     bool on = false;
 
     if (route_query(r->route.query, "from", from, sizeof(from)) < 0 ||
@@ -149,6 +161,8 @@ static bool take_range(struct request *r, struct wire_call *v)
     v->follow = on;
     if (*limit && (str_to_u64(limit, UINT64_MAX, &v->limit) < 0 || v->limit == 0))
         return false;
+    if (strchr(from, ':'))
+        return take_cursor(from, v);
     if (*from && *from != '-')
         return str_to_u64(from, UINT64_MAX - 1, &v->from) == 0;
     /* the last bytes: as many as from= says, and none beyond them unless it follows */
@@ -168,7 +182,8 @@ void own_log(struct request *r)
     if (!e)
         return;
     if (!take_range(r, &v)) {
-        reply_error(r, WIRE_E_BAD_REQUEST, "from is an offset or -BYTES, limit a number, follow a boolean");
+        reply_error(r, WIRE_E_BAD_REQUEST,
+                    "from is an offset, -BYTES or a cursor, limit a number, follow a boolean");
         return;
     }
     if (!stream_room()) {

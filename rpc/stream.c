@@ -122,6 +122,8 @@ static void begin(struct stream *s)
              s->head.from);
     s->started = true;
     event_del(s->left);
+    if (s->head.gap)
+        reply_header(s->request, "Agentd-Log-Gap", "1");
     reply_stream(s->request, cursor);
     if (s->request->verb == ROUTE_HEAD)
         end_stream(s);

@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 struct wire_log_head {
-    int32_t error; /* 0 or a positive errno: the file can't be read; nothing follows */
-    uint32_t reserved;
+    int32_t error;          /* 0 or a positive errno: the file can't be read; nothing follows */
+    uint32_t gap;           /* 1: what the cursor that was asked for stood for is gone, at least in part */
     uint64_t device, inode; /* with the offset: the cursor */
     uint64_t from; /* place of the first byte that follows: its offset, and what was rotated away before */
     uint64_t size; /* and of the end when it was opened */

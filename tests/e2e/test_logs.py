@@ -2,6 +2,7 @@
 """Files of workers over HTTP: the list, the tail, what is still to be written; and what a worker's user plants there."""
 import ctypes
 import os
+import subprocess
 import time
 import unittest
 
@@ -92,6 +93,164 @@ class Read(Case):
         # nobody reads any more: the helper goes
         eventually(lambda: len([p for p in harness.children(h.pid) if harness.name_of(p) == "agentd"]) == 0, 10, "end of %r" % before)
         h.stop()
+
+
+@both
+class Cursor(Case):
+    """Where a reader was is known by the file, not by its name."""
+    cgroup = True
+
+    def setUp(self):
+        super().setUp()
+        self.h = h = self.host(cgroup=self.cgroup)
+        self.files = h.dir + "/files"
+        os.mkdir(self.files)
+        h.worker("web", section="LogFilePattern=%s/app*.log" % self.files)
+        h.start()
+        h.all_up()
+        self.path = self.files + "/app.log"
+        self.url = "/agentd/v1/workers/web/logs/app.log"
+        self.written, self.lines, self.stamp = b"", 0, 1700000000
+
+    def write(self, n):
+        """n lines more."""
+        with open(self.path, "ab") as f:
+            for _ in range(n):
+                line = b"line %d\n" % self.lines
+                self.lines += 1
+                self.written += line
+                f.write(line)
+        self.stamp += 1  # file systems may keep times that are coarser than this test is quick
+        os.utime(self.path, (self.stamp, self.stamp))
+
+    def rotate(self):
+        for n in range(20, 0, -1):
+            if os.path.exists("%s.%d" % (self.path, n)):
+                os.rename("%s.%d" % (self.path, n), "%s.%d" % (self.path, n + 1))
+        os.rename(self.path, self.path + ".1")
+
+    def read(self, cursor, more=""):
+        """What comes from there on, and the cursor behind it."""
+        r = self.h.http("GET", "%s?from=%s%s" % (self.url, cursor, more))
+        self.assertEqual(r.status, 200, r)
+        device, inode, at = r.headers["Agentd-Log-Cursor"].split(":")
+        return r, "%s:%s:%d" % (device, inode, int(at) + len(r.body))
+
+    def test_renamed(self):
+        self.write(100)
+        r, cursor = self.read(0, "&limit=300")
+        seen = r.body
+        for lines in ((50, 20), (1,), (0, 0, 30), ()):
+            for n in lines:
+                self.write(n)
+                self.rotate()
+            self.write(10)
+            r, cursor = self.read(cursor, "&limit=350")  # in the middle of one, over the end of some
+            self.assertNotIn("Agentd-Log-Gap", r.headers)
+            seen += r.body
+            self.assertEqual(seen, self.written[:len(seen)])
+        while len(seen) < len(self.written):
+            r, cursor = self.read(cursor, "&limit=5000")
+            self.assertTrue(r.body)
+            seen += r.body
+        self.assertEqual(seen, self.written)
+        self.assertEqual(self.read(cursor)[0].body, b"")
+        self.h.stop()
+
+    def test_followed(self):
+        self.write(10)
+        r, cursor = self.read(0, "&limit=30")
+        self.write(10)
+        self.rotate()
+        self.write(10)
+        s = Stream(self.h, "%s?from=%s&follow=1" % (self.url, cursor))
+        s.until(self.written[30:])
+        device, inode, at = s.r.headers["Agentd-Log-Cursor"].split(":")
+        # the writer has not opened it anew yet: its last lines go to the file that was renamed
+        self.rotate()
+        with open(self.path, "wb"), open(self.path + ".1", "ab") as f:
+            f.write(b"late\n")
+        self.written += b"late\n"
+        s.until(self.written[30:])
+        self.write(10)
+        s.until(self.written[30:])
+        self.assertEqual(s.got, self.written[30:])
+        s.close()
+        # somebody who was cut off goes on where he was, by what he has counted
+        self.rotate()
+        self.write(10)
+        s = Stream(self.h, "%s?from=%s:%s:%d&follow=1" % (self.url, device, inode, int(at) + len(s.got)))
+        s.until(b"line %d\n" % (self.lines - 1))
+        self.assertEqual(s.got, b"".join(b"line %d\n" % i for i in range(self.lines - 10, self.lines)))
+        s.close()
+        self.h.stop()
+
+    def test_in_the_middle_of_a_rotation(self):
+        """Nothing has the name for a moment: that is no reason not to know the file."""
+        self.write(10)
+        _, cursor = self.read(0)
+        self.write(10)
+        self.rotate()
+        r, after = self.read(cursor)
+        self.assertEqual(r.body, self.written[-len(r.body):])
+        self.assertEqual(r.body.count(b"\n"), 10)
+        s = Stream(self.h, "%s?from=%s&follow=1" % (self.url, after))
+        self.write(10)
+        s.until(b"line 29\n")
+        self.assertEqual(s.got.count(b"\n"), 10)
+        s.close()
+        self.assertEqual(self.h.http("GET", "%s?from=0" % self.url).status, 200)
+        os.unlink(self.path)
+        self.assertEqual(self.h.http("GET", "%s?from=0" % self.url).status, 404, "whoever asks for the name")
+        self.h.stop()
+
+    def test_gaps(self):
+        """What is gone is said to be gone, and the rest begins at its beginning."""
+        self.write(20)
+        _, cursor = self.read(0)
+        self.rotate()
+        os.unlink(self.path + ".1")
+        self.write(5)
+        r, cursor = self.read(cursor)
+        self.assertEqual((r.headers["Agentd-Log-Gap"], r.body), ("1", self.written[-len(r.body):]))
+        self.assertEqual(r.body.count(b"\n"), 5)
+        os.truncate(self.path, 0)  # copytruncate
+        self.write(1)
+        r, cursor = self.read(cursor)
+        self.assertEqual((r.headers["Agentd-Log-Gap"], r.body), ("1", b"line 25\n"))
+        self.rotate()
+        os.rename(self.path + ".1", self.path + ".1.gz")
+        self.write(1)
+        r, _ = self.read(cursor)
+        self.assertEqual((r.headers["Agentd-Log-Gap"], r.body), ("1", b"line 26\n"))
+        for wrong in ("1:2", "1:2:x", ":1:2", "1:2:3:4", "-1:2:3", "1:2:18446744073709551616"):
+            self.assertEqual(self.h.http("GET", "%s?from=%s" % (self.url, wrong)).status, 400, wrong)
+        self.h.stop()
+
+    def test_only_what_was_rotated(self):
+        """A file beside it whose name only begins alike is none of the log, nor is a link."""
+        self.write(1)
+        for name in ("app.log.secret", "app.logs"):
+            with open(self.files + "/" + name, "w", encoding="ascii") as f:
+                f.write("hidden\n")
+        os.symlink("/etc/passwd", self.path + ".1")
+        for name in (self.files + "/app.log.secret", self.files + "/app.logs", "/etc/passwd"):
+            st = os.stat(name)
+            r, _ = self.read("%d:%d:0" % (st.st_dev, st.st_ino))
+            self.assertEqual((r.headers["Agentd-Log-Gap"], r.body), ("1", self.written), name)
+        self.h.stop()
+
+    def test_agentctl_follows(self):
+        self.write(3)
+        p = subprocess.Popen([harness.STAGED + "/agentctl", "--socket", self.h.socket, "logs", "web", "app.log", "-f"], stdout=subprocess.PIPE)
+        self.addCleanup(p.stdout.close)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+        self.assertEqual([p.stdout.readline() for _ in range(3)], [b"line %d\n" % i for i in range(3)])
+        self.rotate()
+        self.write(3)
+        self.assertEqual([p.stdout.readline() for _ in range(3)], [b"line %d\n" % i for i in range(3, 6)])
+        self.h.stop()
 
 
 @needs_root
