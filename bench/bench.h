@@ -33,6 +33,7 @@ void bench_print(const char *what, struct series *ours, struct series *floor, do
 /* host.c: the tree, the requests, the numbers of /proc */
 void host_open(struct host *h, const char *bin);
 void host_add_worker(struct host *h, unsigned slot, unsigned processes, const char *extra);
+void host_append(struct host *h, const char *text); /* to agentd.conf, whose last section is [Rpc] */
 void host_start(struct host *h, const char *bin);
 void host_connect(struct host *h);
 int host_request(struct host *h, const char *method, const char *path, char *body, size_t size); /* status */
@@ -42,6 +43,9 @@ void host_wait_count(struct host *h, unsigned slot, uint32_t beyond); /* until c
 void host_find_rpc(struct host *h);                                   /* sets h->rpc */
 uint64_t host_dirty_kb(pid_t pid);
 uint64_t host_switches(pid_t pid);
+
+/* http.c */
+void bench_http(const char *bin);
 
 /* rotate.c */
 void bench_rotate(const char *bin, const char *parent, unsigned rounds);

@@ -67,6 +67,16 @@ void host_open(struct host *h, const char *bin)
         bench_die("mmap: %s", strerror(errno));
 }
 
+void host_append(struct host *h, const char *text)
+{
+    char path[128];
+    FILE *f;
+
+    snprintf(path, sizeof(path), "%s/agentd.conf", h->dir);
+    if (!(f = fopen(path, "a")) || fputs(text, f) < 0 || fclose(f) != 0)
+        bench_die("%s: %s", path, strerror(errno));
+}
+
 void host_add_worker(struct host *h, unsigned slot, unsigned processes, const char *extra)
 {
     char path[128], text[2048];
