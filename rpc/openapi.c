@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/limits.h"
+#include "base/fd.h"
 #include "base/str.h"
 #include "rpc/handlers.h"
 #include "rpc/json_enc.h"
@@ -317,8 +318,21 @@ static void put_content(struct buf *b, const char *reply)
         put_ref(b, reply, "Reply");
     else
         json_str(b, "type", str_eq(reply, "application/json") ? "object" : "string");
+    if (str_eq(reply, "text/event-stream")) { /* of each event's data */
+        json_str(b, "contentMediaType", "application/json");
+        open_key(b, "contentSchema", '{');
+        json_str(b, "$ref", "#/components/schemas/Event");
+        json_close(b, '}');
+    }
     json_close(b, '}');
     json_close(b, '}');
+    json_close(b, '}');
+}
+
+static void put_failure(struct buf *b, const char *status)
+{
+    open_key(b, status, '{');
+    json_str(b, "$ref", "#/components/responses/Error");
     json_close(b, '}');
 }
 
@@ -342,9 +356,8 @@ static void put_responses(struct buf *b, const struct traits *t)
     if (t->change)
         put_response(b, t, 202, t->ocp ? "Error" : t->m->reply,
                      "It goes on: the operation tells when it is done");
-    open_key(b, "default", '{');
-    json_str(b, "$ref", "#/components/responses/Error");
-    json_close(b, '}');
+    put_failure(b, "4XX");
+    put_failure(b, "default");
     json_close(b, '}');
 }
 
@@ -412,6 +425,45 @@ static void put_server(struct buf *b, const char *url)
     json_close(b, '}');
 }
 
+/* The ways in over TCP and TLS. */
+static const struct {
+    const char *name, *type, *key, *value;
+} ways[] = {
+    {"basic", "http", "scheme", "basic"},
+    {"bearer", "http", "scheme", "bearer"},
+    {"aksk", "apiKey", "name", "Authorization"},
+    {"certificate", "mutualTLS", NULL, NULL},
+};
+
+static void put_security(struct buf *b)
+{
+    open_key(b, "security", '[');
+    json_open(b, '{'); /* the unix socket's peer */
+    json_close(b, '}');
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+        json_open(b, '{');
+        open_key(b, ways[i].name, '[');
+        json_close(b, ']');
+        json_close(b, '}');
+    }
+    json_close(b, ']');
+}
+
+static void put_schemes(struct buf *b)
+{
+    open_key(b, "securitySchemes", '{');
+    for (size_t i = 0; i < ARRAY_LEN(ways); i++) {
+        open_key(b, ways[i].name, '{');
+        json_str(b, "type", ways[i].type);
+        if (ways[i].key)
+            json_str(b, ways[i].key, ways[i].value);
+        if (str_eq(ways[i].type, "apiKey"))
+            json_str(b, "in", "header");
+        json_close(b, '}');
+    }
+    json_close(b, '}');
+}
+
 static void put_about(struct buf *b)
 {
     json_str(b, "openapi", "3.1.0");
@@ -422,19 +474,16 @@ static void put_about(struct buf *b)
              "credentials; "
              "HEAD is as GET, OPTIONS tells what a path knows.");
     json_str(b, "version", link_hello()->version);
+    open_key(b, "license", '{');
+    json_str(b, "name", "Apache-2.0");
+    json_str(b, "identifier", "Apache-2.0");
+    json_close(b, '}');
     json_close(b, '}');
     open_key(b, "servers", '[');
     put_server(b, "/");
     put_server(b, METHOD_PREFIX);
     json_close(b, ']');
-    open_key(b, "security", '[');
-    json_open(b, '{');
-    json_close(b, '}');
-    json_open(b, '{');
-    open_key(b, "basic", '[');
-    json_close(b, ']');
-    json_close(b, '}');
-    json_close(b, ']');
+    put_security(b);
 }
 
 static void put_components(struct buf *b)
@@ -450,12 +499,7 @@ static void put_components(struct buf *b)
     put_content(b, "Error");
     json_close(b, '}');
     json_close(b, '}');
-    open_key(b, "securitySchemes", '{');
-    open_key(b, "basic", '{');
-    json_str(b, "type", "http");
-    json_str(b, "scheme", "basic");
-    json_close(b, '}');
-    json_close(b, '}');
+    put_schemes(b);
     json_close(b, '}');
 }
 

@@ -5,7 +5,9 @@ import datetime
 import json
 import os
 import re
+import shutil
 import subprocess
+import tempfile
 import unittest
 import urllib.parse
 
@@ -52,7 +54,7 @@ class Document:
 
     def response(self, verb, path, status):
         responses = self.doc["paths"][path][verb.lower()]["responses"]
-        found = responses.get(str(status)) or responses["default"]
+        found = responses.get(str(status)) or responses.get("%dXX" % (status // 100)) or responses["default"]
         return self.of(found["$ref"]) if "$ref" in found else found
 
     def judge(self, verb, path, status, headers, body):
@@ -92,6 +94,27 @@ class FakeCase(test_rpc.Case):
         self.assertEqual(r.status, status, r.body)
         self.assertEqual(self.doc.judge(verb, path, r.status, r.headers, r.body), [], target)
         return r
+
+
+LINTER = os.path.join(os.path.dirname(os.path.dirname(HERE)), "build-linter/node_modules")
+
+
+class Linted(test_rpc.Case):
+    @unittest.skipUnless(os.path.isdir(LINTER) and shutil.which("node"), "needs nodejs, and what ./dev deps fetches")
+    def test_recommended_rules(self):
+        """By the rules that @redocly/openapi-core recommends."""
+        doc = json.loads(self.ask("GET", "/openapi.json").body)
+        self.assertEqual(self.lint(doc), "")
+        del doc["paths"]["/agentd/v1/workers"]["get"]["responses"]["200"]["description"]
+        self.assertIn("error", self.lint(doc), "it finds nothing wrong with a broken one")
+
+    def lint(self, doc):
+        with tempfile.NamedTemporaryFile("w", suffix=".json", encoding="utf-8") as f:
+            json.dump(doc, f)
+            f.flush()
+            r = subprocess.run(["node", os.path.join(os.path.dirname(HERE), "openapi/lint.cjs"), LINTER, f.name],
+                               capture_output=True, text=True, timeout=harness.DEADLINE, check=True)
+        return r.stdout
 
 
 @needs_jsonschema
