@@ -132,9 +132,13 @@ static void on_exit_status(pid_t pid, int code, int status, void *arg)
 }
 
 struct detached {
+    LIST_ENTRY(detached) link;
     void (*gone)(void *arg);
     void *arg;
+    pid_t pid;
 };
+
+static LIST_HEAD(, detached) detached = LIST_HEAD_INITIALIZER(detached);
 
 static void on_detached_exit(pid_t pid, int code, int status, void *arg)
 {
@@ -142,6 +146,7 @@ static void on_detached_exit(pid_t pid, int code, int status, void *arg)
 
     n_helpers--;
     d->gone(d->arg);
+    LIST_REMOVE(d, link);
     free(d);
 }
 
@@ -235,6 +240,12 @@ void helper_end_all(void)
         on_timeout(-1, 0, h);
         free_helper(h);
     }
+    while (!LIST_EMPTY(&detached)) { /* they end with their readers, or with us */
+        struct detached *d = LIST_FIRST(&detached);
+        reap_remove(d->pid);
+        LIST_REMOVE(d, link);
+        free(d);
+    }
 }
 
 int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *arg), void *gone_arg)
@@ -244,11 +255,13 @@ int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *
     int r = pid < 0 ? (int)pid : 0;
 
     if (d)
-        *d = (struct detached){gone, gone_arg};
+        *d = (struct detached){.gone = gone, .arg = gone_arg, .pid = pid};
     if (r == 0)
         r = reap_add(pid, on_detached_exit, d);
     if (r < 0)
         free(d);
+    else
+        LIST_INSERT_HEAD(&detached, d, link);
     return r;
 }
 

@@ -158,11 +158,15 @@ static int check_tls(void)
     ssize_t n = fd_read_all(STDIN_FILENO, LIMIT_TLS_FRAMES, &text);
     int r = n < 0 ? (int)n : take_frames(text, (size_t)n);
 
+    if (n > 0)
+        explicit_bzero(text, (size_t)n);
+    free(text);
     if (r < 0) {
         log_error("main", "--check-tls: %s", strerror(-r));
         return EXIT_FAILURE;
     }
     tls_judge(print_wrong);
+    tls_begin(); /* wipes it */
     return n_errors ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 

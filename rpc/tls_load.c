@@ -33,7 +33,8 @@ int tls_files_add(struct tls_files *f, enum wire_tls_part part, const char *piec
         return -ENOMEM;
     memcpy(bigger, have, n);
     memcpy(bigger + n, piece, more + 1);
-    explicit_bzero(f->text[part], n); /* not realloc: it would leave a key where it was */
+    if (n)
+        explicit_bzero(f->text[part], n); /* not realloc: it would leave a key where it was */
     free(f->text[part]);
     f->text[part] = bigger;
     return 0;

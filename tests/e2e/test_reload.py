@@ -70,8 +70,13 @@ class Live(Base):
         # without cgroups a process that left the session is nobody's until it is looked for by its cookie
         args = "--children 2" + (" --grandchild" if self.cgroup and harness.cgroup2() else "")
         h, all = self.up(("web", args, "", READY))
-        tree = list(h.processes("web"))
-        self.assertEqual(len(tree), 3 + ("grandchild" in args))
+        main, grand = all["web"]["pid"], "grandchild" in args
+
+        def whole():
+            """Also: the one that the grandchild was made by has gone."""
+            t = list(h.processes("web"))
+            return t if len(t) == 3 + grand and len([p for p in t if p != main and harness.stat_of(p)[1] != main]) == grand else None
+        tree = eventually(whole, what="the tree")
         hard = limits(tree[0])[1]  # raising it again is not everybody's
         before = [(limits(p), nice(p), oom(p)) for p in tree]
         h.worker("web", args, "LimitNOFILE=77:%s\nNice=15\nOOMScoreAdjust=123" % hard, READY, id=101)
