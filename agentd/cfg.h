@@ -56,7 +56,7 @@ struct cfg_rpc {
     char *credentials; /* path; need not exist */
     char *user, *manager_group, *viewer_group;
     uint64_t reply_deadline_ms, request_deadline_ms;
-    uint64_t idle_ms;
+    uint64_t idle_ms, heartbeat_ms;
     unsigned max_connections, max_per_source, request_rate; /* of one address, the latter two; 0: no bound */
     unsigned max_request_bytes, max_header_bytes, max_headers, max_requests, max_log_streams,
         max_event_streams, max_operations;

@@ -393,6 +393,7 @@ static void rpc(struct buf *b, const struct cfg_rpc *r)
     number(b, "MaxEventStreams", r->max_event_streams);
     number(b, "MaxOperationsQueued", r->max_operations);
     span(b, "IdleTimeoutSec", r->idle_ms * 1000);
+    span(b, "HeartbeatSec", r->heartbeat_ms * 1000);
     number(b, "MaxRequestBytes", r->max_request_bytes);
     span(b, "RequestDeadlineSec", r->request_deadline_ms * 1000);
 }

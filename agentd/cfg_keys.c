@@ -67,7 +67,8 @@ static const struct cfg default_cfg = {
             .max_log_streams = LIMIT_HTTP_STREAMS,
             .max_event_streams = LIMIT_HTTP_EVENTS,
             .max_operations = LIMIT_OPERATIONS,
-            .idle_ms = LIMIT_HTTP_IDLE_SEC * 1000},
+            .idle_ms = LIMIT_HTTP_IDLE_SEC * 1000,
+            .heartbeat_ms = LIMIT_HTTP_HEARTBEAT_SEC * 1000},
 };
 
 void cfg_keys_defaults(struct cfg *cfg, struct wk_def *def)

@@ -293,6 +293,7 @@ static void put_hello(struct peer *p)
         .max_event_streams = c->rpc.max_event_streams,
         .max_operations = c->rpc.max_operations,
         .idle_ms = (uint32_t)c->rpc.idle_ms,
+        .heartbeat_ms = (uint32_t)c->rpc.heartbeat_ms,
         .plaintext_credentials = c->rpc.plaintext_credentials,
         .wire = WIRE_VERSION,
         .first = store_is_new() && self.n_listeners == 1,

@@ -66,7 +66,7 @@
 #define LIMIT_HTTP_EVENT_OUTPUT                                                                      \
     (256 << 10)                      /* bytes unsent to a slow reader of events before it is dropped \
                                       */
-#define LIMIT_HTTP_HEARTBEAT_SEC 15  /* between comments on a quiet event stream */
+#define LIMIT_HTTP_HEARTBEAT_SEC 15  /* [Rpc] HeartbeatSec=: between comments on a quiet event stream */
 #define LIMIT_NOTIFY_STATUS 200      /* bytes of STATUS= that are kept */
 #define LIMIT_NOTIFY_MESSAGES 1000   /* of a worker's own, in a second; then they wait */
 #define LIMIT_NOTIFY_LOOKS 32        /* at senders other than the main process, in a second */

@@ -268,8 +268,10 @@ void events_serve(struct request *r)
     rd->last = from;
     r->stream = rd;
     r->events = true;
-    if (LIST_EMPTY(&readers))
-        event_add(heartbeat, &(struct timeval){LIMIT_HTTP_HEARTBEAT_SEC, 0});
+    if (LIST_EMPTY(&readers)) {
+        uint32_t ms = link_hello()->heartbeat_ms;
+        event_add(heartbeat, &(struct timeval){(time_t)(ms / 1000), (suseconds_t)(ms % 1000) * 1000});
+    }
     LIST_INSERT_HEAD(&readers, rd, link);
     n_readers++;
     reply_events(r);

@@ -65,6 +65,7 @@ static void fill_limits(struct wire_hello *h)
     or_default(&h->max_header_bytes, LIMIT_HTTP_HEADER_BYTES);
     or_default(&h->max_headers, LIMIT_HTTP_HEADERS);
     or_default(&h->idle_ms, LIMIT_HTTP_IDLE_SEC * 1000);
+    or_default(&h->heartbeat_ms, LIMIT_HTTP_HEARTBEAT_SEC * 1000);
     or_default(&h->max_requests, LIMIT_HTTP_REQUESTS);
     or_default(&h->max_log_streams, LIMIT_HTTP_STREAMS);
     or_default(&h->max_event_streams, LIMIT_HTTP_EVENTS);

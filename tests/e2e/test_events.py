@@ -113,6 +113,55 @@ class Events(Case):
         self.assertGreater(two.ids()[0], one.ids()[-1])
         h.stop()
 
+    def raw(self, buffer=None):
+        """A stream whose bytes are looked at, past its head."""
+        s = socket.socket(socket.AF_UNIX)
+        self.addCleanup(s.close)
+        s.settimeout(harness.DEADLINE)
+        s.connect(self.h.socket)
+        s.sendall(b"GET /agentd/v1/events HTTP/1.1\r\nHost: a\r\n\r\n")
+        seen = b""
+        while b"retry: 1000" not in seen:
+            seen += s.recv(4096)
+        return s
+
+    def test_heartbeat(self):
+        h = self.h
+        h.rpc = "HeartbeatSec=100ms"
+        h.write("agentd.conf", h.agentd_conf())
+        h.ok("POST", "/agentd/v1/reload")
+        s, seen = self.raw(), b""
+        while seen.count(b"\n:") < 3:
+            more = s.recv(4096)
+            self.assertTrue(more)
+            seen += more
+        h.stop()
+
+    def test_slow_reader(self):
+        """One that takes nothing is let go at a bound of memory; who reads goes on, and misses nothing."""
+        h = self.h
+        quick, slow, rpc = Reader(h), self.raw(), h.rpc_pid()
+        before = self.memory(rpc)
+        metric = "agentd_http_streams{kind=\"events\"} 2"
+        self.assertIn(metric, h.http("GET", "/metrics").body.decode())
+        n = 0
+        while metric in h.http("GET", "/metrics").body.decode():
+            for _ in range(50):
+                self.assertEqual(h.operation("a", "restart").status, 200)
+                n += 1
+            self.assertLess(n, 5000, "it is never let go")
+        self.assertLess(self.memory(rpc) - before, 2048)
+        last = h.http("POST", "/agentd/v1/workers/b/restart").headers["Agentd-Operation"]
+        quick.until(lambda e: e[2].get("operation") == last and e[2].get("state") == "done")
+        self.assertEqual(quick.ids(), list(range(quick.ids()[0], quick.ids()[0] + len(quick.ids()))))
+        slow.close()
+        h.stop()
+
+    def memory(self, pid):
+        """KB that are its own."""
+        with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as f:
+            return sum(int(line.split()[1]) for line in f if line.startswith(("Private_Dirty:", "Swap:")))
+
     def test_bad_input(self):
         h = self.h
         for bad in ("x", "-1", "99999999999999999999999"):

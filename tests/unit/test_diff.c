@@ -237,6 +237,7 @@ static const struct {
     {CFG_RPC, "MaxEventStreams", "7", NULL},
     {CFG_RPC, "MaxOperationsQueued", "7", NULL},
     {CFG_RPC, "IdleTimeoutSec", "7", NULL},
+    {CFG_RPC, "HeartbeatSec", "7", NULL},
     {CFG_RPC, "MaxRequestBytes", "77", NULL},
     {CFG_RPC, "RequestDeadlineSec", "7", NULL},
 };
