@@ -85,7 +85,7 @@ def make():
 
 
 class Tls(Case):
-    LINES = ("cert alice HOST_VIEWER\ncert manager HOST_MANAGER\ncert host7.example HOST_MANAGER\ncert spiffe://example/ocp HOST_VIEWER\n"
+    LINES = ("cert alice HOST_VIEWER\ncert manager HOST_MANAGER\ncert spiffe://example/ocp HOST_VIEWER\ncert host7.example HOST_MANAGER\n"
              "aksk %s HOST_MANAGER %s\nbearer ci HOST_VIEWER %s\n" % (AK, SK, sha256("token")))
 
     def setUp(self):
@@ -112,6 +112,7 @@ class Tls(Case):
 
     def context(self, who=None, versions=None):
         c = ssl.create_default_context(cafile=made + "/ca.pem")
+        c.options &= ~getattr(ssl, "OP_IGNORE_UNEXPECTED_EOF", 0x80)  # an end that is not said is an error
         if versions:
             c.minimum_version, c.maximum_version = versions
         if who:
@@ -223,7 +224,9 @@ class Clients(Tls):
     def test_by_name(self):
         h = self.up()
         self.assertEqual(self.ask(self.connect("alice")).status, 200)
-        self.assertEqual(self.ask(self.connect("alice"), "POST", WORKERS + "/web/stop").status, 403)
+        c = self.connect("alice", (ssl.TLSVersion.TLSv1_2,) * 2)
+        self.assertEqual(self.ask(c, "POST", WORKERS + "/web/stop").status, 403)
+        self.assertFalse(c.sock.session.has_ticket, "it could come again without its certificate being looked at")
         both = self.ask(self.connect("named"), "POST", WORKERS + "/web/restart")
         self.assertEqual((both.status, both.data["actor"]), (200, "cert:host7.example"), "of two lines the manager's counts")
         r = self.ask(self.connect("nobody"))
