@@ -22,6 +22,7 @@
 #include "agentd/link.h"
 #include "agentd/listen.h"
 #include "agentd/loop.h"
+#include "agentd/manager.h"
 #include "agentd/notify.h"
 #include "agentd/op.h"
 #include "agentd/order.h"
@@ -52,6 +53,7 @@
 static int lock_fd = -1, signal_fd = -1;
 static struct loop_watch *signal_watch;
 static bool stopping, started, leave_workers;
+static bool decided; /* whether workers end with agentd: systemd may have to be asked */
 
 /* agentd-rpc lies where it was installed; beside agentd in a build tree; or in ../libexec of a relocated
  * installation. */
@@ -245,6 +247,15 @@ static void find_cgroups(const struct cfg_agent *a)
 
 /* --- signals -------------------------------------------------------------------------------------- */
 
+static void end_workers(bool for_good)
+{
+    decided = true;
+    if (for_good)
+        sup_stop_all();
+    else
+        leave_workers = true;
+}
+
 static void begin_stop(const char *why)
 {
     const struct cfg *cfg = reload_current();
@@ -253,14 +264,13 @@ static void begin_stop(const char *why)
         return;
     stopping = true;
     log_info("main", "stopping: %s", why);
-    sdn_stopping();
+    manager_stopping();
     upgrade_stop();
     reload_cancel();
     link_stop();
-    if (cfg->agent.stop_workers != CFG_STOP_NO)
-        sup_stop_all();
-    else
-        leave_workers = true;
+    if (cfg->agent.stop_workers == CFG_STOP_AUTO && manager_ask(end_workers))
+        return;
+    end_workers(cfg->agent.stop_workers != CFG_STOP_NO);
 }
 
 static void reload_by_signal(void)
@@ -350,7 +360,7 @@ static void after_round(void)
         upgrade_end_round();
     if (sup_wants_reload() && !stopping)
         reload_request(0, "");
-    if (stopping && link_ended() && (leave_workers || sup_all_down()))
+    if (stopping && decided && link_ended() && (leave_workers || sup_all_down()))
         loop_stop();
     else
         link_end_round();
@@ -416,7 +426,8 @@ static void on_cleared(void)
     task_resume();
     sup_start_wanted();
     link_start();
-    sdn_ready("Running");
+    manager_init();
+    manager_ready("");
     log_info("main", "agentd %s is ready: %u workers", PACKAGE_VERSION, sup_count());
     wk_host.pidfds = NULL;
     sup_use_image(NULL);
@@ -500,6 +511,7 @@ static int open_rooms(struct cfg *cfg)
 static void close_rooms(void)
 {
     loop_free(&again);
+    manager_done();
     store_flush();
     sup_done();
     op_close();

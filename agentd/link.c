@@ -22,6 +22,7 @@
 #include "agentd/link_creds.h"
 #include "agentd/listen.h"
 #include "agentd/loop.h"
+#include "agentd/manager.h"
 #include "agentd/op.h"
 #include "agentd/peer.h"
 #include "agentd/reap.h"
@@ -113,6 +114,7 @@ void link_changed(struct wk *w)
         return;
     w->dirty = true;
     TAILQ_INSERT_TAIL(&dirty_workers, w, dirty_link);
+    manager_changed();
 }
 
 void link_replace_worker(struct wk *w, struct wk *by)

@@ -67,6 +67,8 @@ libagentd_a_SOURCES = \
 	agentd/logs_older.h \
 	agentd/loop.c \
 	agentd/loop.h \
+	agentd/manager.c \
+	agentd/manager.h \
 	agentd/notify.c \
 	agentd/notify.h \
 	agentd/op.c \

@@ -11,16 +11,18 @@
 #include "agentd/daemon.h"
 #include "agentd/upgrade.h"
 #include "base/log.h"
+#include "proc/cgroup.h"
 
 struct args {
     const char *file;
-    enum { RUN, CHECK, DUMP, STATE } what;
+    enum { RUN, CHECK, DUMP, STATE, RELEASE } what;
 };
 
 static const struct option options[] = {
     {"check-config", no_argument, NULL, 'k'},
     {"dump-config", no_argument, NULL, 'd'},
     {"check-state", no_argument, NULL, 's'},
+    {"release-cgroup", no_argument, NULL, 'r'},
     {"config", required_argument, NULL, 'c'},
     {"log-level", required_argument, NULL, 'l'},
     {"version", no_argument, NULL, 'V'},
@@ -50,6 +52,9 @@ static int take_option(int c, struct args *a)
     case 's':
         a->what = STATE;
         return -1;
+    case 'r':
+        a->what = RELEASE;
+        return -1;
     case 'l':
         if (log_level_from_string(optarg) < 0) {
             fprintf(stderr, "agentd: --log-level %s: one of err, warning, notice, info, debug\n", optarg);
@@ -67,6 +72,16 @@ static int take_option(int c, struct args *a)
         fprintf(stderr, "agentd: see agentd --help\n");
         return 2;
     }
+}
+
+/* For the unit's ExecStopPost=. */
+static int release(void)
+{
+    int r = cgroup_release_controllers();
+
+    if (r < 0)
+        fprintf(stderr, "agentd: --release-cgroup: %s\n", strerror(-r));
+    return r < 0;
 }
 
 int main(int argc, char **argv)
@@ -87,6 +102,8 @@ int main(int argc, char **argv)
         return daemon_dump(a.file);
     if (a.what == STATE)
         return upgrade_check(a.file);
+    if (a.what == RELEASE)
+        return release();
     upgrade_begin(argv);
     return daemon_run(a.file);
 }

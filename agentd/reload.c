@@ -7,6 +7,7 @@
 #include "agentd/event.h"
 #include "agentd/helper.h"
 #include "agentd/link.h"
+#include "agentd/manager.h"
 #include "agentd/op.h"
 #include "agentd/sup.h"
 #include "agentd/sup_plan.h"
@@ -146,7 +147,7 @@ static void finish(const struct buf *rows)
     answer_all(&applying, wrong ? WIRE_E_RELOAD_FAILED : WIRE_OK, wrong ? report.errors.p : report.warnings.p,
                rows->p ? rows->p : "");
     cfg_report_free(&report);
-    sdn_ready(wrong ? "Running; the last reload found errors" : "Running");
+    manager_ready(wrong ? "the last reload found errors" : "");
     next_round();
 }
 

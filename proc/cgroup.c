@@ -148,6 +148,36 @@ int cgroup_root_open(struct cgroup_root *ret, const char *name, char *reason, si
     return 0;
 }
 
+/* What systemd runs for a delegated unit beside its main process sits in a leaf of its own. */
+#define CONTROL ".control"
+
+int cgroup_release_controllers(void)
+{
+    char own[1024], mount[1024], path[2100], text[512], word[64], *last, *save = NULL;
+    _cleanup_close_ int fd = -1;
+    int r;
+
+    if ((r = find_mount(mount, sizeof(mount))) < 0 || (r = own_cgroup(own, sizeof(own))) < 0)
+        return r;
+    snprintf(path, sizeof(path), "%s%s", mount, own);
+    last = strrchr(path, '/');
+    if (!is_delegated(path) && last && (str_eq(last, "/" CONTROL) || str_eq(last, "/" SUPERVISOR)))
+        *last = 0;
+    if (!is_delegated(path))
+        return -EPERM;
+    if ((fd = open_dir(AT_FDCWD, path)) < 0)
+        return fd;
+    if ((r = fd_read_file(fd, "cgroup.subtree_control", text, sizeof(text))) < 0)
+        return r;
+    r = 0;
+    for (char *w = strtok_r(text, " \n", &save); w; w = strtok_r(NULL, " \n", &save)) {
+        snprintf(word, sizeof(word), "-%s", w);
+        int e = fd_write_file(fd, "cgroup.subtree_control", word);
+        r = r < 0 ? r : e < 0 ? e : 0;
+    }
+    return r;
+}
+
 int cgroup_root_repair(struct cgroup_root *root)
 {
     struct stat st;

@@ -31,6 +31,12 @@ struct cgroup_leaf {
         .fd = -1         \
     }
 
+/* Takes all controllers back that the delegated cgroup which this process is in, or beside, has handed down
+ * to its leaves: with one handed down nothing can be put into it, so that a systemd before 254 could not
+ * start the unit's next main process while leaves live (cgroups(7), "no internal processes"). 0 or -errno;
+ * -EPERM: none is delegated. */
+int cgroup_release_controllers(void);
+
 /* Finds the root of the leaves: the cgroup that systemd delegated to us; else, as root, agentd-NAME in the
  * cgroup2 mount; else none (fd -1) and why in reason. Needs CAPS_FILES. 0 or -errno. */
 int cgroup_root_open(struct cgroup_root *ret, const char *name, char *reason, size_t reason_size);

@@ -32,6 +32,23 @@ void sdn_stopping(void)
     sd_notify(0, "STOPPING=1");
 }
 
+void sdn_extend(uint64_t us, const char *status)
+{
+    sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%llu\nSTATUS=%s", (unsigned long long)us, status);
+}
+
+uint64_t sdn_watchdog_us(void)
+{
+    uint64_t us = 0;
+
+    return sd_watchdog_enabled(0, &us) > 0 ? us : 0;
+}
+
+void sdn_ping(void)
+{
+    sd_notify(0, "WATCHDOG=1");
+}
+
 /* $JOURNAL_STREAM is device:inode of the stream that systemd connected; a redirection makes it untrue.
  * systemd.exec(5). */
 bool sdn_has_journal(void)

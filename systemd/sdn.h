@@ -5,6 +5,8 @@
 #define SYSTEMD_SDN_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #include "base/log.h"
 
@@ -12,6 +14,16 @@ void sdn_ready(const char *status);
 void sdn_status(const char *status);
 void sdn_reloading(void); /* followed by sdn_ready */
 void sdn_stopping(void);
+void sdn_extend(uint64_t us, const char *status); /* of the time that a stop may take, from now on */
+/* How often it wants a ping at least, in microseconds; 0: never. */
+uint64_t sdn_watchdog_us(void);
+void sdn_ping(void);
+
+/* systemd runs this process: it said where to notify it, and is there. */
+bool sdn_is_there(void);
+/* The job of our own unit that systemd is at work on: "stop", "restart", ...; "" if there is none. Waits for
+ * systemd's answer: in a helper only. 0 or -errno. */
+int sdn_job(char *type, size_t size);
 
 /* True if standard error goes to the journal: then sdn_journal is the better sink. */
 bool sdn_has_journal(void);

@@ -5,7 +5,9 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
+import time
 import traceback
 
 sys.dont_write_bytecode = True
@@ -15,28 +17,10 @@ from bell import Bell, look_until  # noqa: E402
 from box import Box, Impossible  # noqa: E402
 
 DEADLINE = 20
-UNIT = """[Unit]
-Description=agentd in a box
-StartLimitIntervalSec=0
-[Service]
-Type=notify
-ExecStart=/opt/agentd/agentd -c /etc/agentd-box/agentd.conf
-ExecReload=/bin/kill -HUP $MAINPID
-Restart=always
-RestartSec=0
-Delegate=yes
-KillMode=mixed
-RuntimeDirectory=agentd
-RuntimeDirectoryPreserve=restart
-StateDirectory=agentd
-LogsDirectory=agentd
-TimeoutStopSec=20
-"""
 CONF = """[Agent]
 HostId=20
-WorkersDirectory=/etc/agentd-box/workers.d
 [Rpc]
-Credentials=/etc/agentd-box/credentials
+Credentials=/etc/agentd/credentials
 """
 GROUP = "/sys/fs/cgroup/system.slice/agentd.service"
 BASE = "/compute/hosts/20/agent/processes/"
@@ -49,16 +33,21 @@ class Tests:
         self.box, self.bell = box, Bell()
         for path in glob.glob("/proc/%d/root/run/log/journal/*" % box.leader):
             self.bell.listen(path)  # whoever says something there
+        subprocess.run(["make", "-s", "-C", build, "install", "DESTDIR=" + box.path("/")], check=True, stdout=subprocess.DEVNULL)
         os.makedirs(box.path("/opt/agentd"))
-        for n in ("bin/agentd", "bin/agentd-rpc", "tests/lib/worker", "tests/lib/fake_upgrade"):
+        for n in ("tests/lib/worker", "tests/lib/fake_upgrade"):
             shutil.copy(os.path.join(build, n), box.path("/opt/agentd/" + os.path.basename(n)))
-        os.makedirs(box.path("/etc/agentd-box/workers.d"))
-        self.write("/etc/agentd-box/agentd.conf", CONF)
-        self.write("/etc/systemd/system/agentd.service", UNIT)
+        os.makedirs(box.path("/etc/agentd/workers.d"))
+        self.write("/etc/agentd/agentd.conf", CONF)
+        self.drop_in("[Service]\nWatchdogSec=2s\n")
         self.worker("web", 101, "--children 2 --grandchild --listen 8080", section="ReadyCheck=tcp:8080")
         self.worker("told", 102, "--delay 20 --notify READY=1", "Type=notify")
         self.worker("talks", 103, "--stdout \"said to the journal\" --stderr \"and an error\"", "StandardOutput=journal")
         self.do("systemctl", "daemon-reload")
+
+    def drop_in(self, text):
+        os.makedirs(self.box.path("/etc/systemd/system/agentd.service.d"), exist_ok=True)
+        self.write("/etc/systemd/system/agentd.service.d/test.conf", text)
 
     def write(self, inside, text):
         with open(self.box.path(inside) + ".new", "w", encoding="utf-8") as f:
@@ -66,7 +55,7 @@ class Tests:
         os.rename(self.box.path(inside) + ".new", self.box.path(inside))
 
     def worker(self, alias, id, args="", service="", section=""):
-        self.write("/etc/agentd-box/workers.d/%s.conf" % alias,
+        self.write("/etc/agentd/workers.d/%s.conf" % alias,
                    "[Service]\nExecStart=/opt/agentd/worker %s\n%s\n[Worker]\nId=%d\n%s\n" % (args, service, id, section))
 
     def do(self, *command):
@@ -129,8 +118,12 @@ class Tests:
         self.all_up()
 
     def test_status_text(self):
-        assert self.show("StatusText").startswith("Running"), self.show("StatusText")
-        assert "Status: \"Running" in self.box.run("systemctl", "status", "--no-pager", "agentd.service").stdout
+        self.until(lambda: self.show("StatusText") == "3 workers: 3 up", "the line")
+        assert "Status: \"3 workers: 3 up\"" in self.box.run("systemctl", "status", "--no-pager", "agentd.service").stdout
+        assert self.http("POST", BASE + "102/stop")[0] == 200
+        self.until(lambda: self.show("StatusText") == "3 workers: 1 down, 2 up", "the line after a change")
+        assert self.http("POST", BASE + "102/start")[0] == 200
+        self.until(lambda: self.show("StatusText") == "3 workers: 3 up", "the line after the next")
 
     def test_leaves(self):
         main = int(self.show("MainPID"))
@@ -175,7 +168,7 @@ class Tests:
 
     def test_reload(self):
         before = self.workers()
-        self.write("/etc/agentd-box/workers.d/broken.conf", "[Service]\nExecStart=relative\nWrong=1\n")
+        self.write("/etc/agentd/workers.d/broken.conf", "[Service]\nExecStart=relative\nWrong=1\n")
         self.worker("new", 104)
         self.do("systemctl", "reload", "agentd.service")
         self.until(lambda: "new" in self.workers(), "the new worker")
@@ -183,17 +176,17 @@ class Tests:
         after = self.all_up()
         assert {a: w["pid"] for a, w in before.items()} == {a: w["pid"] for a, w in after.items() if a != "new"}
         self.until(lambda: re.search(r"broken\.conf:2:\d+: ", self.journal()), "the error in the journal")
-        assert "errors" in self.show("StatusText"), self.show("StatusText")
-        os.unlink(self.box.path("/etc/agentd-box/workers.d/broken.conf"))
+        self.until(lambda: self.show("StatusText") == "4 workers: 4 up; the last reload found errors", "the status")
+        os.unlink(self.box.path("/etc/agentd/workers.d/broken.conf"))
         self.do("systemctl", "reload", "agentd.service")
-        self.until(lambda: self.show("StatusText") == "Running", "a good status again")
+        self.until(lambda: self.show("StatusText") == "4 workers: 4 up", "a good status again")
         # a broken agentd.conf changes nothing
-        self.write("/etc/agentd-box/agentd.conf", CONF + "Wrong=1\n")
+        self.write("/etc/agentd/agentd.conf", CONF + "Wrong=1\n")
         self.do("systemctl", "reload", "agentd.service")
         self.until(lambda: re.search(r"agentd\.conf:\d+:\d+: ", self.journal()), "the error in the journal")
         self.until(lambda: self.show("ActiveState") == "active", "active")
         assert len(self.all_up()) == 4
-        self.write("/etc/agentd-box/agentd.conf", CONF)
+        self.write("/etc/agentd/agentd.conf", CONF)
         self.do("systemctl", "reload", "agentd.service")
 
     def about(self, pid):
@@ -224,18 +217,18 @@ class Tests:
         files = {
             "plain": "",
             "user": "User=nobody\nGroup=daemon\nSupplementaryGroups=bin sys\nWorkingDirectory=/var\nUMask=0027\nEnvironment=A=1 \"B=two words\"\n"
-                    "EnvironmentFile=/etc/agentd-box/env\nNice=5\nOOMScoreAdjust=100\nLimitNOFILE=500:1000\nLimitCORE=0\nLimitNPROC=333\n"
+                    "EnvironmentFile=/etc/agentd/env\nNice=5\nOOMScoreAdjust=100\nLimitNOFILE=500:1000\nLimitCORE=0\nLimitNPROC=333\n"
                     "NoNewPrivileges=yes\nIgnoreSIGPIPE=no\nRuntimeDirectory=same-%N\nStateDirectory=same/%N\n",
             "caps": "User=nobody\nAmbientCapabilities=CAP_NET_BIND_SERVICE\nCapabilityBoundingSet=CAP_NET_BIND_SERVICE CAP_CHOWN\n",
             "bound": "CapabilityBoundingSet=~CAP_SYS_ADMIN CAP_SYS_PTRACE\n",
         }
         theirs = {"INVOCATION_ID", "JOURNAL_STREAM", "SYSTEMD_EXEC_PID", "MANAGERPID"}
         ours = {"AGENTD_ALIAS", "AGENTD_ID", "AGENTD_GENERATION", "AGENTD_COOKIE"}
-        self.write("/etc/agentd-box/env", "FROM_FILE=yes\n# no\nQUOTED=\"a b\"\n")
+        self.write("/etc/agentd/env", "FROM_FILE=yes\n# no\nQUOTED=\"a b\"\n")
         for name, text in files.items():
             text = "[Service]\nExecStart=/bin/sleep 100000\nStandardOutput=null\n" + text
             self.write("/etc/systemd/system/%s.service" % name, text)
-            self.write("/etc/agentd-box/workers.d/%s.conf" % name, text)
+            self.write("/etc/agentd/workers.d/%s.conf" % name, text)
         self.do("systemctl", "daemon-reload")
         assert self.http("POST", "/agentd/v1/reload")[0] == 200
         workers = self.all_up()
@@ -249,7 +242,7 @@ class Tests:
                     env.pop(k, None)
             wrong += ["%s: %s: systemd %r, agentd %r" % (name, k, v, by_agentd[k]) for k, v in by_systemd.items() if v != by_agentd[k]]
             self.do("systemctl", "stop", name)
-            os.unlink(self.box.path("/etc/agentd-box/workers.d/%s.conf" % name))
+            os.unlink(self.box.path("/etc/agentd/workers.d/%s.conf" % name))
         assert self.http("POST", "/agentd/v1/reload")[0] == 200
         assert not wrong, "\n".join(wrong)
 
@@ -271,15 +264,32 @@ class Tests:
         assert ops and ops[-1]["SYSLOG_IDENTIFIER"] == "agentd" and ops[-1]["AGENTD_AREA"] == "op", rows
         assert ops[-1]["_SYSTEMD_UNIT"] == "agentd.service" and "CODE_FILE" not in ops[-1]
 
-    def test_killed_agentd(self):
-        """systemd ends the rest of the unit (KillMode=mixed) and starts it again: one of each, and the count goes on."""
-        generation = self.workers()["web"]["generation"]
-        main = self.show("MainPID")
-        self.do("kill", "-9", main)
+    def died(self, how):
+        """agentd, by a signal: the unit's restart takes all workers over, untouched."""
+        before, main = self.identities(), self.show("MainPID")
+        self.do("kill", "-" + how, main)
         self.until(lambda: self.show("MainPID") not in ("0", main) and self.show("ActiveState") == "active", "a new agentd")
-        w = self.all_up()
-        assert len(w) == 4 and w["web"]["generation"] > generation, w
-        assert len(self.members("w-web")) == 4
+        assert self.identities() == before, self.journal()
+        assert {w["ownership"] for w in self.workers().values()} == {"adopted"}
+
+    def test_killed_agentd(self):
+        for how in ("KILL", "SEGV", "ABRT"):
+            self.died(how)
+
+    def test_watchdog(self):
+        """One that hangs: systemd ends it, and its successor takes over, all within WatchdogSec= and a second."""
+        since = time.monotonic()
+        self.died("STOP")
+        assert time.monotonic() - since < 2 + 1, time.monotonic() - since
+        assert "Watchdog timeout" in self.journal()
+
+    def test_manager_anew(self):
+        before, main = self.identities(), self.show("MainPID")
+        self.do("systemctl", "daemon-reload")
+        self.do("systemctl", "daemon-reexec")
+        self.until(lambda: self.box.run("systemctl", "is-active", "agentd.service").returncode == 0, "the manager")
+        assert (self.identities(), self.show("MainPID")) == (before, main)
+        self.died("KILL")
 
     def operations(self):
         return self.http("GET", "/agentd/v1/operations")[1]["data"]["contents"]
@@ -296,29 +306,18 @@ class Tests:
         assert (self.show("MainPID"), self.show("ActiveEnterTimestampMonotonic"), self.show("NRestarts")) == (main, since, self.show("NRestarts"))
         assert self.show("ActiveState") == "active"
 
-    def test_adopted_after_its_death(self):
-        """KillMode=process leaves the workers alone: the next agentd takes them over."""
-        os.makedirs(self.box.path("/etc/systemd/system/agentd.service.d"), exist_ok=True)
-        self.write("/etc/systemd/system/agentd.service.d/process.conf", "[Service]\nKillMode=process\n")
-        self.do("systemctl", "daemon-reload")
-        before, main = self.identities(), self.show("MainPID")
-        self.do("kill", "-9", main)
-        self.until(lambda: self.show("MainPID") not in ("0", main) and self.show("ActiveState") == "active", "a new agentd")
-        assert self.identities() == before, self.journal()
-        assert {w["ownership"] for w in self.workers().values()} == {"adopted"}
-
     def test_failed_upgrade(self):
         """The new program's listener never listens, so it can't confirm: the guardian ends it, and the unit's restart runs the program
         of before, which takes the workers over."""
         before, main = self.identities(), self.show("MainPID")
-        self.write("/etc/agentd-box/agentd.conf", CONF.replace("[Rpc]", "UpgradeTimeoutSec=1\n[Rpc]"))
+        self.write("/etc/agentd/agentd.conf", CONF.replace("[Rpc]", "UpgradeTimeoutSec=1\n[Rpc]"))
         self.do("systemctl", "reload", "agentd.service")
-        program, rpc = self.box.path("/opt/agentd/agentd"), self.box.path("/opt/agentd/agentd-rpc")
+        program, rpc = self.box.path("/usr/local/sbin/agentd"), self.box.path("/usr/local/libexec/agentd-rpc")
         shutil.copy(program, program + ".new")
         os.rename(program + ".new", program)
         os.rename(rpc, rpc + ".good")
         shutil.copy(self.box.path("/opt/agentd/fake_upgrade"), rpc)
-        self.write("/opt/agentd/agentd-rpc.does", "run hang\n")
+        self.write("/usr/local/libexec/agentd-rpc.does", "run hang\n")
         self.do("kill", "-USR2", main)
         self.until(lambda: self.show("MainPID") not in ("0", main) and self.show("ActiveState") == "active", "the agentd of before")
         os.rename(rpc + ".good", rpc)
@@ -332,19 +331,21 @@ class Tests:
         main = self.show("MainPID")
         self.do("kill", "-USR2", main)
         self.until(lambda: self.operations()[0]["verb"] == "upgrade" and self.operations()[0]["result"] == "done", "the next one works")
-        assert self.do("readlink", "/proc/%s/exe" % main).strip() == "/opt/agentd/agentd"
+        assert self.do("readlink", "/proc/%s/exe" % main).strip() == "/usr/local/sbin/agentd"
         assert self.identities() == before
-        os.unlink(self.box.path("/etc/systemd/system/agentd.service.d/process.conf"))
-        self.do("systemctl", "daemon-reload")
 
     def test_restart_of_the_unit(self):
-        before = self.workers()
-        self.do("systemctl", "restart", "agentd.service")
-        after = self.all_up()
-        assert {a: w["id"] for a, w in before.items()} == {a: w["id"] for a, w in after.items()}
-        assert not {w["pid"] for w in before.values()} & {w["pid"] for w in after.values()}
+        """Twenty times in a row: no worker notices."""
+        before, mains = self.identities(), set()
+        for _ in range(20):
+            self.do("systemctl", "restart", "agentd.service")
+            mains.add(self.show("MainPID"))
+            assert self.identities() == before, self.journal()
+        assert len(mains) == 20
+        assert "systemd's job: restart" in self.journal()
 
     def test_stop(self):
+        """What a restart leaves alone a stop ends."""
         pids = [p for leaf in ("w-web", "w-told", "w-talks", "w-new", "supervisor") for p in self.members(leaf)]
         assert len(pids) >= 9, pids
         self.do("systemctl", "stop", "agentd.service")
@@ -352,8 +353,27 @@ class Tests:
         for p in pids:
             assert self.box.run("test", "-d", "/proc/%d" % p).returncode, "pid %d is left" % p
         assert self.box.run("test", "-e", GROUP).returncode, "the cgroup is left"
-        assert self.box.run("test", "-e", "/run/agentd").returncode, "the runtime directory is left"
         assert "SIGKILL" not in self.journal().split("Stopping")[-1]
+        assert "systemd's job: stop" in self.journal()
+        self.do("systemctl", "start", "agentd.service")
+        assert len(self.all_up()) == 4
+
+    def test_stop_that_takes_long(self):
+        """Longer than the unit's own time: agentd asks for more, and nobody is killed by systemd."""
+        self.drop_in("[Service]\nTimeoutStopSec=6s\nWatchdogSec=2s\n")
+        self.do("systemctl", "daemon-reload")
+        self.worker("slow", 105, "--slow-stop 8000")
+        self.do("systemctl", "reload", "agentd.service")
+        self.until(lambda: "slow" in self.workers(), "the slow one")
+        self.all_up()
+        self.do("systemctl", "stop", "agentd.service")
+        assert self.show("Result") == "success", self.journal()
+        assert "timed out" not in self.journal().split("Stopping")[-1]
+        assert self.box.run("test", "-e", GROUP).returncode, "the cgroup is left"
+
+    def test_unit_is_well_made(self):
+        r = self.box.run("systemd-analyze", "verify", "/usr/local/lib/systemd/system/agentd.service", "/usr/local/lib/systemd/system/agentd.socket")
+        assert not [x for x in (r.stdout + r.stderr).splitlines() if "man" not in x], r.stdout + r.stderr
 
 
 def make_root_a_mount_point():
