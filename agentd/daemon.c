@@ -26,6 +26,7 @@
 #include "agentd/notify.h"
 #include "agentd/op.h"
 #include "agentd/order.h"
+#include "agentd/passed.h"
 #include "agentd/paths.h"
 #include "agentd/peer.h"
 #include "agentd/private.h"
@@ -39,6 +40,7 @@
 #include "agentd/upgrade.h"
 #include "agentd/wk.h"
 #include "agentd/wk_adopt.h"
+#include "agentd/wk_sock.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -409,6 +411,17 @@ static void watch_paths(void)
     paths_watch(path);
 }
 
+/* For the next agentd, should the service manager start one. */
+static void keep_sockets(void)
+{
+    const struct wk *w;
+
+    passed_done();
+    listen_keep();
+    TAILQ_FOREACH (w, &sup_workers, link)
+        wk_sock_keep(w);
+}
+
 static void on_cleared(void)
 {
     if (stopping)
@@ -425,6 +438,8 @@ static void on_cleared(void)
         op_lose_own();
     task_resume();
     sup_start_wanted();
+    if (!image())
+        keep_sockets();
     link_start();
     manager_init();
     manager_ready("");
@@ -519,7 +534,8 @@ static void close_rooms(void)
     event_done();
     store_close();
     paths_done();
-    listen_close();
+    /* what the manager keeps for the next agentd stays in its place */
+    listen_close(!leave_workers || !sdn_is_there());
     private_close();
     peer_end_round();
     enum caps_scope scope = caps_enter(CAPS_FILES);
@@ -579,6 +595,7 @@ int daemon_run(const char *file)
     find_rpc(rpc, sizeof(rpc));
     reload_init(cfg, rpc);
     upgrade_look_back(cfg->agent.runtime_dir);
+    passed_init();
     if (make_dirs(&cfg->agent) < 0 || take_lock(cfg->agent.runtime_dir) < 0 || caps_init() < 0 ||
         open_rooms(cfg) < 0) {
         upgrade_give_up("the new program can't take over");

@@ -12,10 +12,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "agentd/passed.h"
 #include "agentd/state.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "systemd/sdn.h"
 
 #define IN_USE_WAIT_MS 2000
 #define BACKLOG 1024 /* connections wait here while a new listener comes up */
@@ -81,10 +83,35 @@ static int open_tcp(const struct cfg_listener *l, struct listen_socket *s, struc
     return 0;
 }
 
+/* One that was there before us: its path is as it was made, or it is of no use. */
+static bool take_passed(const struct cfg_listener *l, struct listen_socket *s)
+{
+    bool ours = true;
+    struct stat st;
+
+    if ((s->fd = passed_take(l, &ours)) < 0)
+        return false;
+    if (!l->tcp && lstat(l->path, &st) < 0) {
+        s->fd = fd_close(s->fd);
+        return false;
+    }
+    s->tcp = l->tcp;
+    s->loopback = l->loopback;
+    s->foreign = !ours;
+    if (l->tcp)
+        return true;
+    s->path = strdup(l->path);
+    s->dev = st.st_dev;
+    s->ino = st.st_ino;
+    return true;
+}
+
 static int open_one(const struct cfg_listener *l, struct listen_socket *s, struct err *err)
 {
     int r;
 
+    if (take_passed(l, s))
+        return 0;
     /* The listener of an agentd that was killed closes its sockets at once, but at its own pace. Before
      * READY, so that nothing is kept waiting. */
     for (int waited = 0;; waited += 10) {
@@ -120,8 +147,16 @@ int listen_open(const struct cfg_rpc *rpc, struct err *err)
     if (r == 0)
         r = open_list(rpc->tls, rpc->n_tls, true, err);
     if (r < 0)
-        listen_close();
+        listen_close(true);
     return r;
+}
+
+void listen_keep(void)
+{
+    sdn_forget(PASSED_OWN);
+    for (unsigned i = 0; i < n_sockets; i++)
+        if (!sockets[i].foreign)
+            sdn_keep(PASSED_OWN, sockets[i].fd);
 }
 
 void listen_save(struct buf *b)
@@ -133,6 +168,7 @@ void listen_save(struct buf *b)
         state_put(b, "tcp", l->tcp);
         state_put(b, "loopback", l->loopback);
         state_put(b, "tls", l->tls);
+        state_put(b, "foreign", l->foreign);
         state_put_text(b, "text", l->text);
         state_put_text(b, "path", l->path);
         state_put_u64(b, "dev", l->dev);
@@ -165,6 +201,7 @@ bool listen_restore(const struct state *s)
                                                       .tcp = state_get(s, l, "tcp") != 0,
                                                       .loopback = state_get(s, l, "loopback") != 0,
                                                       .tls = state_get(s, l, "tls") != 0,
+                                                      .foreign = state_get(s, l, "foreign") != 0,
                                                       .text = state_get_text(s, l, "text"),
                                                       .path = state_get_text(s, l, "path"),
                                                       .dev = state_get_u64(s, l, "dev"),
@@ -212,14 +249,16 @@ int listen_repair(void)
     for (unsigned i = 0; i < n_sockets; i++)
         if (sockets[i].path && !is_ours(&sockets[i]))
             n += open_again(&sockets[i]) == 0;
+    if (n)
+        listen_keep();
     return n;
 }
 
-void listen_close(void)
+void listen_close(bool for_good)
 {
     for (unsigned i = 0; i < n_sockets; i++) {
         struct listen_socket *s = &sockets[i];
-        if (s->path && is_ours(s))
+        if (for_good && s->path && !s->foreign && is_ours(s))
             unlink(s->path);
         fd_close(s->fd);
         free(s->text);

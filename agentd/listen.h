@@ -13,6 +13,7 @@
 struct listen_socket {
     int fd;
     bool tcp, loopback, tls;
+    bool foreign;      /* a socket unit's: its path stays */
     char *text, *path; /* path: of a unix socket */
     dev_t dev;
     ino_t ino; /* of the path: another inode there means that it was replaced */
@@ -29,6 +30,8 @@ int listen_open(const struct cfg_rpc *rpc, struct err *err);
 const struct listen_socket *listen_get(unsigned i); /* NULL behind the last */
 /* Opens those unix sockets anew whose path was removed or replaced: how many. */
 int listen_repair(void);
-void listen_close(void); /* also removes the paths that are still ours */
+/* Has the service manager keep them for the next agentd. */
+void listen_keep(void);
+void listen_close(bool for_good); /* then it also removes the paths that are still ours */
 
 #endif

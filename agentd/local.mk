@@ -1,5 +1,7 @@
 noinst_LIBRARIES += libagentd.a
 libagentd_a_SOURCES = \
+	agentd/address.c \
+	agentd/address.h \
 	agentd/budget.c \
 	agentd/budget.h \
 	agentd/calls.c \
@@ -77,6 +79,8 @@ libagentd_a_SOURCES = \
 	agentd/op_view.c agentd/op_words.c \
 	agentd/order.c \
 	agentd/order.h \
+	agentd/passed.c \
+	agentd/passed.h \
 	agentd/paths.c \
 	agentd/paths.h \
 	agentd/peer.c \

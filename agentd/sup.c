@@ -19,6 +19,7 @@
 #include "agentd/sup_left.h"
 #include "agentd/sup_plan.h"
 #include "agentd/wk.h"
+#include "agentd/wk_sock.h"
 #include "agentd/wk_adopt.h"
 #include "agentd/wk_prepare.h"
 #include "agentd/wk_secret.h"
@@ -517,6 +518,7 @@ void sup_start_wanted(void)
             wk_prepare_clear(w);
         if (w->goal != WK_GOAL_UP || w->state != WK_DOWN || w->rested || image_line(w->def->alias))
             continue;
+        wk_sock_take_kept(w);
         if (w->unobserved)
             wk_adopt_ended(w);
         else

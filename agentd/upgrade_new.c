@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "systemd/sdn.h"
 #include "proc/spawn.h"
 #include "wire/wire.h"
 
@@ -156,6 +157,7 @@ void upgrade_look_back(const char *runtime_dir)
         snprintf(text, sizeof(text), "%s\t%s", m.reason, m.path);
         setenv("AGENTD_RPC", m.rpc, 1);
         fd = open(m.stored, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+        sdn_pass_on(); /* it is this process's start as much as it is ours */
         if (fd >= 0)
             upgrade_image_run(fd, 's', -1, -1, -1, text);
         fd_close(fd);

@@ -1,19 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentd/wk_sock.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
+#include "agentd/address.h"
 #include "agentd/cfg_trust.h"
+#include "agentd/passed.h"
 #include "agentd/state.h"
 #include "agentd/wk_fds.h"
 #include "base/fd.h"
@@ -21,6 +20,7 @@
 #include "base/str.h"
 #include "proc/caps.h"
 #include "proc/sys.h"
+#include "systemd/sdn.h"
 
 #define BACKLOG 4096     /* the kernel cuts it to net.core.somaxconn; as systemd.socket(5) */
 #define LOOK_FDS_MAX 256 /* descriptors of a main process that are looked at for ours */
@@ -40,27 +40,10 @@ struct wk_socks {
 /* --- one socket ------------------------------------------------------------------------------------------
  */
 
-union address {
-    struct sockaddr sa;
-    struct sockaddr_in four;
-    struct sockaddr_in6 six;
-    struct sockaddr_un un;
-};
-
-static socklen_t tcp_address(const struct cfg_listener *l, bool any_four, union address *a)
-{
-    *a = (union address){.six = {.sin6_family = AF_INET6, .sin6_port = htons((uint16_t)l->port)}};
-    if (inet_pton(AF_INET6, l->host, &a->six.sin6_addr) == 1 || (!*l->host && !any_four))
-        return sizeof(a->six); /* any: all zeros */
-    *a = (union address){.four = {.sin_family = AF_INET, .sin_port = htons((uint16_t)l->port)}};
-    inet_pton(AF_INET, l->host, &a->four.sin_addr);
-    return sizeof(a->four);
-}
-
 static int open_tcp(const struct cfg_listener *l, bool any_four)
 {
     union address a;
-    socklen_t len = tcp_address(l, any_four, &a);
+    socklen_t len = address_of_tcp(l, any_four, &a);
     int on = 1, off = 0;
     _cleanup_close_ int fd = socket(a.sa.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
@@ -204,6 +187,7 @@ static void drop_others(struct wk_socks *s, const struct wk_def *d)
     }
 }
 
+/* 1: it is one more than before. */
 static int open_missing(struct wk_socks *s, const struct cfg_listener *l)
 {
     int fd, r;
@@ -211,15 +195,34 @@ static int open_missing(struct wk_socks *s, const struct cfg_listener *l)
     if (find(s, l->text) >= 0)
         return 0;
     if ((fd = open_one(l)) < 0 || (r = add(s, l, fd)) == 0)
-        return fd < 0 ? fd : 0;
+        return fd < 0 ? fd : 1;
     close(fd);
     return r;
+}
+
+/* The service manager keeps them for the next agentd. */
+static const char *kept_name(const struct wk *w, char name[LIMIT_ALIAS + 16])
+{
+    snprintf(name, LIMIT_ALIAS + 16, SDN_WORKER "%s", w->def->alias);
+    return name;
+}
+
+void wk_sock_keep(const struct wk *w)
+{
+    char name[LIMIT_ALIAS + 16];
+
+    if (!w->socks)
+        return;
+    sdn_forget(kept_name(w, name));
+    for (unsigned i = 0; i < w->socks->n; i++)
+        sdn_keep(name, w->socks->fds[i]);
 }
 
 int wk_sock_open(struct wk *w)
 {
     const struct wk_def *d = w->def;
     struct wk_socks *s;
+    bool more = false;
     int r;
 
     if (!d->n_sockets) {
@@ -237,8 +240,11 @@ int wk_sock_open(struct wk *w)
             s->failed = d->sockets[i].text;
             return r;
         }
+        more |= r > 0;
         swap(s, i, (unsigned)find(s, d->sockets[i].text)); /* as they are to be passed */
     }
+    if (more)
+        wk_sock_keep(w);
     return 0;
 }
 
@@ -257,6 +263,10 @@ static struct wk_socks *take(struct wk *w)
 
 void wk_sock_close(struct wk *w)
 {
+    char name[LIMIT_ALIAS + 16];
+
+    if (w->socks)
+        sdn_forget(kept_name(w, name));
     done(take(w), true);
 }
 
@@ -300,34 +310,6 @@ unsigned wk_sock_fds(const struct wk *w, const int **ret)
 /* --- after agentd's death, and over an exec ---------------------------------------------------------------
  */
 
-static bool is_tcp_at(const union address *have, const struct cfg_listener *l)
-{
-    union address want;
-
-    tcp_address(l, have->sa.sa_family == AF_INET, &want);
-    if (have->sa.sa_family != want.sa.sa_family)
-        return false;
-    if (have->sa.sa_family == AF_INET)
-        return have->four.sin_port == want.four.sin_port &&
-               have->four.sin_addr.s_addr == want.four.sin_addr.s_addr;
-    return have->six.sin6_port == want.six.sin6_port &&
-           memcmp(&have->six.sin6_addr, &want.six.sin6_addr, sizeof(struct in6_addr)) == 0;
-}
-
-static bool is_at(int fd, const struct cfg_listener *l)
-{
-    union address have = {0};
-    socklen_t len = sizeof(have), n = sizeof(int);
-    int listening = 0;
-
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &n) < 0 || !listening ||
-        getsockname(fd, &have.sa, &len) < 0)
-        return false;
-    if (l->tcp)
-        return is_tcp_at(&have, l);
-    return have.sa.sa_family == AF_UNIX && strncmp(have.un.sun_path, l->path, sizeof(have.un.sun_path)) == 0;
-}
-
 /* Once for all of them: what is none of them is closed elsewhere, since that may take its time. */
 struct looked {
     int fds[LOOK_FDS_MAX];
@@ -350,12 +332,28 @@ static int look_at_all(const struct wk *w, struct looked *l)
 static int take_one(struct looked *all, const struct cfg_listener *l)
 {
     for (unsigned i = 0; i < all->n; i++)
-        if (is_at(all->fds[i], l)) {
+        if (address_is_at(all->fds[i], l)) {
             int fd = all->fds[i];
             all->fds[i] = all->fds[--all->n];
             return fd;
         }
     return -ENOENT;
+}
+
+bool wk_sock_take_kept(struct wk *w)
+{
+    const struct wk_def *d = w->def;
+    bool ours;
+    int fd;
+
+    if (!d->n_sockets || (!w->socks && !(w->socks = calloc(1, sizeof(*w->socks)))))
+        return true;
+    for (unsigned i = 0; i < d->n_sockets; i++) {
+        fd = find(w->socks, d->sockets[i].text) >= 0 ? -EEXIST : passed_take(&d->sockets[i], &ours);
+        if (fd >= 0 && add(w->socks, &d->sockets[i], fd) < 0)
+            close(fd);
+    }
+    return w->socks->n == d->n_sockets;
 }
 
 void wk_sock_take_back(struct wk *w)
@@ -365,11 +363,13 @@ void wk_sock_take_back(struct wk *w)
     struct looked all;
     int r;
 
-    if (!d->n_sockets || w->main.fd < 0 || w->socks || !(w->socks = calloc(1, sizeof(*w->socks))))
+    if (w->socks || wk_sock_take_kept(w) || w->main.fd < 0)
         return;
     scope = caps_enter(CAPS_LOOK);
     r = look_at_all(w, &all);
     for (unsigned i = 0; i < d->n_sockets; i++) {
+        if (find(w->socks, d->sockets[i].text) >= 0)
+            continue;
         int fd = r < 0 ? r : take_one(&all, &d->sockets[i]);
         if (fd >= 0 && add(w->socks, &d->sockets[i], fd) == 0)
             continue;

@@ -22,6 +22,9 @@ unsigned wk_sock_fds(const struct wk *w, const int **ret);
 /* An earlier agentd has opened them and died: taken back from the main process, as far as it has them still.
  */
 void wk_sock_take_back(struct wk *w);
+/* Only those that the service manager has kept, for one that is to start. False: that is not all of them. */
+bool wk_sock_take_kept(struct wk *w);
+void wk_sock_keep(const struct wk *w); /* has it keep what is open */
 /* Over an exec of agentd, inside the worker's line. */
 void wk_sock_save(const struct wk *w, struct buf *b);
 void wk_sock_restore(struct wk *w, const struct state *s, const char *line);

@@ -2,6 +2,8 @@
 #define SD_JOURNAL_SUPPRESS_LOCATION
 #include "systemd/sdn.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -47,6 +49,46 @@ uint64_t sdn_watchdog_us(void)
 void sdn_ping(void)
 {
     sd_notify(0, "WATCHDOG=1");
+}
+
+int sdn_take_fds(struct sdn_fd **ret)
+{
+    char **names = NULL;
+    int n = sd_listen_fds_with_names(1, &names);
+    struct sdn_fd *v = n > 0 ? calloc((size_t)n, sizeof(*v)) : NULL;
+
+    for (int i = 0; i < n; i++) {
+        if (v)
+            v[i] = (struct sdn_fd){SD_LISTEN_FDS_START + i, names[i]};
+        else
+            free(names[i]);
+    }
+    free(names);
+    *ret = v;
+    return n > 0 && !v ? -ENOMEM : n;
+}
+
+void sdn_pass_on(void)
+{
+    int n = sd_listen_fds(0);
+
+    for (int i = 0; i < n; i++)
+        fcntl(SD_LISTEN_FDS_START + i, F_SETFD, 0);
+}
+
+/* It is not watched for an error: a listening socket has none, and other kinds would be dropped for a
+ * hang-up. */
+void sdn_keep(const char *name, int fd)
+{
+    char text[256];
+
+    snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
+    sd_pid_notify_with_fds(0, 0, text, &fd, 1);
+}
+
+void sdn_forget(const char *name)
+{
+    sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
 }
 
 /* $JOURNAL_STREAM is device:inode of the stream that systemd connected; a redirection makes it untrue.

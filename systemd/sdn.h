@@ -19,6 +19,20 @@ void sdn_extend(uint64_t us, const char *status); /* of the time that a stop may
 uint64_t sdn_watchdog_us(void);
 void sdn_ping(void);
 
+/* What it hands over at the start; names and the array are the caller's to free. How many, or -errno. Asked
+ * once: what runs later sees nothing of it. sd_listen_fds(3). */
+struct sdn_fd {
+    int fd; /* close-on-exec */
+    char *name;
+};
+int sdn_take_fds(struct sdn_fd **ret);
+void sdn_pass_on(void); /* instead of that: another program is executed in our place, and takes them */
+/* Has it keep a copy of fd for the next one to run under this unit, beside others of that name;
+ * FileDescriptorStoreMax= of systemd.service(5) has to allow it. Forgets all of a name. */
+#define SDN_WORKER "worker."
+void sdn_keep(const char *name, int fd);
+void sdn_forget(const char *name);
+
 /* systemd runs this process: it said where to notify it, and is there. */
 bool sdn_is_there(void);
 /* The job of our own unit that systemd is at work on: "stop", "restart", ...; "" if there is none. Waits for

@@ -191,6 +191,10 @@ class Box:
     def run(self, *command, **more):
         return run("nsenter", "-t", str(self.leader), "-a", "-r", "-w", "--", *command, **more)
 
+    def popen(self, *command):
+        return subprocess.Popen(["nsenter", "-t", str(self.leader), "-a", "-r", "-w", "--", *command], text=True, stdin=subprocess.PIPE,
+                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
     def path(self, inside):
         """A file of the box, as seen from here."""
         return self.mount + inside

@@ -344,10 +344,56 @@ class Tests:
         assert len(mains) == 20
         assert "systemd's job: restart" in self.journal()
 
+    def test_sockets_are_kept(self):
+        """Over restarts and a death of agentd nobody who connects is refused, neither by agentd nor by a worker that died with it."""
+        self.worker("held", 106, "", section="ListenStream=/run/held.sock\nListenStream=127.0.0.1:8081")
+        assert self.http("POST", "/agentd/v1/reload")[0] == 200
+        self.all_up()
+        code = ("import socket,sys,time\nn=0\nprint('begun',flush=True)\n"
+                "import select\n"
+                "while not select.select([0],[],[],0)[0]:\n"
+                "  for a in ('/run/agentd/agentd.sock','/run/held.sock',('127.0.0.1',8081)):\n"
+                "    s=socket.socket(socket.AF_UNIX if isinstance(a,str) else socket.AF_INET)\n"
+                "    s.connect(a)\n"
+                "    if isinstance(a,str) and 'agentd' in a:\n"
+                "      s.sendall(b'GET /healthz HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n')\n"
+                "      b=b''\n"
+                "      while True:\n"
+                "        m=s.recv(4096)\n"
+                "        if not m: break\n"
+                "        b+=m\n"
+                "      assert b.startswith(b'HTTP/1.1 200') or b.startswith(b'HTTP/1.1 503') or not b, b\n"
+                "      n+=b.startswith(b'HTTP/1.1 200')\n"
+                "    s.close()\n"
+                "print(n)\n")
+        p = self.box.popen("/usr/bin/python3", "-c", code)
+        try:
+            assert p.stdout.readline() == "begun\n"
+            for _ in range(5):
+                self.do("systemctl", "restart", "agentd.service")
+            main, held = self.show("MainPID"), self.workers()["held"]["pid"]
+            self.do("kill", "-STOP", main)  # so that both are dead before anybody looks
+            self.do("kill", "-9", str(held))
+            self.do("kill", "-9", main)
+            self.until(lambda: self.show("MainPID") not in ("0", main) and self.show("ActiveState") == "active", "a new agentd")
+            assert self.all_up()["held"]["pid"] != held
+        finally:
+            out, err = p.communicate("\n", timeout=60)
+        assert p.returncode == 0, err
+        assert int(out) > 50, out
+        self.worker("held", 106)  # without them: they are closed, and nobody keeps them
+        assert self.http("POST", "/agentd/v1/reload")[0] == 200
+        self.all_up()
+        assert self.box.run("test", "-e", "/run/held.sock").returncode, "its file is left"
+        self.do("systemctl", "restart", "agentd.service")
+        self.all_up()
+        assert "has an address that no" not in self.journal()
+        assert not self.do("ss", "-Hltn", "sport = :8081")
+
     def test_stop(self):
         """What a restart leaves alone a stop ends."""
-        pids = [p for leaf in ("w-web", "w-told", "w-talks", "w-new", "supervisor") for p in self.members(leaf)]
-        assert len(pids) >= 9, pids
+        pids = [p for leaf in ("w-web", "w-told", "w-talks", "w-new", "w-held", "supervisor") for p in self.members(leaf)]
+        assert len(pids) >= 10, pids
         self.do("systemctl", "stop", "agentd.service")
         assert self.show("ActiveState") == "inactive" and self.show("Result") == "success", self.journal()
         for p in pids:
@@ -356,7 +402,7 @@ class Tests:
         assert "SIGKILL" not in self.journal().split("Stopping")[-1]
         assert "systemd's job: stop" in self.journal()
         self.do("systemctl", "start", "agentd.service")
-        assert len(self.all_up()) == 4
+        assert len(self.all_up()) == 5
 
     def test_stop_that_takes_long(self):
         """Longer than the unit's own time: agentd asks for more, and nobody is killed by systemd."""
@@ -370,6 +416,23 @@ class Tests:
         assert self.show("Result") == "success", self.journal()
         assert "timed out" not in self.journal().split("Stopping")[-1]
         assert self.box.run("test", "-e", GROUP).returncode, "the cgroup is left"
+
+    def test_socket_unit(self):
+        """systemd listens from early on: the first caller starts agentd, and the path outlives it."""
+        self.drop_in("[Service]\nWatchdogSec=2s\n")
+        os.unlink(self.box.path("/etc/agentd/workers.d/slow.conf"))
+        self.do("systemctl", "daemon-reload")
+        self.do("systemctl", "start", "agentd.socket")
+        assert self.show("ActiveState") == "inactive"
+        assert len(self.workers()) == 5  # asked over that socket
+        self.all_up()
+        before = self.do("stat", "-c", "%i", "/run/agentd/agentd.sock")
+        self.do("systemctl", "restart", "agentd.service")
+        self.all_up()
+        self.do("systemctl", "stop", "agentd.service")
+        assert self.do("stat", "-c", "%i", "/run/agentd/agentd.sock") == before
+        assert len(self.workers()) == 5
+        self.do("systemctl", "stop", "agentd.socket", "agentd.service")
 
     def test_unit_is_well_made(self):
         r = self.box.run("systemd-analyze", "verify", "/usr/local/lib/systemd/system/agentd.service", "/usr/local/lib/systemd/system/agentd.socket")

@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentd/passed: listening sockets that the service manager hands to agentd at its start: those that an
+ * earlier agentd gave it to keep, and those of socket units. Found by their address. Never knows what they
+ * are for. sd_listen_fds(3). */
+#ifndef AGENTD_PASSED_H
+#define AGENTD_PASSED_H
+
+#include <stdbool.h>
+
+#include "agentd/cfg.h"
+
+#define PASSED_OWN "listen" /* the name under which agentd's own are kept */
+
+void passed_init(void);
+/* The one that listens at l's address, now the caller's; *ours: an earlier agentd opened it, so that its path
+ * is ours to remove. -ENOENT: none does. */
+int passed_take(const struct cfg_listener *l, bool *ours);
+/* Those that are left nobody wants any more: closed, and kept no longer. */
+void passed_done(void);
+
+#endif
