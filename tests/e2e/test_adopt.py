@@ -313,6 +313,7 @@ class Renamed(Case):
 
 
 class Thousand(Case):
+    ALONE = True
     @needs_root
     def test_adopted_at_once(self):
         """All of 1,000 are adopted and controllable within a second, and nothing is forked but the listener."""

@@ -19,6 +19,7 @@ ROUNDS = 200 if harness.ALL else 8 if harness.SANITIZED else 40
 
 @both
 class OfAWorker(Case):
+    ALONE = True
     cgroup = True
 
     def test_comes_back(self):

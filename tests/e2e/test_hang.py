@@ -35,6 +35,7 @@ class Hung:
 
 @both
 class Hangs(Case):
+    ALONE = True
     cgroup = True
 
     def setUp(self):

@@ -91,6 +91,7 @@ class OnBoth:
 
 
 class FullSpeed(OnBoth, Rotation):
+    ALONE = True
     def on(self, directory):
         h = self.host(directory=directory)
         self.writer(h, 2000000, 40, 0, section="LogMaxSize=10M")

@@ -111,7 +111,7 @@ class Installed(Host):
     def settled(self):
         """Until earlier listeners have gone, and with them all that an upgrade needs; nothing is left of it."""
         eventually(lambda: sum(name_of(p) == "agentd-rpc" for p in children(self.pid)) == 1 and self.mine() == [self.pid] and
-                   not any(stat_of(p) and stat_of(p)[0] == "Z" for p in children(self.pid)), what="one agentd, one agentd-rpc")
+                   not any((stat_of(p) or " ")[0] == "Z" for p in children(self.pid)), what="one agentd, one agentd-rpc")
         if os.path.exists(self.run + "/upgrade"):
             raise AssertionError("the marker is left")
         # (a helper that writes the state comes and goes)
@@ -284,6 +284,7 @@ def retry_of(record):
 @needs_root
 class Nobody(Case):
     """Nobody notices."""
+    ALONE = True
     cgroup = True
 
     def installed(self, **how):
