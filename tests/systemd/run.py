@@ -445,10 +445,10 @@ def make_root_a_mount_point():
         if any(line.split()[4] == "/" for line in f) or os.geteuid() != 0 or "AGENTD_BOX_ROOT" in os.environ:
             return
     script = ('mount --make-rprivate "$1" 2>/dev/null; mkdir -p "$1" && mount --rbind / "$1" && '
-              'AGENTD_BOX_ROOT=1 exec chroot "$1" "$2" "$3" "$4"')
+              'root=$1 && shift && AGENTD_BOX_ROOT=1 exec chroot "$root" "$@"')
     os.execvp("unshare", ["unshare", "--mount", "--propagation", "unchanged", "sh", "-c", script, "sh",
-                          "/run/agentd-box-root", sys.executable, os.path.abspath(__file__),
-                          os.path.abspath(sys.argv[1])])
+                          "/run/agentd-box-root", sys.executable, os.path.abspath(sys.argv[0]),
+                          *(os.path.abspath(a) for a in sys.argv[1:])])
 
 
 def main():
