@@ -24,6 +24,7 @@ static const struct {
     {"upgrade", takeover_upgrade},
     {"signal", change_signal},
     {"credential", credential_run},
+    {"audit", audit_run},
 };
 
 static void suggest(const char *word)

@@ -68,6 +68,9 @@ static int take_option(struct options *o, int c)
     case 'F':
         o->file = optarg;
         return 0;
+    case 'c':
+        o->config = optarg;
+        return 0;
     case 'g':
         o->generate = true;
         return 0;
@@ -84,19 +87,30 @@ static int take_option(struct options *o, int c)
 int options_parse(struct options *o, int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"socket", required_argument, NULL, 's'},  {"url", required_argument, NULL, 'u'},
-        {"user", required_argument, NULL, 'U'},    {"token-file", required_argument, NULL, 'T'},
-        {"output", required_argument, NULL, 'o'},  {"no-color", no_argument, NULL, 'C'},
-        {"reason", required_argument, NULL, 'r'},  {"lines", required_argument, NULL, 'n'},
-        {"follow", no_argument, NULL, 'f'},        {"plan", no_argument, NULL, 'p'},
-        {"private", required_argument, NULL, 'P'}, {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},       {"file", required_argument, NULL, 'F'},
-        {"generate", no_argument, NULL, 'g'},      {NULL, 0, NULL, 0},
+        {"socket", required_argument, NULL, 's'},
+        {"url", required_argument, NULL, 'u'},
+        {"user", required_argument, NULL, 'U'},
+        {"token-file", required_argument, NULL, 'T'},
+        {"output", required_argument, NULL, 'o'},
+        {"no-color", no_argument, NULL, 'C'},
+        {"reason", required_argument, NULL, 'r'},
+        {"lines", required_argument, NULL, 'n'},
+        {"follow", no_argument, NULL, 'f'},
+        {"plan", no_argument, NULL, 'p'},
+        {"private", required_argument, NULL, 'P'},
+        {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},
+        {"file", required_argument, NULL, 'F'},
+        {"generate", no_argument, NULL, 'g'},
+        {"config", required_argument, NULL, 'c'},
+        {NULL, 0, NULL, 0},
     };
     static char help[] = "help", version[] = "version", *words[] = {NULL, NULL};
     int c;
 
-    *o = (struct options){.socket = OPTIONS_SOCKET, .color = isatty(STDOUT_FILENO) && !getenv("NO_COLOR")};
+    *o = (struct options){.socket = OPTIONS_SOCKET,
+                          .config = OPTIONS_CONFIG,
+                          .color = isatty(STDOUT_FILENO) && !getenv("NO_COLOR")};
     while ((c = getopt_long(argc, argv, "o:n:fhV", longs, NULL)) != -1) {
         if (c == 'h' || c == 'V') {
             words[0] = c == 'h' ? help : version;

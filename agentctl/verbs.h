@@ -15,6 +15,7 @@ int takeover_adopt(const struct options *o);
 int takeover_upgrade(const struct options *o);
 int logs_run(const struct options *o);
 int credential_run(const struct options *o);
+int audit_run(const struct options *o); /* verify and show */
 int help_run(const struct options *o);
 int help_version(const struct options *o);
 

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/audit.h"
 #include "agentd/doctor.h"
 #include "agentd/link.h"
 #include "agentd/logs.h"
@@ -159,47 +160,68 @@ static void take_tell_task(struct wk *w, const struct wire_call *c)
     task_tell(c);
 }
 
+static void take_refused(struct wk *w, const struct wire_call *c)
+{
+    audit_refusal(c);
+}
+
 static const struct {
     void (*take)(struct wk *w, const struct wire_call *c);
     enum { NEEDS_WORKER, MAY_HAVE_WORKER, NO_WORKER } worker;
     bool administrator; /* over the private socket only */
+    bool changes;       /* it is audited */
 } verbs[WIRE_VERB_MAX] = {
-    [WIRE_VERB_START] = {take_change, NEEDS_WORKER, false},
-    [WIRE_VERB_STOP] = {take_change, NEEDS_WORKER, false},
-    [WIRE_VERB_RESTART] = {take_change, NEEDS_WORKER, false},
-    [WIRE_VERB_SIGNAL] = {take_signal, NEEDS_WORKER, false},
-    [WIRE_VERB_RELOAD_WORKER] = {take_signal, NEEDS_WORKER, false},
+    [WIRE_VERB_START] = {take_change, NEEDS_WORKER, false, true},
+    [WIRE_VERB_STOP] = {take_change, NEEDS_WORKER, false, true},
+    [WIRE_VERB_RESTART] = {take_change, NEEDS_WORKER, false, true},
+    [WIRE_VERB_SIGNAL] = {take_signal, NEEDS_WORKER, false, true},
+    [WIRE_VERB_RELOAD_WORKER] = {take_signal, NEEDS_WORKER, false, true},
     [WIRE_VERB_SAMPLE] = {take_sample, MAY_HAVE_WORKER, false},
     [WIRE_VERB_LOG_LIST] = {take_log_list, NEEDS_WORKER, false},
     [WIRE_VERB_LOG_OPEN] = {take_log_open, NEEDS_WORKER, false},
     [WIRE_VERB_OPERATION] = {take_operation, NO_WORKER, false},
     [WIRE_VERB_OPERATIONS] = {take_operations, NO_WORKER, false},
-    [WIRE_VERB_CANCEL] = {take_cancel, NO_WORKER, false},
-    [WIRE_VERB_ADOPT] = {take_adopt, NO_WORKER, true},
-    [WIRE_VERB_UPGRADE] = {take_upgrade, NO_WORKER, true},
+    [WIRE_VERB_CANCEL] = {take_cancel, NO_WORKER, false, true},
+    [WIRE_VERB_ADOPT] = {take_adopt, NO_WORKER, true, true},
+    [WIRE_VERB_UPGRADE] = {take_upgrade, NO_WORKER, true, true},
     [WIRE_VERB_DOCTOR] = {take_doctor, NO_WORKER, false},
-    [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER, false},
+    [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER, false, true},
     [WIRE_VERB_RELOAD_PLAN] = {take_reload_plan, NO_WORKER, false},
-    [WIRE_VERB_AGENT_START] = {take_task, NO_WORKER, false},
-    [WIRE_VERB_AGENT_STOP] = {take_task, NO_WORKER, false},
-    [WIRE_VERB_AGENT_RESTART] = {take_task, NO_WORKER, false},
+    [WIRE_VERB_AGENT_START] = {take_task, NO_WORKER, false, true},
+    [WIRE_VERB_AGENT_STOP] = {take_task, NO_WORKER, false, true},
+    [WIRE_VERB_AGENT_RESTART] = {take_task, NO_WORKER, false, true},
     [WIRE_VERB_TASK] = {take_tell_task, NO_WORKER, false},
+    [WIRE_VERB_REFUSED] = {take_refused, NO_WORKER, false},
 };
+
+/* A newer listener may know more verbs than we do. */
+static bool may_ask(const struct wire_call *c, bool administrator)
+{
+    return c->verb < WIRE_VERB_MAX && verbs[c->verb].take && (administrator || !verbs[c->verb].administrator);
+}
+
+static void take(const struct wire_call *c, struct wk *w)
+{
+    if (!w && (verbs[c->verb].worker == NEEDS_WORKER || c->worker))
+        answer(c->call, WIRE_E_NO_PROCESS, "no worker has this id");
+    else
+        verbs[c->verb].take(w, c);
+}
 
 void calls_take(const struct wire_call *c, bool administrator)
 {
     struct wk *w;
 
-    /* A newer listener may know more verbs than we do. */
-    if (c->verb >= WIRE_VERB_MAX || !verbs[c->verb].take ||
-        (verbs[c->verb].administrator && !administrator)) {
+    if (!may_ask(c, administrator)) {
         answer(c->call, WIRE_E_NOT_IMPLEMENTED, NULL);
         return;
     }
     w = verbs[c->verb].worker == NO_WORKER || !c->worker ? NULL : sup_find(c->worker);
-    if (!w && (verbs[c->verb].worker == NEEDS_WORKER || c->worker)) {
-        answer(c->call, WIRE_E_NO_PROCESS, "no worker has this id");
+    if (!verbs[c->verb].changes) {
+        take(c, w);
         return;
     }
-    verbs[c->verb].take(w, c);
+    audit_begin_call(c, w ? w->def->alias : c->verb == WIRE_VERB_ADOPT ? c->name : "");
+    take(c, w);
+    audit_end_call();
 }

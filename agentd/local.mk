@@ -1,5 +1,9 @@
 noinst_LIBRARIES += libagentd.a
 libagentd_a_SOURCES = \
+	agentd/audit.c \
+	agentd/audit.h \
+	agentd/audit_file.c \
+	agentd/audit_file.h \
 	agentd/budget.c \
 	agentd/budget.h \
 	agentd/calls.c \
@@ -157,4 +161,4 @@ libagentd_a_SOURCES = \
 sbin_PROGRAMS += bin/agentd
 bin_agentd_SOURCES = agentd/main.c
 bin_agentd_LDADD = libagentd.a libproc.a libsystemdroom.a libwire.a libbase.a $(LIBEVENT_CORE_LIBS) $(LIBSYSTEMD_LIBS) \
-	$(LIBCAP_LIBS) $(ZLIB_LIBS) -lm
+	$(LIBCAP_LIBS) $(LIBCRYPTO_LIBS) $(ZLIB_LIBS) -lm

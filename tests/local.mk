@@ -1,5 +1,5 @@
 unit_libs = libagentd.a libproc.a libsystemdroom.a libwire.a libbase.a
-unit_ext = $(LIBEVENT_CORE_LIBS) $(LIBSYSTEMD_LIBS) $(LIBCAP_LIBS) $(ZLIB_LIBS) $(CMOCKA_LIBS) -lm
+unit_ext = $(LIBEVENT_CORE_LIBS) $(LIBSYSTEMD_LIBS) $(LIBCAP_LIBS) $(LIBCRYPTO_LIBS) $(ZLIB_LIBS) $(CMOCKA_LIBS) -lm
 check_PROGRAMS += tests/unit/test_auth tests/unit/test_cfg tests/unit/test_gate tests/unit/test_json tests/unit/test_route tests/unit/test_wire tests/unit/test_wish
 tests_unit_test_auth_LDADD = librpc.a libjson.a libwire.a libbase.a $(LIBCRYPTO_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_cfg_LDADD = $(unit_libs) $(unit_ext)

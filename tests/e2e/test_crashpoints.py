@@ -58,7 +58,7 @@ ERRNOS = {
 }
 # What may lie there between two starts; the half-written ones are overwritten by the next writer.
 RUN_FILES = {"facts", "lock", "notify", "private", "operations", "keys", "tasks", "steps", "definitions", "upgrade.new"}
-STATE_FILES = {n + tail for n in ("state", "operations", "keys", "tasks", "steps", "agentd.previous") for tail in ("", ".new")} | {"state.lock"}
+STATE_FILES = {n + tail for n in ("state", "operations", "keys", "tasks", "steps", "agentd.previous") for tail in ("", ".new")} | {"state.lock", "audit", "audit.head"}
 GONE = (OSError, http.client.HTTPException)  # what a caller sees of an agentd that dies
 totals = collections.Counter()
 
@@ -429,6 +429,12 @@ class World(Life):
             if p not in rpc and harness.name_of(p) == "agentd-rpc":
                 harness.wait_gone(p, 5)
 
+    def check_trail(self):
+        """What was torn is said by now; nothing else may be wrong with the audit trail."""
+        r = subprocess.run([harness.STAGED + "/agentctl", "audit", "verify", self.h.state], capture_output=True, text=True, check=False)
+        if r.returncode != 0:
+            raise AssertionError("the audit trail: %r" % r)
+
     def check_control(self, records):
         """One worker, each time another, is restarted; before all one whose leaf agentd does not hold, by our hand."""
         self.turn += 1
@@ -467,6 +473,7 @@ class World(Life):
         self.check_descriptors(now, exactly)
         self.check_folders(now)
         self.check_control(now)
+        self.check_trail()
 
 
 # --- the scenarios: how agentd is brought there, what is asked of it, and what may come of that ---------------------------
