@@ -26,6 +26,8 @@ static const char usage[] =
     "  reload                       take over what agentd's configuration says now\n"
     "  reload --plan                what that would change, and what it costs; changes nothing\n"
     "  logs ALIAS [NAME]            the end of a log; -n LINES, -f follows it\n"
+    "  why ALIAS                    the causes of its state, the newest first\n"
+    "  history ALIAS                its past incarnations, the newest first\n"
     "  doctor                       what is not as it should be, and what to do\n"
     "  adopt ALIAS PID              take over a process that runs already; --private SOCKET\n"
     "  upgrade                      run the installed agentd in place of the one that runs\n"

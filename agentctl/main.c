@@ -25,6 +25,8 @@ static const struct {
     {"signal", change_signal},
     {"credential", credential_run},
     {"audit", audit_run},
+    {"why", past_why},
+    {"history", past_history},
 };
 
 static void suggest(const char *word)

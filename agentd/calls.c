@@ -7,6 +7,7 @@
 
 #include "agentd/audit.h"
 #include "agentd/doctor.h"
+#include "agentd/history.h"
 #include "agentd/link.h"
 #include "agentd/logs.h"
 #include "agentd/op.h"
@@ -17,7 +18,9 @@
 #include "agentd/view.h"
 #include "agentd/wk.h"
 #include "agentd/wk_adopt.h"
+#include "agentd/why.h"
 #include "base/fd.h"
+#include "base/str.h"
 
 static void answer(uint64_t call, enum wire_error e, const char *message)
 {
@@ -107,6 +110,38 @@ static void take_operations(struct wk *w, const struct wire_call *c)
     buf_free(&b);
 }
 
+static void put_incarnation(struct buf *b, const struct history_entry *e)
+{
+    char actor[200];
+
+    buf_printf(b, "%u\t%d\t%d\t%lld\t%lld\t%lld\t%s\t%s\t%s\t%s\t%d\t%s\n", e->generation,
+               !history_is_this_boot(e), (int)e->pid, (long long)e->begun_us, (long long)e->ready_us,
+               (long long)e->ended_us, e->how, str_escape(actor, sizeof(actor), e->actor), e->operation,
+               history_end_name(e->end), (int)e->status, e->why);
+}
+
+static void take_history(struct wk *w, const struct wire_call *c)
+{
+    struct history_entry v[LIMIT_HISTORY];
+    struct buf b = BUF_INIT(64 << 10);
+    unsigned n = history_read(w, v);
+
+    for (unsigned i = 0; i < n; i++)
+        if (i >= c->from)
+            put_incarnation(&b, &v[i]);
+    link_reply_long(&(struct wire_reply){.call = c->call, .items = b.p ? b.p : ""});
+    buf_free(&b);
+}
+
+static void take_why(struct wk *w, const struct wire_call *c)
+{
+    struct buf b = BUF_INIT(64 << 10);
+
+    why_tell(w, &b);
+    link_reply_long(&(struct wire_reply){.call = c->call, .items = b.p ? b.p : ""});
+    buf_free(&b);
+}
+
 static void take_doctor(struct wk *w, const struct wire_call *c)
 {
     struct buf b = BUF_INIT(LIMIT_WIRE_STRING);
@@ -191,6 +226,8 @@ static const struct {
     [WIRE_VERB_AGENT_STOP] = {take_task, NO_WORKER, false, true},
     [WIRE_VERB_AGENT_RESTART] = {take_task, NO_WORKER, false, true},
     [WIRE_VERB_TASK] = {take_tell_task, NO_WORKER, false},
+    [WIRE_VERB_WHY] = {take_why, NEEDS_WORKER, false},
+    [WIRE_VERB_HISTORY] = {take_history, NEEDS_WORKER, false},
     [WIRE_VERB_REFUSED] = {take_refused, NO_WORKER, false},
 };
 

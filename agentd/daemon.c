@@ -20,6 +20,7 @@
 #include "agentd/event.h"
 #include "agentd/facts.h"
 #include "agentd/helper.h"
+#include "agentd/history.h"
 #include "agentd/link.h"
 #include "agentd/listen.h"
 #include "agentd/loop.h"
@@ -350,7 +351,8 @@ static int copy_journal(void)
     int r = op_copy_journal(a->runtime_dir, a->state_dir);
 
     r = r < 0 ? r : task_copy_journal(a->runtime_dir, a->state_dir);
-    return r < 0 ? r : audit_sync(a->state_dir);
+    r = r < 0 ? r : audit_sync(a->state_dir);
+    return r < 0 ? r : history_sync(a->state_dir);
 }
 
 /* After an exec: those who waited for the earlier image wait for us, and what was under way goes on. */
@@ -497,6 +499,7 @@ static int open_rooms(struct cfg *cfg)
     scope = caps_enter(CAPS_FILES);
     r = store_open(cfg->agent.state_dir, &err);
     audit_open(cfg->agent.state_dir, image());
+    history_open(cfg->agent.state_dir);
     op_open(cfg->agent.runtime_dir, cfg->agent.state_dir);
     task_open(cfg->agent.runtime_dir, cfg->agent.state_dir);
     if (r == 0 && upgrade_role() == UPGRADE_NEW &&
@@ -523,6 +526,7 @@ static void close_rooms(void)
     sup_done();
     op_close();
     audit_close();
+    history_close();
     task_close();
     event_done();
     store_close();

@@ -8,6 +8,7 @@
 
 #include "agentd/audit.h"
 #include "agentd/facts.h"
+#include "agentd/history.h"
 #include "agentd/op.h"
 #include "agentd/store.h"
 #include "agentd/sup.h"
@@ -62,6 +63,9 @@ static void look_at_disks(struct buf *b)
     if (audit_lost())
         say(b, "error", "free space in StateDirectory; agentctl audit verify",
             "the audit trail can't be written: %llu records are lost", (unsigned long long)audit_lost());
+    if (history_is_failing())
+        say(b, "warning", "free space in StateDirectory",
+            "the history of workers can't be written: incarnations will be missing in it");
     if (store_is_failing())
         say(b, "error", "free space in StateDirectory",
             "the state can't be written: what was wanted may be lost after a reboot");

@@ -59,6 +59,8 @@ libagentd_a_SOURCES = \
 	agentd/helper.h \
 	agentd/journal.c \
 	agentd/journal.h \
+	agentd/history.c \
+	agentd/history.h \
 	agentd/link.c \
 	agentd/link.h \
 	agentd/link_creds.c \
@@ -126,6 +128,8 @@ libagentd_a_SOURCES = \
 	agentd/upgrade_new.c \
 	agentd/view.c \
 	agentd/view.h \
+	agentd/why.c \
+	agentd/why.h \
 	agentd/wk.c \
 	agentd/wk.h \
 	agentd/wk_adopt.c \

@@ -101,6 +101,9 @@
 #define LIMIT_TASK_STEPS 16384      /* of all of them */
 #define LIMIT_TASK_AT_ONCE 64       /* steps under way */
 #define LIMIT_TASK_HOSTS 64         /* of one batch that are not this one */
+#define LIMIT_HISTORY 32            /* incarnations remembered of one worker */
+#define LIMIT_WHY 32                /* causes told of one state */
+#define LIMIT_WHY_DEPTH 8           /* workers that one after the other waits for */
 
 /* the audit trail */
 #define LIMIT_AUDIT_FILE (1 << 20) /* bytes of one file */

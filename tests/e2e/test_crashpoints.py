@@ -58,7 +58,7 @@ ERRNOS = {
 }
 # What may lie there between two starts; the half-written ones are overwritten by the next writer.
 RUN_FILES = {"facts", "lock", "notify", "private", "operations", "keys", "tasks", "steps", "definitions", "upgrade.new"}
-STATE_FILES = {n + tail for n in ("state", "operations", "keys", "tasks", "steps", "agentd.previous") for tail in ("", ".new")} | {"state.lock", "audit", "audit.head"}
+STATE_FILES = {n + tail for n in ("state", "operations", "keys", "tasks", "steps", "agentd.previous") for tail in ("", ".new")} | {"state.lock", "audit", "audit.head", "history"}
 GONE = (OSError, http.client.HTTPException)  # what a caller sees of an agentd that dies
 totals = collections.Counter()
 
