@@ -44,7 +44,10 @@ _Static_assert(sizeof(union block_slot) == SLOT && sizeof(struct head) <= SLOT, 
 
 static const char magic[16] = "agentd history1";
 static int fd = -1;
-static uint32_t *hashes; /* of each block's alias */
+/* Of each block: what its alias comes to, and its newest record's count, 0: not looked at yet. */
+static struct {
+    uint32_t hash, newest;
+} * blocks;
 static unsigned n_blocks;
 static uint64_t boot;
 static bool failing;
@@ -105,21 +108,22 @@ static bool set_owner(unsigned block, const char *alias)
         note_failure(r);
         return false;
     }
-    hashes[block] = hash_of(alias);
+    blocks[block].hash = hash_of(alias);
+    blocks[block].newest = 0;
     return true;
 }
 
 static bool grow(unsigned n)
 {
-    uint32_t *p;
+    void *p;
 
     if (n > LIMIT_WORKERS)
         return false;
     if (n % 64 != 1)
         return true;
-    if (!(p = realloc(hashes, (n + 63) * sizeof(*p))))
+    if (!(p = realloc(blocks, (n + 63) * sizeof(*blocks))))
         return false;
-    hashes = p;
+    blocks = p;
     return true;
 }
 
@@ -140,7 +144,8 @@ static int read_blocks(off_t size)
     for (; block_at(n_blocks) < size; n_blocks++) {
         if (!grow(n_blocks + 1))
             return -ENOMEM;
-        hashes[n_blocks] = read_owner(n_blocks, alias) ? hash_of(alias) : 0;
+        blocks[n_blocks].hash = read_owner(n_blocks, alias) ? hash_of(alias) : 0;
+        blocks[n_blocks].newest = 0;
     }
     return 0;
 }
@@ -178,7 +183,7 @@ int history_open(const char *state_dir)
 void history_close(void)
 {
     fd = fd_close(fd);
-    free(TAKE_PTR(hashes));
+    free(TAKE_PTR(blocks));
     n_blocks = 0;
 }
 
@@ -199,15 +204,21 @@ int history_sync(const char *state_dir)
 
 /* --- blocks ------------------------------------------------------------------------------------------- */
 
-static int find_block(const char *alias)
+static int find_alias(const char *alias)
 {
     uint32_t hash = hash_of(alias);
     char owner[LIMIT_ALIAS + 1];
 
     for (unsigned i = 0; i < n_blocks; i++)
-        if (hashes[i] == hash && read_owner(i, owner) && str_eq(owner, alias))
+        if (blocks[i].hash == hash && read_owner(i, owner) && str_eq(owner, alias))
             return (int)i;
     return -1;
+}
+
+/* -1: it has none. */
+static int block_of(const struct wk *w)
+{
+    return fd < 0 ? -1 : w->history ? (int)w->history - 1 : find_alias(w->def->alias);
 }
 
 /* When there is no room for another: one of a worker that is not there any more. */
@@ -230,21 +241,36 @@ static int make_block(const char *alias)
     return (int)n_blocks++;
 }
 
+static off_t slot_at(int block, uint32_t n)
+{
+    return block_at((unsigned)block) + SLOT + (off_t)SLOT * (n % LIMIT_HISTORY);
+}
+
+/* The record, if it is whole; else its n is 0. */
+static void take(union block_slot *s, struct history_entry *ret)
+{
+    struct history_entry *e = &s->s.e;
+    bool good = s->s.sum == sum_of(e, sizeof(*e)) && e->end < HISTORY_END_MAX && e->n;
+
+    e->how[sizeof(e->how) - 1] = e->why[sizeof(e->why) - 1] = e->operation[sizeof(e->operation) - 1] =
+        e->actor[sizeof(e->actor) - 1] = 0;
+    *ret = good ? *e : (struct history_entry){0};
+}
+
 /* What stands in a block; those that are not whole have n 0. */
 static void read_block(int block, struct history_entry v[LIMIT_HISTORY])
 {
     static union block_slot s[LIMIT_HISTORY];
+    uint32_t newest = 0;
 
     memset(s, 0, sizeof(s)); /* the last block ends where its last record does */
-    if (block < 0 || fd_read_at(fd, s, sizeof(s), block_at((unsigned)block) + SLOT) < 0)
+    if (fd_read_at(fd, s, sizeof(s), slot_at(block, 0)) < 0)
         memset(s, 0, sizeof(s));
     for (unsigned i = 0; i < LIMIT_HISTORY; i++) {
-        struct history_entry *e = &s[i].s.e;
-        bool good = s[i].s.sum == sum_of(e, sizeof(*e)) && e->end < HISTORY_END_MAX && e->n;
-        e->how[sizeof(e->how) - 1] = e->why[sizeof(e->why) - 1] = e->operation[sizeof(e->operation) - 1] =
-            e->actor[sizeof(e->actor) - 1] = 0;
-        v[i] = good ? *e : (struct history_entry){0};
+        take(&s[i], &v[i]);
+        newest = v[i].n > newest ? v[i].n : newest;
     }
+    blocks[block].newest = newest;
 }
 
 static void put(int block, const struct history_entry *e)
@@ -254,26 +280,37 @@ static void put(int block, const struct history_entry *e)
     memset(&s, 0, sizeof(s)); /* also between the fields: the sum is over them */
     memcpy(&s.s.e, e, sizeof(*e));
     s.s.sum = sum_of(&s.s.e, sizeof(s.s.e));
-    note_failure(write_slot(block_at((unsigned)block) + SLOT + (off_t)SLOT * (e->n % LIMIT_HISTORY), &s));
+    note_failure(write_slot(slot_at(block, e->n), &s));
+    if (e->n > blocks[block].newest)
+        blocks[block].newest = e->n;
 }
 
-static struct history_entry *find(struct history_entry v[LIMIT_HISTORY], uint32_t generation)
+static bool is_of(const struct history_entry *e, uint32_t generation)
 {
-    struct history_entry *found = NULL;
-
-    for (unsigned i = 0; i < LIMIT_HISTORY; i++)
-        if (v[i].n && v[i].boot == boot && v[i].generation == generation && (!found || v[i].n > found->n))
-            found = &v[i];
-    return found;
+    return e->n && e->boot == boot && e->generation == generation;
 }
 
-static uint32_t newest(const struct history_entry v[LIMIT_HISTORY])
+/* That generation's, of this boot: mostly the newest one. */
+static bool find(int block, uint32_t generation, struct history_entry *ret)
 {
-    uint32_t n = 0;
+    struct history_entry v[LIMIT_HISTORY];
+    union block_slot s = {.bytes = ""};
+    uint32_t newest = blocks[block].newest, found = 0;
 
+    if (newest && fd_read_at(fd, &s, SLOT, slot_at(block, newest)) > 0) {
+        take(&s, ret);
+        if (is_of(ret, generation))
+            return true;
+        if (ret->n && ret->boot == boot && ret->generation < generation)
+            return false; /* they only grow */
+    }
+    read_block(block, v);
     for (unsigned i = 0; i < LIMIT_HISTORY; i++)
-        n = v[i].n > n ? v[i].n : n;
-    return n;
+        if (is_of(&v[i], generation) && v[i].n > found) {
+            found = v[i].n;
+            *ret = v[i];
+        }
+    return found != 0;
 }
 
 /* --- what happens ------------------------------------------------------------------------------------- */
@@ -293,18 +330,27 @@ static void note_asker(const struct wk *w, struct history_entry *e)
     str_copy(e->actor, sizeof(e->actor), by);
 }
 
-void history_begin(const struct wk *w)
+/* agentd may have died before a generation was on record elsewhere: then it is counted again. */
+static uint32_t number_of(int block, uint32_t generation)
 {
-    struct history_entry v[LIMIT_HISTORY], e, *old;
-    int block;
+    struct history_entry old;
 
-    if (fd < 0 || ((block = find_block(w->def->alias)) < 0 && (block = make_block(w->def->alias)) < 0))
+    if (find(block, generation, &old) && (!old.end || !old.pid))
+        return old.n;
+    return blocks[block].newest + 1;
+}
+
+void history_begin(struct wk *w)
+{
+    struct history_entry e;
+    int block = block_of(w);
+
+    if (fd < 0 || (block < 0 && (block = make_block(w->def->alias)) < 0))
         return;
-    read_block(block, v);
-    old = find(v, w->generation); /* agentd died before it was on record elsewhere, and counts it again */
+    w->history = (uint32_t)block + 1;
     memset(&e, 0, sizeof(e));
     e.boot = boot;
-    e.n = old && (!old->end || !old->pid) ? old->n : newest(v) + 1;
+    e.n = number_of(block, w->generation);
     e.generation = w->generation;
     e.begun_us = w->main.pid ? w->started_us : clock_wall_us();
     str_copy(e.how, sizeof(e.how), w->main.pid ? "adopted" : wk_fsm_reason_name(w->reason));
@@ -314,17 +360,14 @@ void history_begin(const struct wk *w)
 
 void history_ready(const struct wk *w)
 {
-    struct history_entry v[LIMIT_HISTORY], *e;
-    int block = fd < 0 ? -1 : find_block(w->def->alias);
+    struct history_entry e;
+    int block = block_of(w);
 
-    if (block < 0)
+    if (block < 0 || !find(block, w->generation, &e) || e.ready_us || e.end)
         return;
-    read_block(block, v);
-    if (!(e = find(v, w->generation)) || e->ready_us || e->end)
-        return;
-    e->ready_us = clock_wall_us();
-    e->pid = w->main.pid;
-    put(block, e);
+    e.ready_us = clock_wall_us();
+    e.pid = w->main.pid;
+    put(block, &e);
 }
 
 static enum history_end end_of(const struct wk *w)
@@ -368,22 +411,19 @@ static void end(const struct wk *w, struct history_entry *e, bool seen)
 
 void history_ended(const struct wk *w)
 {
-    struct history_entry v[LIMIT_HISTORY], *e;
-    int block = fd < 0 ? -1 : find_block(w->def->alias);
+    struct history_entry e;
+    int block = block_of(w);
 
-    if (block < 0)
+    if (block < 0 || !find(block, w->generation, &e) || e.end)
         return;
-    read_block(block, v);
-    if (!(e = find(v, w->generation)) || e->end)
-        return;
-    end(w, e, true);
-    put(block, e);
+    end(w, &e, true);
+    put(block, &e);
 }
 
 void history_settle(const struct wk *w)
 {
     struct history_entry v[LIMIT_HISTORY];
-    int block = fd < 0 ? -1 : find_block(w->def->alias);
+    int block = block_of(w);
     bool runs = w->main.pid || w->held.pid || w->state != WK_DOWN;
 
     if (block < 0)
@@ -409,15 +449,15 @@ static int by_age(const void *a, const void *b)
 
 unsigned history_read(const struct wk *w, struct history_entry ret[LIMIT_HISTORY])
 {
-    int block = fd < 0 ? -1 : find_block(w->def->alias);
-    struct history_entry *e;
+    int block = block_of(w);
     unsigned n = 0;
 
     if (block < 0)
         return 0;
     read_block(block, ret);
-    if (w->main.pid && (e = find(ret, w->generation)) && !e->end)
-        e->pid = w->main.pid;
+    for (unsigned i = 0; i < LIMIT_HISTORY; i++)
+        if (w->main.pid && is_of(&ret[i], w->generation) && !ret[i].end)
+            ret[i].pid = w->main.pid;
     qsort(ret, LIMIT_HISTORY, sizeof(*ret), by_age);
     while (n < LIMIT_HISTORY && ret[n].n)
         n++;

@@ -43,7 +43,7 @@ void history_close(void);
 bool history_is_failing(void);           /* the last write did not work */
 int history_sync(const char *state_dir); /* in the state helper: 0 or -errno */
 
-void history_begin(const struct wk *w);
+void history_begin(struct wk *w);
 void history_ready(const struct wk *w);
 void history_ended(const struct wk *w); /* as w->last says; nothing if it was ended before */
 /* After a start of agentd: what no worker has any more, and has no end, ended unseen. */

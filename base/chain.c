@@ -17,14 +17,18 @@
 
 void chain_hash(char hex[CHAIN_HEX], const char *line, size_t n)
 {
+    static const char digits[] = "0123456789abcdef";
     unsigned char sum[SHA256_DIGEST_LENGTH];
     SHA256_CTX ctx;
 
     SHA256_Init(&ctx);
     SHA256_Update(&ctx, line, n);
     SHA256_Final(sum, &ctx);
-    for (size_t i = 0; i < sizeof(sum); i++)
-        snprintf(hex + 2 * i, 3, "%02x", sum[i]);
+    for (size_t i = 0; i < sizeof(sum); i++) {
+        hex[2 * i] = digits[sum[i] >> 4];
+        hex[2 * i + 1] = digits[sum[i] & 15];
+    }
+    hex[2 * sizeof(sum)] = 0;
 }
 
 void chain_begin(struct chain_at *at)

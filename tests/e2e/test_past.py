@@ -57,7 +57,7 @@ class History(Past):
         self.assertEqual(len(e), 1)
         self.assertEqual((e[0]["generation"], e[0]["pid"], e[0]["reason"], e[0]["actor"], e[0]["operation"], e[0]["exit"], e[0]["endedAt"], e[0]["durationMs"]),
                          (1, first["pid"], "wanted", "config", "", None, None, None))
-        self.assertGreaterEqual(e[0]["readyMs"], 20)
+        self.assertGreaterEqual(e[0]["readyMs"], 15)
         self.assertLessEqual(self.at(e[0]["startedAt"]), self.at(e[0]["readyAt"]))
         r = h.http("POST", "/agentd/v1/workers/a/restart")
         op = r.headers["Agentd-Operation"]
