@@ -234,6 +234,10 @@ static int give_up_one(const char *alias)
 
 static int make_block(const char *alias)
 {
+    int spare = find_alias("");
+
+    if (spare >= 0)
+        return set_owner((unsigned)spare, alias) ? spare : -1;
     if (!grow(n_blocks + 1))
         return give_up_one(alias);
     if (!set_owner(n_blocks, alias))
@@ -368,6 +372,15 @@ void history_ready(const struct wk *w)
     e.ready_us = clock_wall_us();
     e.pid = w->main.pid;
     put(block, &e);
+}
+
+void history_forget(struct wk *w)
+{
+    int block = block_of(w);
+
+    w->history = 0;
+    if (block >= 0)
+        set_owner((unsigned)block, "");
 }
 
 static enum history_end end_of(const struct wk *w)

@@ -49,6 +49,8 @@ void history_ended(const struct wk *w); /* as w->last says; nothing if it was en
 /* After a start of agentd: what no worker has any more, and has no end, ended unseen. */
 void history_settle(const struct wk *w);
 
+void history_forget(struct wk *w); /* its file is gone: its generations count anew if it comes back */
+
 /* Those of w, the newest first; how many. */
 unsigned history_read(const struct wk *w, struct history_entry ret[LIMIT_HISTORY]);
 bool history_is_this_boot(const struct history_entry *e);

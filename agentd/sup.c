@@ -223,6 +223,7 @@ static void forget(struct wk *w)
     LIST_REMOVE(w, by_id);
     n_workers--;
     facts_free_slot(w->slot);
+    history_forget(w);
     cfg_stored_forget(wk_host.runtime_dir, w->def);
     remove_leaves(w);
     wk_free(w);

@@ -357,6 +357,46 @@ class Kept(Audit):
         self.assertEqual((r.returncode, r.stdout.splitlines()[0]),
                          (1, "%s:1: removed: records %d to %d before it are missing" % (self.trail.path("audit.14"), first, first + 2)))
 
+    def test_rotation_into_a_hole(self):
+        """What lies behind it stays where it is."""
+        h = self.host()
+        self.trail = Trail(h.state)
+        os.mkdir(h.state, 0o700)
+        old, seq, prev = chain([b'"event":"old"'] * 3)
+        self.trail.write(b"\n".join(old) + b"\n", "audit.2")
+        lines, seq, prev = chain([b'"event":"old","message":"%s"' % (b"y" * 4000)] * 254, seq, prev)
+        self.trail.write(b"\n".join(lines) + b"\n")
+        self.trail.write(head(seq, prev, 1), "audit.head")
+        h.worker("a")
+        h.start()
+        h.until("a", "UP")
+        while "audit.1" not in self.trail.names():
+            h.http("POST", "/agentd/v1/workers/a/signal?signal=CONT")
+        h.stop()
+        self.assertEqual(self.trail.names(), ["audit.2", "audit.1", "audit"])
+        self.assertEqual(self.trail.read("audit.2").splitlines(), old)
+        self.whole(h)
+
+    def test_put_back(self):
+        """The files of an hour ago, head included, in the place of those of now: agentd knows better, also over an exec."""
+        for upgrades in (False, True):
+            h = self.up(test_upgrade.Installed)
+            then = {n: self.trail.read(n) for n in ("audit", "audit.head")}
+            h.operation("a", "restart")
+            now = self.trail.records()[-1]["seq"]
+            for n, data in then.items():
+                with open(self.trail.path(n), "r+b") as f:
+                    f.write(data)
+                    f.truncate()
+            if upgrades:  # which ends before the next record
+                with open(self.trail.path(), "rb") as f:
+                    self.assertEqual(f.read(), then["audit"])
+            self.assertEqual(h.ctl("--private", h.run + "/private", "upgrade").returncode, 0)
+            h.stop()
+            r = self.verify(h)
+            self.assertEqual(r.returncode, 1, r)
+            self.assertIn("records %d to %d before it are missing" % (len(then["audit"].splitlines()) + 1, now), r.stdout)
+
     def test_rotation_was_interrupted(self):
         """agentd died while it renamed: there is a hole in the numbers, or no newest file; nothing is overwritten for that."""
         h = self.up()

@@ -435,6 +435,17 @@ class World(Life):
         if r.returncode != 0:
             raise AssertionError("the audit trail: %r" % r)
 
+    def check_history(self):
+        """No incarnation is there twice, and all but the one that runs have ended."""
+        for alias, w in self.records().items():
+            past = [e for e in self.h.ok("GET", "/agentd/v1/workers/%s/history" % alias)["contents"] if not e["earlierBoot"]]
+            generations = [e["generation"] for e in past]
+            going_on = [e["generation"] for e in past if not e["exit"]]
+            if len(set(generations)) < len(generations) or set(going_on) - ({w["generation"]} if w["state"] == "UP" else set()):
+                raise AssertionError("%s: its history is %r, and its record %r" % (alias, past, w))
+            if w["state"] == "UP" and not self.injected and going_on != [w["generation"]]:
+                raise AssertionError("%s: it runs, and its history is %r, its record %r" % (alias, past, w))
+
     def check_control(self, records):
         """One worker, each time another, is restarted; before all one whose leaf agentd does not hold, by our hand."""
         self.turn += 1
@@ -474,6 +485,7 @@ class World(Life):
         self.check_folders(now)
         self.check_control(now)
         self.check_trail()
+        self.check_history()
 
 
 # --- the scenarios: how agentd is brought there, what is asked of it, and what may come of that ---------------------------

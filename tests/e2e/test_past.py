@@ -191,6 +191,26 @@ class History(Past):
         self.assertEqual(len(self.past(h, "a")), 1)
         h.stop()
 
+    def test_forgotten_with_the_worker(self):
+        """One that comes back begins anew, and its place is used again."""
+        h = self.host(cgroup=self.cgroup)
+        h.worker("a")
+        h.worker("b")
+        h.start()
+        h.until("a", "UP")
+        h.operation("a", "restart")
+        for _ in range(2):
+            h.remove("a")
+            h.ok("POST", "/agentd/v1/reload")
+            eventually(lambda: "a" not in h.all(), what="a gone")
+            h.worker("a")
+            h.ok("POST", "/agentd/v1/reload")
+            h.until("a", "UP")
+            self.assertEqual([e["generation"] for e in self.past(h, "a")], [1])
+            self.assertEqual(len(self.past(h, "b")), 1)
+        self.assertLessEqual(os.stat(h.state + "/history").st_size, SLOT * (1 + 2 * (1 + SLOTS)))
+        h.stop()
+
     def test_upgrade(self):
         h = test_upgrade.Installed(cgroup=self.cgroup)
         self.addCleanup(self.finish, h)
