@@ -31,15 +31,25 @@ static int read_path(const char *path, char **text, size_t *n)
     return got < 0 ? (int)got : 0;
 }
 
+/* The room doubles each time that it is full. */
+static bool make_room(struct audit_trail *t)
+{
+    struct audit_line *l;
+
+    if (t->n_lines & (t->n_lines - 1))
+        return true;
+    if (!(l = realloc(t->lines, (t->n_lines ? 2 * t->n_lines : 1) * sizeof(*l))))
+        return false;
+    t->lines = l;
+    return true;
+}
+
 static bool add_line(struct audit_trail *t, const char *text, size_t n, unsigned number, bool whole)
 {
     struct audit_line *l;
 
-    if (!(t->n_lines & (t->n_lines - 1)) &&
-        !(l = realloc(t->lines, (t->n_lines ? 2 * t->n_lines : 1) * sizeof(*l))))
+    if (!make_room(t))
         return false;
-    else if (!(t->n_lines & (t->n_lines - 1)))
-        t->lines = l;
     l = &t->lines[t->n_lines++];
     *l = (struct audit_line){.text = text, .n = n, .file = t->n_files - 1, .number = number, .whole = whole};
     l->good = chain_read(text, n, &l->seq, l->prev) == 0;
