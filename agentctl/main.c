@@ -24,6 +24,9 @@ static const struct {
     {"upgrade", takeover_upgrade},
     {"signal", change_signal},
     {"credential", credential_run},
+    {"audit", audit_run},
+    {"why", past_why},
+    {"history", past_history},
 };
 
 static void suggest(const char *word)

@@ -77,6 +77,9 @@ static int take_option(struct options *o, int c)
     case 'F':
         o->file = optarg;
         return 0;
+    case 'O':
+        o->config = optarg;
+        return 0;
     case 'g':
         o->generate = true;
         return 0;
@@ -111,12 +114,15 @@ int options_parse(struct options *o, int argc, char **argv)
         {"cert", required_argument, NULL, 'c'},
         {"key", required_argument, NULL, 'k'},
         {"cacert", required_argument, NULL, 'a'},
+        {"config", required_argument, NULL, 'O'},
         {NULL, 0, NULL, 0},
     };
     static char help[] = "help", version[] = "version", *words[] = {NULL, NULL};
     int c;
 
-    *o = (struct options){.socket = OPTIONS_SOCKET, .color = isatty(STDOUT_FILENO) && !getenv("NO_COLOR")};
+    *o = (struct options){.socket = OPTIONS_SOCKET,
+                          .config = OPTIONS_CONFIG,
+                          .color = isatty(STDOUT_FILENO) && !getenv("NO_COLOR")};
     while ((c = getopt_long(argc, argv, "o:n:fhV", longs, NULL)) != -1) {
         if (c == 'h' || c == 'V') {
             words[0] = c == 'h' ? help : version;

@@ -14,13 +14,15 @@ enum options_exit {
     EXIT_GOES_ON = 4, /* timed out, and still going on */
 };
 
+#define OPTIONS_CONFIG "/etc/agentd/agentd.conf"
 #define OPTIONS_SOCKET "/run/agentd/agentd.sock"
 
 struct options {
     const char *socket, *url, *user, *token_file, *reason, *cert, *key, *cacert;
     const char *lines; /* -n */
     const char *private_socket;
-    const char *file; /* of credentials */
+    const char *file;   /* of credentials */
+    const char *config; /* agentd's */
     bool json, follow, color, plan, generate;
     char **words; /* the verb, then its arguments; ends in NULL */
     int count;

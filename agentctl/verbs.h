@@ -15,6 +15,9 @@ int takeover_adopt(const struct options *o);
 int takeover_upgrade(const struct options *o);
 int logs_run(const struct options *o);
 int credential_run(const struct options *o);
+int audit_run(const struct options *o); /* verify and show */
+int past_why(const struct options *o);
+int past_history(const struct options *o);
 int help_run(const struct options *o);
 int help_version(const struct options *o);
 

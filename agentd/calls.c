@@ -5,7 +5,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/audit.h"
 #include "agentd/doctor.h"
+#include "agentd/history.h"
 #include "agentd/link.h"
 #include "agentd/logs.h"
 #include "agentd/op.h"
@@ -16,7 +18,9 @@
 #include "agentd/view.h"
 #include "agentd/wk.h"
 #include "agentd/wk_adopt.h"
+#include "agentd/why.h"
 #include "base/fd.h"
+#include "base/str.h"
 
 static void answer(uint64_t call, enum wire_error e, const char *message)
 {
@@ -107,6 +111,38 @@ static void take_operations(struct wk *w, const struct wire_call *c)
     buf_free(&b);
 }
 
+static void put_incarnation(struct buf *b, const struct history_entry *e)
+{
+    char actor[200];
+
+    buf_printf(b, "%u\t%d\t%d\t%lld\t%lld\t%lld\t%s\t%s\t%s\t%s\t%d\t%s\n", e->generation,
+               !history_is_this_boot(e), (int)e->pid, (long long)e->begun_us, (long long)e->ready_us,
+               (long long)e->ended_us, e->how, str_escape(actor, sizeof(actor), e->actor), e->operation,
+               history_end_name(e->end), (int)e->status, e->why);
+}
+
+static void take_history(struct wk *w, const struct wire_call *c)
+{
+    struct history_entry v[LIMIT_HISTORY];
+    struct buf b = BUF_INIT(64 << 10);
+    unsigned n = history_read(w, v);
+
+    for (unsigned i = 0; i < n; i++)
+        if (i >= c->from)
+            put_incarnation(&b, &v[i]);
+    link_reply_long(&(struct wire_reply){.call = c->call, .items = b.p ? b.p : ""});
+    buf_free(&b);
+}
+
+static void take_why(struct wk *w, const struct wire_call *c)
+{
+    struct buf b = BUF_INIT(64 << 10);
+
+    why_tell(w, &b);
+    link_reply_long(&(struct wire_reply){.call = c->call, .items = b.p ? b.p : ""});
+    buf_free(&b);
+}
+
 static void take_doctor(struct wk *w, const struct wire_call *c)
 {
     struct buf b = BUF_INIT(LIMIT_WIRE_STRING);
@@ -160,47 +196,70 @@ static void take_tell_task(struct wk *w, const struct wire_call *c)
     task_tell(c);
 }
 
+static void take_refused(struct wk *w, const struct wire_call *c)
+{
+    audit_refusal(c);
+}
+
 static const struct {
     void (*take)(struct wk *w, const struct wire_call *c);
     enum { NEEDS_WORKER, MAY_HAVE_WORKER, NO_WORKER } worker;
     bool administrator; /* over the private socket only */
+    bool changes;       /* it is audited */
 } verbs[WIRE_VERB_MAX] = {
-    [WIRE_VERB_START] = {take_change, NEEDS_WORKER, false},
-    [WIRE_VERB_STOP] = {take_change, NEEDS_WORKER, false},
-    [WIRE_VERB_RESTART] = {take_change, NEEDS_WORKER, false},
-    [WIRE_VERB_SIGNAL] = {take_signal, NEEDS_WORKER, false},
-    [WIRE_VERB_RELOAD_WORKER] = {take_signal, NEEDS_WORKER, false},
-    [WIRE_VERB_SAMPLE] = {take_sample, MAY_HAVE_WORKER, false},
-    [WIRE_VERB_LOG_LIST] = {take_log_list, NEEDS_WORKER, false},
-    [WIRE_VERB_LOG_OPEN] = {take_log_open, NEEDS_WORKER, false},
-    [WIRE_VERB_OPERATION] = {take_operation, NO_WORKER, false},
-    [WIRE_VERB_OPERATIONS] = {take_operations, NO_WORKER, false},
-    [WIRE_VERB_CANCEL] = {take_cancel, NO_WORKER, false},
-    [WIRE_VERB_ADOPT] = {take_adopt, NO_WORKER, true},
-    [WIRE_VERB_UPGRADE] = {take_upgrade, NO_WORKER, true},
-    [WIRE_VERB_DOCTOR] = {take_doctor, NO_WORKER, false},
-    [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER, false},
-    [WIRE_VERB_RELOAD_PLAN] = {take_reload_plan, NO_WORKER, false},
-    [WIRE_VERB_AGENT_START] = {take_task, NO_WORKER, false},
-    [WIRE_VERB_AGENT_STOP] = {take_task, NO_WORKER, false},
-    [WIRE_VERB_AGENT_RESTART] = {take_task, NO_WORKER, false},
-    [WIRE_VERB_TASK] = {take_tell_task, NO_WORKER, false},
+    [WIRE_VERB_START] = {take_change, NEEDS_WORKER, false, true},
+    [WIRE_VERB_STOP] = {take_change, NEEDS_WORKER, false, true},
+    [WIRE_VERB_RESTART] = {take_change, NEEDS_WORKER, false, true},
+    [WIRE_VERB_SIGNAL] = {take_signal, NEEDS_WORKER, false, true},
+    [WIRE_VERB_RELOAD_WORKER] = {take_signal, NEEDS_WORKER, false, true},
+    [WIRE_VERB_SAMPLE] = {take_sample, MAY_HAVE_WORKER, false, false},
+    [WIRE_VERB_LOG_LIST] = {take_log_list, NEEDS_WORKER, false, false},
+    [WIRE_VERB_LOG_OPEN] = {take_log_open, NEEDS_WORKER, false, false},
+    [WIRE_VERB_OPERATION] = {take_operation, NO_WORKER, false, false},
+    [WIRE_VERB_OPERATIONS] = {take_operations, NO_WORKER, false, false},
+    [WIRE_VERB_CANCEL] = {take_cancel, NO_WORKER, false, true},
+    [WIRE_VERB_ADOPT] = {take_adopt, NO_WORKER, true, true},
+    [WIRE_VERB_UPGRADE] = {take_upgrade, NO_WORKER, true, true},
+    [WIRE_VERB_DOCTOR] = {take_doctor, NO_WORKER, false, false},
+    [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER, false, true},
+    [WIRE_VERB_RELOAD_PLAN] = {take_reload_plan, NO_WORKER, false, false},
+    [WIRE_VERB_AGENT_START] = {take_task, NO_WORKER, false, true},
+    [WIRE_VERB_AGENT_STOP] = {take_task, NO_WORKER, false, true},
+    [WIRE_VERB_AGENT_RESTART] = {take_task, NO_WORKER, false, true},
+    [WIRE_VERB_TASK] = {take_tell_task, NO_WORKER, false, false},
+    [WIRE_VERB_WHY] = {take_why, NEEDS_WORKER, false, false},
+    [WIRE_VERB_HISTORY] = {take_history, NEEDS_WORKER, false, false},
+    [WIRE_VERB_REFUSED] = {take_refused, NO_WORKER, false, false},
 };
+
+/* A newer listener may know more verbs than we do. */
+static bool may_ask(const struct wire_call *c, bool administrator)
+{
+    return c->verb < WIRE_VERB_MAX && verbs[c->verb].take && (administrator || !verbs[c->verb].administrator);
+}
+
+static void take(const struct wire_call *c, struct wk *w)
+{
+    if (!w && (verbs[c->verb].worker == NEEDS_WORKER || c->worker))
+        answer(c->call, WIRE_E_NO_PROCESS, "no worker has this id");
+    else
+        verbs[c->verb].take(w, c);
+}
 
 void calls_take(const struct wire_call *c, bool administrator)
 {
     struct wk *w;
 
-    /* A newer listener may know more verbs than we do. */
-    if (c->verb >= WIRE_VERB_MAX || !verbs[c->verb].take ||
-        (verbs[c->verb].administrator && !administrator)) {
+    if (!may_ask(c, administrator)) {
         answer(c->call, WIRE_E_NOT_IMPLEMENTED, NULL);
         return;
     }
     w = verbs[c->verb].worker == NO_WORKER || !c->worker ? NULL : sup_find(c->worker);
-    if (!w && (verbs[c->verb].worker == NEEDS_WORKER || c->worker)) {
-        answer(c->call, WIRE_E_NO_PROCESS, "no worker has this id");
+    if (!verbs[c->verb].changes) {
+        take(c, w);
         return;
     }
-    verbs[c->verb].take(w, c);
+    audit_begin_call(c, w ? w->def->alias : c->verb == WIRE_VERB_ADOPT ? c->name : "");
+    take(c, w);
+    audit_end_call();
 }

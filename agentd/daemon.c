@@ -14,11 +14,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agentd/audit.h"
 #include "agentd/cfg.h"
 #include "agentd/doctor.h"
 #include "agentd/event.h"
 #include "agentd/facts.h"
 #include "agentd/helper.h"
+#include "agentd/history.h"
 #include "agentd/link.h"
 #include "agentd/listen.h"
 #include "agentd/loop.h"
@@ -258,7 +260,7 @@ static void end_workers(bool for_good)
         leave_workers = true;
 }
 
-static void begin_stop(const char *why)
+static void begin_stop(const char *why, const char *actor)
 {
     const struct cfg *cfg = reload_current();
 
@@ -266,6 +268,7 @@ static void begin_stop(const char *why)
         return;
     stopping = true;
     log_info("main", "stopping: %s", why);
+    audit_agentd("stop", actor, "signal", why);
     manager_stopping();
     upgrade_stop();
     reload_cancel();
@@ -275,12 +278,26 @@ static void begin_stop(const char *why)
     end_workers(cfg->agent.stop_workers != CFG_STOP_NO);
 }
 
-static void reload_by_signal(void)
+static void reload_by_signal(const char *actor)
 {
-    const struct wire_call call = {.verb = WIRE_VERB_RELOAD, .actor = "uid:0", .source = "signal"};
-    const struct op *o = op_begin_own(&call);
+    const struct wire_call call = {
+        .verb = WIRE_VERB_RELOAD, .actor = actor, .source = "signal", .what = "SIGHUP"};
+    const struct op *o;
 
+    audit_begin_call(&call, "");
+    o = op_begin_own(&call);
     reload_request(0, o ? o->id : "");
+    audit_end_call();
+}
+
+static void upgrade_by_signal(const char *actor)
+{
+    const struct wire_call call = {
+        .verb = WIRE_VERB_UPGRADE, .actor = actor, .source = "signal", .what = "SIGUSR2"};
+
+    audit_begin_call(&call, "");
+    upgrade_request(&call);
+    audit_end_call();
 }
 
 static void repair_sockets(void)
@@ -295,16 +312,18 @@ static void repair_sockets(void)
 static void on_signal(int fd, short what, void *arg)
 {
     struct signalfd_siginfo si;
+    char actor[24];
 
-    while (read(fd, &si, sizeof(si)) == sizeof(si))
+    while (read(fd, &si, sizeof(si)) == sizeof(si)) {
+        snprintf(actor, sizeof(actor), "uid:%u", si.ssi_uid);
         switch (si.ssi_signo) {
         case SIGTERM:
         case SIGINT:
-            begin_stop(si.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT");
+            begin_stop(si.ssi_signo == SIGTERM ? "SIGTERM" : "SIGINT", actor);
             break;
         case SIGHUP:
             if (started && !stopping)
-                reload_by_signal();
+                reload_by_signal(actor);
             break;
         case SIGUSR1:
             repair_sockets();
@@ -312,9 +331,10 @@ static void on_signal(int fd, short what, void *arg)
             break;
         case SIGUSR2:
             if (started && !stopping)
-                upgrade_request(NULL);
+                upgrade_by_signal(actor);
             break;
         }
+    }
 }
 
 static int catch_signals(void)
@@ -374,7 +394,9 @@ static int copy_journal(void)
     const struct cfg_agent *a = &reload_current()->agent;
     int r = op_copy_journal(a->runtime_dir, a->state_dir);
 
-    return r < 0 ? r : task_copy_journal(a->runtime_dir, a->state_dir);
+    r = r < 0 ? r : task_copy_journal(a->runtime_dir, a->state_dir);
+    r = r < 0 ? r : audit_sync(a->state_dir);
+    return r < 0 ? r : history_sync(a->state_dir);
 }
 
 /* After an exec: those who waited for the earlier image wait for us, and what was under way goes on. */
@@ -394,6 +416,7 @@ static void save(struct buf *b)
     private_save(b);
     link_save(b);
     op_save_waiters(b);
+    audit_save(b);
     event_save(b);
     sup_save(b);
 }
@@ -429,6 +452,7 @@ static void on_cleared(void)
     started = true;
     watch_paths();
     event_agentd(image() ? "upgraded" : "started", PACKAGE_VERSION);
+    audit_agentd(image() ? "upgraded" : "started", NULL, NULL, PACKAGE_VERSION);
     private_serve(image());
     if (image())
         go_on();
@@ -505,6 +529,8 @@ static int open_rooms(struct cfg *cfg)
     upgrade_dirs(cfg->agent.runtime_dir, cfg->agent.state_dir, path, (unsigned)cfg->agent.upgrade_timeout_ms);
     scope = caps_enter(CAPS_FILES);
     r = store_open(cfg->agent.state_dir, &err);
+    audit_open(cfg->agent.state_dir, image());
+    history_open(cfg->agent.state_dir);
     op_open(cfg->agent.runtime_dir, cfg->agent.state_dir);
     op_set_limit(cfg->rpc.max_operations);
     task_open(cfg->agent.runtime_dir, cfg->agent.state_dir);
@@ -527,9 +553,13 @@ static void close_rooms(void)
 {
     loop_free(&again);
     manager_done();
+    if (started)
+        audit_agentd("stopped", NULL, NULL, NULL);
     store_flush();
     sup_done();
     op_close();
+    audit_close();
+    history_close();
     task_close();
     event_done();
     store_close();

@@ -6,7 +6,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "agentd/audit.h"
 #include "agentd/facts.h"
+#include "agentd/history.h"
 #include "agentd/op.h"
 #include "agentd/store.h"
 #include "agentd/sup.h"
@@ -58,6 +60,12 @@ static void look_at_disks(struct buf *b)
         say(b, "error", "free space in RuntimeDirectory",
             "the facts of workers can't be written: a worker may not be found again if "
             "agentd dies");
+    if (audit_lost())
+        say(b, "error", "free space in StateDirectory; agentctl audit verify",
+            "the audit trail can't be written: %llu records are lost", (unsigned long long)audit_lost());
+    if (history_is_failing())
+        say(b, "warning", "free space in StateDirectory",
+            "the history of workers can't be written: incarnations will be missing in it");
     if (store_is_failing())
         say(b, "error", "free space in StateDirectory",
             "the state can't be written: what was wanted may be lost after a reboot");

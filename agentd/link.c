@@ -17,6 +17,7 @@
 #include <linux/sockios.h>
 #include <unistd.h>
 
+#include "agentd/audit.h"
 #include "agentd/event.h"
 #include "agentd/facts.h"
 #include "agentd/link_creds.h"
@@ -226,6 +227,7 @@ void link_reply(const struct wire_reply *r)
 {
     struct peer *p = peer_of_call(r->call);
 
+    audit_answered(r);
     if (!p)
         return;
     if (p->kind == PEER_PRIVATE || p->out.len)

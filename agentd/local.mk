@@ -2,6 +2,10 @@ noinst_LIBRARIES += libagentd.a
 libagentd_a_SOURCES = \
 	agentd/address.c \
 	agentd/address.h \
+	agentd/audit.c \
+	agentd/audit.h \
+	agentd/audit_file.c \
+	agentd/audit_file.h \
 	agentd/budget.c \
 	agentd/budget.h \
 	agentd/calls.c \
@@ -57,6 +61,8 @@ libagentd_a_SOURCES = \
 	agentd/helper.h \
 	agentd/journal.c \
 	agentd/journal.h \
+	agentd/history.c \
+	agentd/history.h \
 	agentd/link.c \
 	agentd/link.h \
 	agentd/link_creds.c \
@@ -132,6 +138,8 @@ libagentd_a_SOURCES = \
 	agentd/upgrade_new.c \
 	agentd/view.c \
 	agentd/view.h \
+	agentd/why.c \
+	agentd/why.h \
 	agentd/wk.c \
 	agentd/wk.h \
 	agentd/wk_adopt.c \
@@ -167,4 +175,4 @@ libagentd_a_SOURCES = \
 sbin_PROGRAMS += bin/agentd
 bin_agentd_SOURCES = agentd/main.c
 bin_agentd_LDADD = libagentd.a libproc.a libsystemdroom.a libwire.a libbase.a $(LIBEVENT_CORE_LIBS) $(LIBSYSTEMD_LIBS) \
-	$(LIBCAP_LIBS) $(ZLIB_LIBS) -lm
+	$(LIBCAP_LIBS) $(LIBCRYPTO_LIBS) $(ZLIB_LIBS) -lm

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/audit.h"
 #include "agentd/event.h"
 #include "agentd/link.h"
 #include "agentd/loop.h"
@@ -127,6 +128,7 @@ static void finish(struct op *o, enum op_result result, enum wire_error error, c
         free(o->message);
         o->message = strdup(message);
     }
+    audit_ended(o);
     op_save(o); /* before anybody hears of it */
     o->durable = o->durable && !o->forgetful;
     event_operation(o);
@@ -314,6 +316,7 @@ void op_goes_on(struct op *o, const struct wire_call *c)
 /* The caller hears its end, now or later. */
 static void attach(struct op *o, const struct wire_call *c)
 {
+    audit_joined(o);
     if (!c->call)
         return;
     if (o->result != OP_RUNNING)

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "agentd/audit.h"
 #include "agentd/journal.h"
 #include "agentd/loop.h"
 #include "agentd/op.h"
@@ -412,6 +413,7 @@ struct op *op_create(const char *alias, const struct wire_call *c)
     o->source = strdup(c->source ? c->source : "");
     o->reason = strdup(c->reason ? c->reason : "");
     o->created_us = clock_wall_us();
+    audit_accepted(o, c);
     return o;
 }
 
@@ -470,6 +472,7 @@ static void take_slot(int slot, const void *content, bool this_boot, void *arg)
         o->ended_us = clock_wall_us();
         free(o->message);
         o->message = strdup("lost: the host went down while it was under way");
+        audit_ended(o);
         op_save(o);
     }
 }

@@ -281,6 +281,20 @@ static const struct wk *goes_before(const struct wk *w)
     return NULL;
 }
 
+const struct wk *order_cause(const struct wk *w, const char **how)
+{
+    const struct wk *x = w->stop_waits ? goes_before(w) : NULL;
+
+    *how = "waits for it to stop";
+    if (x)
+        return x;
+    *how = "goes with it, which is not up";
+    if (w->goal == WK_GOAL_UP && (x = must_yield_to(w)))
+        return x;
+    *how = "waits for it to be ready";
+    return w->waiting ? awaited(w) : NULL;
+}
+
 /* --- turns -----------------------------------------------------------------------------------------------
  */
 

@@ -34,6 +34,8 @@ void order_each_before(const struct wk *w, bool stops, void (*fn)(const struct w
                        void *arg);
 /* From now on everything stops: nobody before those who wait for it. */
 void order_stop_all(void);
+/* Whom w waits for, or goes with, and how: "waits for it to be ready"; NULL: nobody. */
+const struct wk *order_cause(const struct wk *w, const char **how);
 void order_forget(struct wk *w); /* before it is freed */
 void order_resume(void);         /* after an exec of agentd */
 

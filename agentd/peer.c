@@ -173,6 +173,7 @@ static int take_packet(struct peer *p, const uint8_t *at, size_t n)
         if (p->kind == PEER_PRIVATE) { /* as the kernel says it, not as it says */
             c.actor = p->actor;
             c.source = "private";
+            c.what = "";
         }
         calls_take(&c, p->kind == PEER_PRIVATE);
     }

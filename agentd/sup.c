@@ -10,6 +10,7 @@
 
 #include "agentd/event.h"
 #include "agentd/helper.h"
+#include "agentd/history.h"
 #include "agentd/link.h"
 #include "agentd/op.h"
 #include "agentd/order.h"
@@ -223,6 +224,7 @@ static void forget(struct wk *w)
     LIST_REMOVE(w, by_id);
     n_workers--;
     facts_free_slot(w->slot);
+    history_forget(w);
     cfg_stored_forget(wk_host.runtime_dir, w->def);
     remove_leaves(w);
     wk_free(w);
@@ -306,6 +308,7 @@ static struct wk *add(struct wk_def *def)
     wk_res_load(w);
     wk_changed(w);
     adopt_if_it_runs(w, e->def_hash_all && e->def_hash_all != w->def->hash_all);
+    history_settle(w);
     if (!initial && !w->main.pid)
         sup_left_clear_one(w);
     if (!initial && !w->main.pid && w->goal == WK_GOAL_UP)

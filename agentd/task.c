@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agentd/audit.h"
 #include "agentd/link.h"
 #include "agentd/op.h"
 #include "agentd/order.h"
@@ -263,6 +264,7 @@ static bool repeats(const struct wire_call *c)
     }
     TAILQ_FOREACH (t, &task_all, link)
         if (str_eq(t->op, o->id)) {
+            audit_joined(o);
             task_answer(t, c->call);
             return true;
         }
@@ -279,6 +281,8 @@ static void join(struct task *t, const struct wire_call *c)
 
     if (o && c->key && c->key[0] && op_add_key(o, c) == 0)
         op_save(o);
+    if (o)
+        audit_joined(o);
     task_answer(t, c->call);
 }
 

@@ -160,20 +160,17 @@ static void begin_check(void)
 
 void upgrade_request(const struct wire_call *c)
 {
-    static const struct wire_call by_signal = {
-        .verb = WIRE_VERB_UPGRADE, .actor = "uid:0", .source = "signal"};
-
     const char *other = self.op ? self.op->id : upgrade_unconfirmed();
 
-    if (c && op_repeats(c))
+    if (op_repeats(c))
         return;
     if (other) {
-        if (c && !op_join(other, c))
+        if (!op_join(other, c))
             link_reply(&(struct wire_reply){.call = c->call, .error = WIRE_E_LOST});
         return;
     }
-    if (!(self.op = op_begin_own(c ? c : &by_signal))) {
-        link_reply(&(struct wire_reply){.call = c ? c->call : 0, .error = WIRE_E_TOO_MANY});
+    if (!(self.op = op_begin_own(c))) {
+        link_reply(&(struct wire_reply){.call = c->call, .error = WIRE_E_TOO_MANY});
         return;
     }
     log_info("upgrade", "agentd %s is to become %s", PACKAGE_VERSION, upgrade_image_path());

@@ -45,7 +45,7 @@ void upgrade_dirs(const char *runtime_dir, const char *state_dir, const char *rp
 
 /* The configuration file; what each room puts into the state. */
 void upgrade_init(const char *config_file, void (*save)(struct buf *b));
-/* SIGUSR2 (NULL) or an administrator's call. */
+/* SIGUSR2, a task's step, or an administrator's call. */
 void upgrade_request(const struct wire_call *call);
 void upgrade_end_round(void); /* is it time? */
 /* agentd ends: what was begun is called off, what was done is confirmed. */

@@ -15,6 +15,7 @@
 
 #include "agentd/budget.h"
 #include "agentd/helper.h"
+#include "agentd/history.h"
 #include "agentd/loop.h"
 #include "agentd/notify.h"
 #include "agentd/reap.h"
@@ -245,6 +246,7 @@ static void enter(struct wk *w, enum wk_state next)
     if (comes_up) {
         w->ready = w->was_ready = true;
         w->sampled_us = 0; /* what was seen of it while it started is not true any more */
+        history_ready(w);
         if (!w->adopted || w->phase != FACTS_ENDING) /* that one is restarted, when its turn comes */
             wk_put_facts(w, FACTS_READY);
         if (!wk_res_recall(w))
@@ -538,6 +540,7 @@ void wk_main_exited(struct wk *w, enum wk_end end, int status)
         use_def(w, TAKE_PTR(w->next_def));
     if (wk_start_goes_on(w, end, status))
         return;
+    history_ended(w);
     wk_event(w, oom ? WK_EV_OOM : WK_EV_EXIT);
     wk_stop_check(w);
 }
@@ -563,6 +566,7 @@ void wk_gone(struct wk *w)
     enum wk_event e = unmet ? WK_EV_REST : wk_fsm_after(w->def, &w->backoff, &d, &delay);
 
     w->exec_mono_us = 0;
+    history_ended(w);
     if (e != WK_EV_AGAIN) /* else the next intent stands there at once */
         wk_put_facts(w, e == WK_EV_REST && w->goal == WK_GOAL_UP && !unmet ? FACTS_RESTED : FACTS_NONE);
     wk_secret_remove(w);

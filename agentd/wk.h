@@ -154,6 +154,7 @@ struct wk {
     uint8_t leaf_no;
     struct cgroup_leaf leaf;
     int slot;                       /* of facts */
+    uint32_t history;               /* its block there, + 1; 0: not looked for yet */
     struct notify *notify;          /* what is said by sd_notify(3); NULL: nobody may */
     struct wk_health *health;       /* while it is up, with HealthCheck= */
     bool barked;                    /* its watchdog or HealthCheck= has ended this incarnation */

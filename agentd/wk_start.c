@@ -16,6 +16,7 @@
 
 #include "agentd/check.h"
 #include "agentd/helper.h"
+#include "agentd/history.h"
 #include "agentd/loop.h"
 #include "agentd/notify.h"
 #include "agentd/reap.h"
@@ -446,6 +447,7 @@ static void begin_incarnation(struct wk *w)
     w->never_ran = w->barked = w->was_ready = w->ended = false;
     w->error_size = -1;
     w->sampled_us = 0;
+    history_begin(w);
     if (w->def->n_secrets) /* it takes a while, and the last incarnation is over */
         wk_put_facts(w, FACTS_INTENT);
     if (!wk_secret_make(w, on_secrets))

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "agentd/helper.h"
+#include "agentd/history.h"
 #include "agentd/link.h"
 #include "agentd/op.h"
 #include "agentd/reap.h"
@@ -218,6 +219,7 @@ static void take(struct wk *w, struct op *o, struct take *t)
     op_aim(w, o, &t->ref);
     hand_over(w, t->ref);
     t->ref = (struct pidref)PIDREF_NULL;
+    history_begin(w);
     /* Before it is moved: an agentd that dies here finds it, in the leaf or not. */
     wk_put_facts(w, FACTS_READY);
     r = move(w, left, sizeof(left));

@@ -107,6 +107,19 @@
 #define LIMIT_TASK_STEPS 16384      /* of all of them */
 #define LIMIT_TASK_AT_ONCE 64       /* steps under way */
 #define LIMIT_TASK_HOSTS 64         /* of one batch that are not this one */
+#define LIMIT_HISTORY 32            /* incarnations remembered of one worker */
+#define LIMIT_WHY 32                /* causes told of one state */
+#define LIMIT_WHY_DEPTH 8           /* workers that one after the other waits for */
+
+/* the audit trail */
+#define LIMIT_AUDIT_FILE (1 << 20) /* bytes of one file */
+#define LIMIT_AUDIT_FILES 16       /* and how many of them */
+#define LIMIT_AUDIT_LINE 8192      /* bytes of one line */
+#define LIMIT_AUDIT_WORDS 256      /* bytes of one word from outside in it */
+#define LIMIT_AUDIT_REFUSALS 60    /* refusals written one by one, at once */
+#define LIMIT_AUDIT_REFUSAL_SEC 10 /* and one more after so long; the rest is counted */
+#define LIMIT_AUDIT_SUM_SEC 60     /* between two sums of them */
+#define LIMIT_HTTP_REFUSALS 20     /* that the listener tells agentd in a second; the rest is counted */
 
 /* workers */
 #define LIMIT_SPAWN_STACKS 8   /* stacks kept for the next spawns */

@@ -8,6 +8,7 @@
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/str.h"
+#include "rpc/audit.h"
 #include "rpc/call.h"
 #include "rpc/key.h"
 #include "rpc/link.h"
@@ -20,13 +21,14 @@
 /* Who asks. 0, or -EINVAL: the reason header is no reason, and r is answered. */
 static int fill(struct request *r, struct wire_call *v)
 {
-    static char digest[KEY_DIGEST]; /* until the call is encoded */
+    static char digest[KEY_DIGEST], what[AUDIT_WHAT]; /* until the call is encoded */
     const char *reason = request_header(r, "Agentd-Reason");
     size_t n = reason ? strlen(reason) : 0;
 
     v->actor = r->actor;
     v->source = r->conn ? listen_source(r->conn) : "";
     v->reason = reason;
+    v->what = audit_what(r, what);
     if (n > LIMIT_HTTP_REASON || (n && !str_is_utf8(reason, n))) {
         reply_error(r, WIRE_E_BAD_REQUEST, "Agentd-Reason is too long or not UTF-8");
         return -EINVAL;

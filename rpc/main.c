@@ -16,6 +16,7 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "rpc/audit.h"
 #include "rpc/auth.h"
 #include "rpc/call.h"
 #include "rpc/events.h"
@@ -122,7 +123,7 @@ static int start(void)
     stats_init();
     stream_init(base);
     if ((r = listen_init(base, request_serve)) < 0 || (r = call_init(base)) < 0 ||
-        (r = auth_init(base)) < 0 || (r = events_init(base)) < 0 ||
+        (r = auth_init(base)) < 0 || (r = audit_init(base)) < 0 || (r = events_init(base)) < 0 ||
         (r = link_init(base, WIRE_FD, on_wire_end, on_drain)) < 0)
         return r;
     return sandbox_close();

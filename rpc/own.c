@@ -12,14 +12,14 @@
 #include "rpc/handlers.h"
 #include "rpc/json_enc.h"
 #include "rpc/link.h"
+#include "rpc/own.h"
 #include "rpc/reply.h"
 #include "rpc/sample.h"
 #include "rpc/stream.h"
 #include "rpc/table.h"
 #include "rpc/view.h"
 
-/* By alias, or by id where no alias is such a number; NULL: r is answered. */
-static const struct table_entry *find_worker(struct request *r)
+const struct table_entry *own_find_worker(struct request *r)
 {
     const struct table_entry *e = table_by_alias(r->route.param[0]);
     uint64_t id;
@@ -53,7 +53,7 @@ void own_list(struct request *r)
 
 void own_one(struct request *r)
 {
-    const struct table_entry *e = find_worker(r);
+    const struct table_entry *e = own_find_worker(r);
     struct wire_record record;
 
     if (!e || sample_wait_one(r, e->id))
@@ -66,7 +66,7 @@ void own_one(struct request *r)
 
 static void change(struct request *r, enum wire_verb verb)
 {
-    const struct table_entry *e = find_worker(r);
+    const struct table_entry *e = own_find_worker(r);
 
     if (e)
         change_start(r, verb, e->id);
@@ -94,7 +94,7 @@ void own_reload_worker(struct request *r)
 
 void own_signal(struct request *r)
 {
-    const struct table_entry *e = find_worker(r);
+    const struct table_entry *e = own_find_worker(r);
     char name[16];
 
     if (!e)
@@ -117,7 +117,7 @@ static void on_logs(void *arg, enum call_end end, const struct wire_reply *reply
 
 void own_logs(struct request *r)
 {
-    const struct table_entry *e = find_worker(r);
+    const struct table_entry *e = own_find_worker(r);
     struct wire_call v = {.verb = WIRE_VERB_LOG_LIST, .worker = e ? e->id : 0};
 
     if (e)
@@ -176,7 +176,7 @@ static bool take_range(struct request *r, struct wire_call *v)
 
 void own_log(struct request *r)
 {
-    const struct table_entry *e = find_worker(r);
+    const struct table_entry *e = own_find_worker(r);
     struct wire_call v = {.verb = WIRE_VERB_LOG_OPEN, .worker = e ? e->id : 0, .name = r->route.param[1]};
 
     if (!e)

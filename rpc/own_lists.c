@@ -13,6 +13,7 @@
 #include "rpc/handlers.h"
 #include "rpc/json_enc.h"
 #include "rpc/link.h"
+#include "rpc/own.h"
 #include "rpc/reply.h"
 #include "rpc/tls.h"
 #include "rpc/view.h"
@@ -45,7 +46,7 @@ static void put_finding(struct buf *b, const char **items)
     json_close(b, '}');
 }
 
-static void send_list(struct request *r, const char *items, void (*put)(struct buf *b, const char **items))
+void own_send_list(struct request *r, const char *items, void (*put)(struct buf *b, const char **items))
 {
     struct buf *b = reply_data(r);
 
@@ -64,20 +65,26 @@ static void send_list(struct request *r, const char *items, void (*put)(struct b
 static void on_operations(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
 {
     if (change_is_good(arg, end, reply, fd))
-        send_list(arg, reply->items, put_operation);
+        own_send_list(arg, reply->items, put_operation);
+}
+
+bool own_take_from(struct request *r, uint64_t *ret)
+{
+    char from[24] = "";
+
+    if (route_query(r->route.query, "from", from, sizeof(from)) >= 0 &&
+        (!*from || str_to_u64(from, UINT32_MAX, ret) == 0))
+        return true;
+    reply_error(r, WIRE_E_BAD_REQUEST, "from is a number: how many of the newest are left out");
+    return false;
 }
 
 void own_operations(struct request *r)
 {
-    char from[24] = "";
     struct wire_call v = {.verb = WIRE_VERB_OPERATIONS};
 
-    if (route_query(r->route.query, "from", from, sizeof(from)) < 0 ||
-        (*from && str_to_u64(from, UINT32_MAX, &v.from) < 0)) {
-        reply_error(r, WIRE_E_BAD_REQUEST, "from is a number: how many of the newest are left out");
-        return;
-    }
-    change_ask(r, &v, on_operations);
+    if (own_take_from(r, &v.from))
+        change_ask(r, &v, on_operations);
 }
 
 static void on_cancel(void *arg, enum call_end end, const struct wire_reply *reply, int fd)
@@ -124,7 +131,7 @@ static void on_doctor(void *arg, enum call_end end, const struct wire_reply *rep
         return;
     buf_str(&all, look_at_certificate(own, sizeof(own)));
     buf_str(&all, reply->items);
-    send_list(arg, all.p ? all.p : "", put_finding);
+    own_send_list(arg, all.p ? all.p : "", put_finding);
     buf_free(&all);
 }
 

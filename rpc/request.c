@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/str.h"
+#include "rpc/audit.h"
 #include "rpc/auth.h"
 #include "rpc/events.h"
 #include "rpc/handlers.h"
@@ -199,6 +200,7 @@ static void dispatch(struct request *r)
 {
     char allow[64];
     enum wire_error e = WIRE_OK;
+    const char *why = NULL;
 
     if (!r->route.allowed) {
         reply_error(r, WIRE_E_NO_PATH, NULL);
@@ -214,13 +216,17 @@ static void dispatch(struct request *r)
     }
     if (r->role < r->method->role) {
         e = WIRE_E_FORBIDDEN;
+        why = "the role does not allow it";
         stats.forbidden++;
     } else if (!is_acceptable(r))
         e = WIRE_E_NOT_ACCEPTABLE;
-    else if (r->verb & (ROUTE_POST | ROUTE_DELETE) && is_foreign(r))
+    else if (r->verb & (ROUTE_POST | ROUTE_DELETE) && is_foreign(r)) {
         e = WIRE_E_FORBIDDEN;
-    else if (r->verb == ROUTE_POST)
+        why = "a page of another origin asks";
+    } else if (r->verb == ROUTE_POST)
         e = judge_body(r);
+    if (why)
+        audit_refused(r, e, why);
     if (e != WIRE_OK)
         reply_error(r, e, e == WIRE_E_BAD_REQUEST ? "the body is not valid JSON" : NULL);
     else
@@ -239,10 +245,18 @@ static const struct {
     [AUTH_FAILED] = {WIRE_E_INTERNAL, NULL},
 };
 
+static void refuse(struct request *r, enum auth_verdict v)
+{
+    const char *way, *message = refusals[v].message;
+
+    for (unsigned i = 0; v == AUTH_DENIED && (way = auth_challenge(r, i)); i++)
+        reply_header(r, "WWW-Authenticate", way);
+    audit_refused(r, refusals[v].error, message ? message : wire_error_text(refusals[v].error));
+    reply_error(r, refusals[v].error, message);
+}
+
 static void on_auth(struct request *r, enum auth_verdict v)
 {
-    const char *way;
-
     if (v == AUTH_GRANTED && r->conn && !refusing) {
         dispatch(r);
         return;
@@ -254,9 +268,7 @@ static void on_auth(struct request *r, enum auth_verdict v)
         reply_error(r, WIRE_E_NOT_READY, NULL);
         return;
     }
-    for (unsigned i = 0; v == AUTH_DENIED && (way = auth_challenge(r, i)); i++)
-        reply_header(r, "WWW-Authenticate", way);
-    reply_error(r, refusals[v].error, refusals[v].message);
+    refuse(r, v);
 }
 
 void request_serve(struct listen_conn *c, struct evhttp_request *http)

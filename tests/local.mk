@@ -1,5 +1,5 @@
 unit_libs = libagentd.a libproc.a libsystemdroom.a libwire.a libbase.a
-unit_ext = $(LIBEVENT_CORE_LIBS) $(LIBSYSTEMD_LIBS) $(LIBCAP_LIBS) $(ZLIB_LIBS) $(CMOCKA_LIBS) -lm
+unit_ext = $(LIBEVENT_CORE_LIBS) $(LIBSYSTEMD_LIBS) $(LIBCAP_LIBS) $(LIBCRYPTO_LIBS) $(ZLIB_LIBS) $(CMOCKA_LIBS) -lm
 check_PROGRAMS += tests/unit/test_auth tests/unit/test_cfg tests/unit/test_gate tests/unit/test_json tests/unit/test_route tests/unit/test_wire tests/unit/test_wish
 tests_unit_test_auth_LDADD = librpc.a libjson.a libwire.a libbase.a $(LIBCRYPTO_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_cfg_LDADD = $(unit_libs) $(unit_ext)
@@ -17,13 +17,14 @@ tests_lib_crashat_LDADD = $(LIBSECCOMP_LIBS)
 tests_lib_fake_agentd_LDADD = libwire.a libbase.a
 tests_lib_nosys_LDADD = $(LIBSECCOMP_LIBS)
 TESTS_ENVIRONMENT = srcdir=$(srcdir)
-check_PROGRAMS += tests/unit/test_after tests/unit/test_base tests/unit/test_cgroup tests/unit/test_cgroup_res tests/unit/test_diff \
+check_PROGRAMS += tests/unit/test_after tests/unit/test_base tests/unit/test_chain tests/unit/test_cgroup tests/unit/test_cgroup_res tests/unit/test_diff \
 	tests/unit/test_facts tests/unit/test_fsm tests/unit/test_live \
 	tests/unit/test_pidref tests/unit/test_ports tests/unit/test_spawn tests/unit/test_spawn_fail tests/unit/test_state tests/unit/test_store \
 	tests/unit/test_rotate tests/unit/test_words
 unit_proc = libproc.a libbase.a $(LIBCAP_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_after_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_base_LDADD = libbase.a $(CMOCKA_LIBS)
+tests_unit_test_chain_LDADD = libbase.a $(LIBCRYPTO_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_cgroup_LDADD = $(unit_proc)
 tests_unit_test_cgroup_res_LDADD = $(unit_proc)
 tests_unit_test_diff_LDADD = $(unit_libs) $(unit_ext)

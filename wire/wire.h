@@ -60,10 +60,17 @@ enum wire_verb {
                               asked for, follow: one of several hosts; answered by what WIRE_VERB_TASK says */
     WIRE_VERB_AGENT_STOP,
     WIRE_VERB_AGENT_RESTART,
-    WIRE_VERB_TASK, /* from: its number. Lines, the task first:
-                       "number\tverb\tstatus\tcreated_us\tactor\tbatch\n", then
-                       "kind\tname\tstatus\ttimeout_s\tmessage\tbefore,before\n" for each step; before: the
-                       places of those that are done first, counted from 0 */
+    WIRE_VERB_TASK,    /* from: its number. Lines, the task first:
+                          "number\tverb\tstatus\tcreated_us\tactor\tbatch\n", then
+                          "kind\tname\tstatus\ttimeout_s\tmessage\tbefore,before\n" for each step; before: the
+                          places of those that are done first, counted from 0 */
+    WIRE_VERB_WHY,     /* of worker. Lines, the newest first:
+                          "at_us\tkind\tworker\twhat\tby\tsource\treason\toperation\n" */
+    WIRE_VERB_HISTORY, /* of worker, without the `from` newest. Lines: "generation\tearlier
+                          boot\tpid\tbegun_us\t ready_us\tended_us\thow\tactor\toperation\tend\tstatus\twhy\n"
+                        */
+    WIRE_VERB_REFUSED, /* nothing is asked, and not answered: the listener has refused something. from: the
+                          status, name: why, limit: so many more were refused and not told one by one */
     WIRE_VERB_MAX,
 };
 

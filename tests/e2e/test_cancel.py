@@ -20,6 +20,7 @@ class Refusals(test_rpc.Case):
         self.error("DELETE", OPERATIONS + "op-1", headers=b"Sec-Fetch-Site: cross-site\r\n", status=403)
         self.error("DELETE", OPERATIONS + "op-1", headers=b"Origin: http://evil\r\n", status=403)
         self.assertEqual(self.fake.count("call"), 0)
+        self.fake.wait_for("refused 403 0 [DELETE /agentd/v1/operations/op-1] [a page of another origin asks]")
         self.error("DELETE", OPERATIONS + "op-1", headers=b"Agentd-Reason: why\r\n", status=404, code=1405)  # the double knows no such verb
         self.fake.wait_for("call 16 0 [why]")
         self.check_envelope(self.client(tcp=True).ask("DELETE", OPERATIONS + "op-1"), 401, False)

@@ -58,7 +58,7 @@ ERRNOS = {
 }
 # What may lie there between two starts; the half-written ones are overwritten by the next writer.
 RUN_FILES = {"facts", "lock", "notify", "private", "operations", "keys", "tasks", "steps", "definitions", "upgrade.new"}
-STATE_FILES = {n + tail for n in ("state", "operations", "keys", "tasks", "steps", "agentd.previous") for tail in ("", ".new")} | {"state.lock"}
+STATE_FILES = {n + tail for n in ("state", "operations", "keys", "tasks", "steps", "agentd.previous") for tail in ("", ".new")} | {"state.lock", "audit", "audit.head", "history"}
 GONE = (OSError, http.client.HTTPException)  # what a caller sees of an agentd that dies
 totals = collections.Counter()
 
@@ -429,6 +429,23 @@ class World(Life):
             if p not in rpc and harness.name_of(p) == "agentd-rpc":
                 harness.wait_gone(p, 5)
 
+    def check_trail(self):
+        """What was torn is said by now; nothing else may be wrong with the audit trail."""
+        r = subprocess.run([harness.STAGED + "/agentctl", "audit", "verify", self.h.state], capture_output=True, text=True, check=False)
+        if r.returncode != 0:
+            raise AssertionError("the audit trail: %r" % r)
+
+    def check_history(self):
+        """No incarnation is there twice, and all but the one that runs have ended."""
+        for alias, w in self.records().items():
+            past = [e for e in self.h.ok("GET", "/agentd/v1/workers/%s/history" % alias)["contents"] if not e["earlierBoot"]]
+            generations = [e["generation"] for e in past]
+            going_on = [e["generation"] for e in past if not e["exit"]]
+            if len(set(generations)) < len(generations) or set(going_on) - ({w["generation"]} if w["state"] == "UP" else set()):
+                raise AssertionError("%s: its history is %r, and its record %r" % (alias, past, w))
+            if w["state"] == "UP" and not self.injected and going_on != [w["generation"]]:
+                raise AssertionError("%s: it runs, and its history is %r, its record %r" % (alias, past, w))
+
     def check_control(self, records):
         """One worker, each time another, is restarted; before all one whose leaf agentd does not hold, by our hand."""
         self.turn += 1
@@ -467,6 +484,8 @@ class World(Life):
         self.check_descriptors(now, exactly)
         self.check_folders(now)
         self.check_control(now)
+        self.check_trail()
+        self.check_history()
 
 
 # --- the scenarios: how agentd is brought there, what is asked of it, and what may come of that ---------------------------

@@ -409,6 +409,11 @@ static bool on_wire(void)
     while (wire_next(&at, &n, &f) > 0) {
         if (f.type != WIRE_CALL || wire_get_call(&f, &c) < 0)
             exit(73);
+        if (c.verb == WIRE_VERB_REFUSED) { /* no question */
+            printf("refused %llu %llu [%s] [%s]\n", (unsigned long long)c.from, (unsigned long long)c.limit,
+                   c.what, c.name);
+            continue;
+        }
         if (!quiet)
             answer(&c);
         printf("call %u %lld [%s] [%s] %llu %llu %u [%s] [%s] %u\n", c.verb, (long long)c.worker, c.reason,

@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "rpc/audit.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <event2/event.h>
+#include <event2/http.h>
+
+#include "rpc/link.h"
+#include "rpc/listen.h"
+
+static struct event *timer; /* pending for a second from the first refusal on */
+static unsigned told;       /* in this second */
+static uint64_t more;
+static struct buf packet = BUF_INIT(LIMIT_WIRE_PACKET);
+
+static const char *verb_name(enum route_verb v)
+{
+    return v == ROUTE_GET       ? "GET"
+           : v == ROUTE_HEAD    ? "HEAD"
+           : v == ROUTE_POST    ? "POST"
+           : v == ROUTE_DELETE  ? "DELETE"
+           : v == ROUTE_OPTIONS ? "OPTIONS"
+                                : "OTHER";
+}
+
+/* What is no path may name a user and a password. */
+const char *audit_what(const struct request *r, char buf[AUDIT_WHAT])
+{
+    const char *uri = evhttp_request_get_uri(r->http);
+
+    if (!uri || uri[0] != '/')
+        uri = r->method ? r->method->path : "";
+    snprintf(buf, AUDIT_WHAT, "%s %.*s", verb_name(r->verb), (int)strcspn(uri, "?#"), uri);
+    return buf;
+}
+
+static int tell(const struct wire_call *c)
+{
+    buf_reset(&packet);
+    wire_put_call(&packet, c);
+    return link_send(&packet);
+}
+
+static void tell_more(void)
+{
+    const struct wire_call c = {.verb = WIRE_VERB_REFUSED, .limit = more};
+
+    if (more && tell(&c) == 0)
+        more = 0;
+}
+
+static void on_second(evutil_socket_t fd, short what, void *arg)
+{
+    told = 0;
+    tell_more();
+}
+
+static bool may_tell(void)
+{
+    static const struct timeval second = {1, 0};
+
+    if (!evtimer_pending(timer, NULL))
+        evtimer_add(timer, &second);
+    return told < LIMIT_HTTP_REFUSALS;
+}
+
+void audit_refused(const struct request *r, enum wire_error error, const char *why)
+{
+    char what[AUDIT_WHAT];
+    struct wire_call c = {.verb = WIRE_VERB_REFUSED,
+                          .actor = r->actor,
+                          .source = r->conn ? listen_source(r->conn) : "",
+                          .what = what,
+                          .name = why,
+                          .reason = request_header(r, "Agentd-Reason"),
+                          .from = (uint64_t)wire_error_status(error)};
+
+    audit_what(r, what);
+    if (may_tell() && tell(&c) == 0)
+        told++;
+    else
+        more++;
+}
+
+int audit_init(struct event_base *base)
+{
+    return (timer = evtimer_new(base, on_second, NULL)) ? 0 : -ENOMEM;
+}
