@@ -69,6 +69,7 @@
 #define LIMIT_CHECK_ANSWER 65536     /* bytes of a ReadyCheck= or HealthCheck= answer that are looked at */
 #define LIMIT_CHECKS 16              /* helpers at work beyond which no check is begun */
 #define LIMIT_HTTP_WISH 1024         /* bytes of If-Match, or of Prefer, in all */
+#define LIMIT_HTTP_HOP_WORDS 256     /* bytes of Connection in all; with more it is closed */
 #define LIMIT_HTTP_REASON 256        /* bytes of Agentd-Reason */
 #define LIMIT_HTTP_PASSWORD 256      /* bytes of user and password */
 #define LIMIT_HTTP_SAMPLE_MS 2000    /* a reader waits at most so long for a fresh sample */
