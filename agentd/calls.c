@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agentd/doctor.h"
+#include "agentd/helper.h"
 #include "agentd/link.h"
 #include "agentd/logs.h"
 #include "agentd/op.h"
@@ -55,7 +56,7 @@ static void on_list(int status, const char *p, size_t n, void *arg)
 
 static void take_log_list(struct wk *w, const struct wire_call *c)
 {
-    uint64_t *call = malloc(sizeof(*call));
+    uint64_t *call = helper_spare() ? malloc(sizeof(*call)) : NULL;
 
     if (call)
         *call = c->call;
@@ -67,7 +68,7 @@ static void take_log_list(struct wk *w, const struct wire_call *c)
 
 static void take_log_open(struct wk *w, const struct wire_call *c)
 {
-    int fd = logs_stream(w->id, w->def, c->name, c->from, c->limit, c->follow);
+    int fd = helper_spare() ? logs_stream(w->id, w->def, c->name, c->from, c->limit, c->follow) : -EAGAIN;
 
     if (fd < 0)
         answer(c->call, fd == -EAGAIN ? WIRE_E_TOO_MANY : WIRE_E_LOG_FAILED, strerror(-fd));
@@ -185,6 +186,11 @@ static const struct {
     [WIRE_VERB_AGENT_RESTART] = {take_task, NO_WORKER, false},
     [WIRE_VERB_TASK] = {take_tell_task, NO_WORKER, false},
 };
+
+bool calls_may(unsigned verb)
+{
+    return verb < WIRE_VERB_MAX && verbs[verb].take && !verbs[verb].administrator;
+}
 
 void calls_take(const struct wire_call *c, bool administrator)
 {

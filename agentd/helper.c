@@ -101,6 +101,11 @@ static pid_t start(helper_run_fn run, void *arg, int out, const int *keep, int n
     return pid;
 }
 
+bool helper_spare(void)
+{
+    return n_helpers + LIMIT_HELPERS_OWN < LIMIT_HELPERS;
+}
+
 static void free_helper(struct helper *h)
 {
     LIST_REMOVE(h, link);
