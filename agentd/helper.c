@@ -137,9 +137,12 @@ static void on_exit_status(pid_t pid, int code, int status, void *arg)
 }
 
 struct detached {
+    LIST_ENTRY(detached) link;
+    pid_t pid;
     void (*gone)(void *arg);
     void *arg;
 };
+static LIST_HEAD(, detached) detached = LIST_HEAD_INITIALIZER(detached);
 
 static void on_detached_exit(pid_t pid, int code, int status, void *arg)
 {
@@ -147,6 +150,7 @@ static void on_detached_exit(pid_t pid, int code, int status, void *arg)
 
     n_helpers--;
     d->gone(d->arg);
+    LIST_REMOVE(d, link);
     free(d);
 }
 
@@ -240,6 +244,12 @@ void helper_end_all(void)
         on_timeout(-1, 0, h);
         free_helper(h);
     }
+    while (!LIST_EMPTY(&detached)) { /* they end with us */
+        struct detached *d = LIST_FIRST(&detached);
+        reap_remove(d->pid);
+        LIST_REMOVE(d, link);
+        free(d);
+    }
 }
 
 int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *arg), void *gone_arg)
@@ -248,13 +258,15 @@ int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *
     pid_t pid = d ? start(run, run_arg, out, NULL, 0) : -ENOMEM;
     int r = pid < 0 ? (int)pid : 0;
 
-    if (d)
-        *d = (struct detached){gone, gone_arg};
     if (r == 0)
         r = reap_add(pid, on_detached_exit, d);
-    if (r < 0)
+    if (r < 0) {
         free(d);
-    return r;
+        return r;
+    }
+    *d = (struct detached){.pid = pid, .gone = gone, .arg = gone_arg};
+    LIST_INSERT_HEAD(&detached, d, link);
+    return 0;
 }
 
 /* Not among the helpers: those that never end must not be in the way of the others. */
