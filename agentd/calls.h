@@ -11,4 +11,7 @@
 /* administrator: it came over the private socket, where more may be asked for. */
 void calls_take(const struct wire_call *c, bool administrator);
 
+/* A listener may ask for it. */
+bool calls_may(unsigned verb);
+
 #endif

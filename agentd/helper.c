@@ -101,6 +101,11 @@ static pid_t start(helper_run_fn run, void *arg, int out, const int *keep, int n
     return pid;
 }
 
+bool helper_spare(void)
+{
+    return n_helpers + LIMIT_HELPERS_OWN < LIMIT_HELPERS;
+}
+
 static void free_helper(struct helper *h)
 {
     LIST_REMOVE(h, link);
@@ -137,7 +142,6 @@ struct detached {
     void *arg;
     pid_t pid;
 };
-
 static LIST_HEAD(, detached) detached = LIST_HEAD_INITIALIZER(detached);
 
 static void on_detached_exit(pid_t pid, int code, int status, void *arg)
@@ -254,15 +258,15 @@ int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *
     pid_t pid = d ? start(run, run_arg, out, NULL, 0) : -ENOMEM;
     int r = pid < 0 ? (int)pid : 0;
 
-    if (d)
-        *d = (struct detached){.gone = gone, .arg = gone_arg, .pid = pid};
     if (r == 0)
         r = reap_add(pid, on_detached_exit, d);
-    if (r < 0)
+    if (r < 0) {
         free(d);
-    else
-        LIST_INSERT_HEAD(&detached, d, link);
-    return r;
+        return r;
+    }
+    *d = (struct detached){.pid = pid, .gone = gone, .arg = gone_arg};
+    LIST_INSERT_HEAD(&detached, d, link);
+    return 0;
 }
 
 /* Not among the helpers: those that never end must not be in the way of the others. */

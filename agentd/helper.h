@@ -30,6 +30,7 @@ struct helper *helper_start(helper_run_fn run, void *run_arg, helper_done_fn don
 #define HELPER_KEEP_MAX 4
 struct helper *helper_start_keeping(const int *keep, int n, helper_run_fn run, void *run_arg,
                                     helper_done_fn done, void *done_arg, uint64_t timeout_us, size_t max);
+bool helper_spare(void);     /* more are free than agentd keeps for itself */
 unsigned helper_count(void); /* those whose answer somebody waits for */
 
 /* Kills it; done is not called any more. *h becomes NULL; NULL-safe. */

@@ -562,7 +562,7 @@ bool link_is_sent(void)
     link_flush();
     peer_end_round(); /* also to those that have no records */
     TAILQ_FOREACH (p, &peer_all, link)
-        if (p->n_queued && !p->gone)
+        if ((p->n_queued || !peer_is_read(p)) && !p->gone)
             return false;
     return self.job.status_fd < 0; /* and none is being started */
 }
@@ -753,6 +753,7 @@ int link_init(const struct cfg *cfg, const char *path, struct err *err)
                                     .limits = no_core,
                                     .limits_set = 1u << RLIMIT_CORE,
                                     .no_new_privileges = true,
+                                    .has_bounding = true, /* and nothing in it */
                                     .ignore_sigpipe = true,
                                     .cgroup_fd = -1};
     choose_user(cfg);

@@ -187,7 +187,7 @@ static void want(struct wk *w, struct op *o, enum wk_goal goal)
     w->goal_us = w->update_us = clock_wall_us();
     w->goal = goal;
     o->wants_disk = o->turned = true;
-    store_changed();
+    o->disk = store_changed();
 }
 
 /* Begins with the worker as it is now. */
@@ -278,7 +278,7 @@ void op_disk(bool ok)
     for (o = TAILQ_FIRST(&op_all); o; o = next) {
         struct wk *w;
         next = TAILQ_NEXT(o, link);
-        if (o->result != OP_RUNNING)
+        if (o->result != OP_RUNNING || (ok && o->disk > store_written()))
             continue;
         o->durable = ok;
         if ((w = link_find_worker(o->alias)) && w->op == o) {

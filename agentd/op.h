@@ -49,6 +49,7 @@ struct op {
     uint64_t began_mono, phase_mono[OP_PHASE_MAX]; /* monotonic: begin, end of each phase; 0: did not come */
     struct op_identity before, after;
     bool durable, wants_disk; /* the goal is on disk; the reply waits for that */
+    uint64_t disk;            /* the store's write that has it; 0: any */
     bool reached;             /* the worker is where it was wanted */
     bool turned;              /* it has changed what is wanted of its worker */
     bool cancelled;           /* it ends once its worker is down again, and that is on disk */

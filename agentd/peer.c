@@ -11,10 +11,12 @@
 #include "agentd/calls.h"
 #include "agentd/loop.h"
 #include "agentd/op.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "wire/wire.h"
 
 #define PACKETS_A_ROUND 64
+#define TURN_US 5000                           /* then the others are heard */
 #define FRAME_ROOM (LIMIT_WIRE_PACKET - 12288) /* a packet is sent before a record could overflow it */
 
 struct peer_packet {
@@ -160,47 +162,153 @@ void peer_reply(struct peer *p, const struct wire_reply *r)
 
 /* --- hearing ---------------------------------------------------------------------------------------- */
 
-static int take_packet(struct peer *p, const uint8_t *at, size_t n)
+/* No text longer than what is kept of it, so that no record outgrows the wire, and none that could end the
+ * line in which it is told or kept. */
+static bool is_text(const char *s, size_t max, bool tabs)
+{
+    size_t n = 0;
+
+    for (; *s && n <= max; s++, n++)
+        if (((unsigned char)*s < 0x20 && !(tabs && *s == '\t')) || *s == 0x7f)
+            return false;
+    return n <= max;
+}
+
+static bool is_sound(const struct peer *p, const struct wire_call *c)
+{
+    return !(c->call >> PEER_NUMBER_BITS) && is_text(c->actor, LIMIT_WIRE_ACTOR, false) &&
+           is_text(c->source, LIMIT_WIRE_ACTOR, false) && is_text(c->reason, LIMIT_HTTP_REASON, true) &&
+           is_text(c->name, LIMIT_WIRE_NAME, false) && is_text(c->key, LIMIT_KEY, false) &&
+           is_text(c->request, LIMIT_WIRE_ACTOR, false) && is_text(c->generations, LIMIT_HTTP_WISH, false) &&
+           is_text(c->what, LIMIT_WIRE_WHAT, false) &&
+           (p->kind == PEER_PRIVATE || p->wire > WIRE_VERSION || calls_may(c->verb));
+}
+
+static bool is_too_much(struct peer *p, uint64_t now)
+{
+    if (now - p->second > 1000000) {
+        p->second = now;
+        p->asked = 0;
+    }
+    return ++p->asked > LIMIT_WIRE_RATE;
+}
+
+static int take_frame(struct peer *p, const struct wire_frame *f)
+{
+    struct wire_call c;
+
+    if (f->type != WIRE_CALL || wire_get_call(f, &c) < 0 || !is_sound(p, &c))
+        return -EBADMSG;
+    c.call |= (uint64_t)p->no << PEER_NUMBER_BITS;
+    if (p->kind == PEER_PRIVATE) { /* as the kernel says it, not as it says */
+        c.actor = p->actor;
+        c.source = "private";
+        c.what = "";
+    }
+    calls_take(&c, p->kind == PEER_PRIVATE);
+    return 0;
+}
+
+/* Takes what is in *at, as long as it is this peer's turn: what it asks for may cost, and others wait. 1: its
+ * turn is over. */
+static int take_packet(struct peer *p, const uint8_t **at, size_t *n, uint64_t until)
 {
     struct wire_frame f;
-    struct wire_call c;
+    uint64_t now;
     int r;
 
-    while ((r = wire_next(&at, &n, &f)) > 0) {
-        if (f.type != WIRE_CALL || wire_get_call(&f, &c) < 0 || c.call >> PEER_NUMBER_BITS)
-            return -EBADMSG;
-        c.call |= (uint64_t)p->no << PEER_NUMBER_BITS;
-        if (p->kind == PEER_PRIVATE) { /* as the kernel says it, not as it says */
-            c.actor = p->actor;
-            c.source = "private";
-            c.what = "";
-        }
-        calls_take(&c, p->kind == PEER_PRIVATE);
+    while (p->io && (r = wire_next(at, n, &f)) != 0) {
+        now = clock_mono_us();
+        if (r < 0 || (r = take_frame(p, &f)) < 0)
+            return r;
+        if (is_too_much(p, now))
+            return -EOVERFLOW;
+        if (*n && now > until)
+            return 1;
     }
+    return 0;
+}
+
+static void end_broken(struct peer *p, int r)
+{
+    loop_free(&p->io);
+    end_with(p, r == -EOVERFLOW ? "it asks for too much" : "it sent a broken frame");
+}
+
+static void on_again(int fd, short what, void *arg);
+
+static void keep_rest(struct peer *p, const uint8_t *at, size_t n)
+{
+    if ((p->rest = malloc(n))) {
+        memcpy(p->rest, at, n);
+        p->rest_at = 0;
+        p->rest_n = n;
+    }
+    if (!p->rest || !(p->again = loop_timer(0, on_again, p)))
+        end_failed(p, "what it asks for can't be kept", ENOMEM);
+}
+
+/* 0: nothing is left of it. */
+static int take_rest(struct peer *p, uint64_t until)
+{
+    const uint8_t *at = p->rest + p->rest_at;
+    size_t n = p->rest_n;
+    int r = take_packet(p, &at, &n, until);
+
+    p->rest_at = (size_t)(at - p->rest);
+    p->rest_n = n;
+    if (r > 0) {
+        loop_rearm(p->again, 0);
+        return r;
+    }
+    free(TAKE_PTR(p->rest));
+    loop_free(&p->again);
+    if (r < 0)
+        end_broken(p, r);
     return r;
+}
+
+static bool is_over(struct peer *p, ssize_t n)
+{
+    if (n > 0)
+        return false;
+    if (n < 0 && may_pass(-errno))
+        return true;
+    loop_free(&p->io);
+    end_with(p, n < 0 && errno != ECONNRESET ? "it can't be heard" : NULL);
+    return true;
 }
 
 /* No control buffer: descriptors that it might send are closed by the kernel. */
 static void on_wire(int fd, short what, void *arg)
 {
     static uint8_t bytes[LIMIT_WIRE_PACKET];
+    uint64_t until = clock_mono_us() + TURN_US;
     struct peer *p = arg;
+    int r = p->rest ? take_rest(p, until) : 0;
 
-    for (int i = 0; i < PACKETS_A_ROUND && p->io; i++) {
-        ssize_t n = recv(fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_TRUNC);
-        if (n < 0 && may_pass(-errno))
+    for (int i = 0; r == 0 && i < PACKETS_A_ROUND && p->io; i++) {
+        const uint8_t *at = bytes;
+        ssize_t n = recv(p->fd, bytes, sizeof(bytes), MSG_DONTWAIT | MSG_TRUNC);
+        size_t left = (size_t)n;
+        if (is_over(p, n))
             return;
-        if (n <= 0) {
-            loop_free(&p->io);
-            end_with(p, n < 0 && errno != ECONNRESET ? "it can't be heard" : NULL);
-            return;
-        }
-        if ((size_t)n > sizeof(bytes) || take_packet(p, bytes, (size_t)n) < 0) {
-            loop_free(&p->io);
-            end_with(p, "it sent a broken frame");
-            return;
-        }
+        r = left > sizeof(bytes) ? -EBADMSG : take_packet(p, &at, &left, until);
+        if (r > 0)
+            keep_rest(p, at, left);
+        else if (r < 0)
+            end_broken(p, r);
     }
+}
+
+static void on_again(int fd, short what, void *arg)
+{
+    on_wire(-1, 0, arg);
+}
+
+bool peer_is_read(const struct peer *p)
+{
+    return !p->rest;
 }
 
 /* --- life -------------------------------------------------------------------------------------------- */
@@ -243,11 +351,13 @@ struct peer *peer_new(enum peer_kind kind, int fd, uint16_t no,
 void peer_deafen(struct peer *p)
 {
     loop_free(&p->io);
+    loop_free(&p->again);
+    free(TAKE_PTR(p->rest));
 }
 
 void peer_close(struct peer *p)
 {
-    loop_free(&p->io);
+    peer_deafen(p);
     loop_free(&p->out_io);
     p->fd = fd_close(p->fd);
     while (!STAILQ_EMPTY(&p->queue))

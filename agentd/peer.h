@@ -32,6 +32,11 @@ struct peer {
     struct buf out; /* frames of this round */
     STAILQ_HEAD(, peer_packet) queue;
     unsigned n_queued;
+    uint8_t *rest; /* of a packet whose calls took longer than its turn */
+    size_t rest_at, rest_n;
+    struct loop_watch *again;
+    uint64_t second;                                    /* monotonic: since then it has */
+    uint32_t asked;                                     /* for so much */
     bool gone;                                          /* freed at the end of the round */
     void (*on_end)(struct peer *p, const char *broken); /* end of file (NULL), or what it did wrong */
 };
@@ -44,9 +49,10 @@ struct peer *peer_new(enum peer_kind kind, int fd, uint16_t no,
                       void (*on_end)(struct peer *p, const char *broken));
 /* Closes its wire; its calls wait no more. Memory and number go at the end of the round. */
 void peer_close(struct peer *p);
-void peer_bury(struct peer *p);   /* the same, and nothing refers to it any more */
-void peer_end_round(void);        /* sends what was put, frees those that are gone */
-void peer_deafen(struct peer *p); /* hears it no more */
+void peer_bury(struct peer *p);          /* the same, and nothing refers to it any more */
+void peer_end_round(void);               /* sends what was put, frees those that are gone */
+void peer_deafen(struct peer *p);        /* hears it no more */
+bool peer_is_read(const struct peer *p); /* nothing that has come from it is still to be taken */
 
 #define PEER_NUMBER_BITS 48
 static inline uint16_t peer_number(uint64_t call)

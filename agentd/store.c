@@ -34,7 +34,8 @@ static int64_t created_us;
 static bool is_new; /* nothing was there */
 static struct helper *writer;
 static bool dirty;
-static bool urgent; /* somebody waits for what changed while it was written */
+static bool urgent;             /* somebody waits for what changed while it was written */
+static uint64_t begun, written; /* writes, counted from 1 */
 static void (*on_written)(bool ok);
 static void (*collect)(void);
 static int (*also)(void);
@@ -258,20 +259,21 @@ static void on_write_end(int status, const char *p, size_t n, void *arg)
     writer = NULL;
     if (status != 0) {
         dirty = true;
+        urgent = false;
         if (!retry)
             retry = loop_timer(RETRY_US, on_retry, NULL);
     }
     if (status != 0)
         log_error("store", "%s/state can't be written: %s; what was wanted may be lost after a reboot",
                   state_dir, status > 0 ? strerror(status) : "the helper did not end");
-    if (urgent && status == 0) {
-        start_write();
-        return; /* those that wait, wait for the newer one, or were told that there is none */
-    }
-    if (dirty && status == 0)
-        store_changed_soon();
-    if (on_written)
+    if (status == 0)
+        written = begun;
+    if (on_written) /* those whose change is in it; the others wait for the next one */
         on_written(status == 0);
+    if (status == 0 && urgent && !writer)
+        start_write();
+    else if (status == 0 && dirty)
+        store_changed_soon();
 }
 
 static void start_write(void)
@@ -281,6 +283,7 @@ static void start_write(void)
         collect();
     loop_free(&retry);
     loop_free(&soon);
+    begun++;
     writer = helper_start(write_state, NULL, on_write_end, NULL, WRITE_TIMEOUT_US, 16);
     if (writer)
         return;
@@ -290,11 +293,18 @@ static void start_write(void)
         on_written(false);
 }
 
-void store_changed(void)
+uint64_t store_changed(void)
 {
     dirty = urgent = true;
-    if (!writer)
-        start_write();
+    if (writer)
+        return begun + 1;
+    start_write();
+    return begun;
+}
+
+uint64_t store_written(void)
+{
+    return written;
 }
 
 static void on_soon(int fd, short what, void *arg)
@@ -322,7 +332,7 @@ bool store_is_failing(void)
 
 bool store_is_busy(void)
 {
-    return writer != NULL;
+    return writer || urgent;
 }
 
 void store_on_written(void (*done)(bool ok))

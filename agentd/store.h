@@ -30,8 +30,11 @@ struct store_entry *store_get(const char *alias, int64_t id);
 int64_t store_created_us(void); /* when this state was first made */
 bool store_is_new(void);        /* by this agentd */
 
-/* Something changed: write soon. done (set once) hears of each write's end. */
-void store_changed(void);
+/* Something changed: write now, or again when the write that is under way has ended. The number of the write
+ * that has it, counted from 1; store_written is that of the last one that was done. done (set once) hears of
+ * each write's end. */
+uint64_t store_changed(void);
+uint64_t store_written(void);
 void store_changed_soon(void);    /* within a second, with what else has changed by then */
 void store_also(int (*fn)(void)); /* in the helper, after the state is written: 0 or -errno */
 bool store_is_busy(void);

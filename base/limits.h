@@ -33,6 +33,10 @@
 #define LIMIT_WIRE_STRING 8192  /* bytes of one string in a frame */
 #define LIMIT_WIRE_RECORD 12288 /* bytes of one worker's record: agentd/link keeps so much room */
 #define LIMIT_WIRE_CALLS 512    /* calls that agentd holds open for the listener */
+#define LIMIT_WIRE_RATE 50000   /* calls of one listener within a second; beyond, it is replaced */
+#define LIMIT_WIRE_ACTOR 320    /* bytes of who asks, and from where */
+#define LIMIT_WIRE_WHAT 263     /* bytes of what was asked for: method and path, cut */
+#define LIMIT_WIRE_NAME 2048    /* bytes of what a call names: a file, an operation, hosts */
 #define LIMIT_WIRE_REPLIES                                                          \
     1024 /* frames queued for a listener that does not read; beyond, it is replaced \
           */
@@ -74,6 +78,7 @@
 #define LIMIT_CHECK_ANSWER 65536     /* bytes of a ReadyCheck= or HealthCheck= answer that are looked at */
 #define LIMIT_CHECKS 16              /* helpers at work beyond which no check is begun */
 #define LIMIT_HTTP_WISH 1024         /* bytes of If-Match, or of Prefer, in all */
+#define LIMIT_HTTP_HOP_WORDS 256     /* bytes of Connection in all; with more it is closed */
 #define LIMIT_HTTP_REASON 256        /* bytes of Agentd-Reason */
 #define LIMIT_HTTP_PASSWORD 256      /* bytes of user and password */
 #define LIMIT_HTTP_SAMPLE_MS 2000    /* a reader waits at most so long for a fresh sample */
@@ -126,6 +131,7 @@
 #define LIMIT_STDERR_TAIL 4096 /* bytes of stderr read for a failed start */
 #define LIMIT_STDERR_LINES 20
 #define LIMIT_HELPERS 32          /* helper processes at once */
+#define LIMIT_HELPERS_OWN 8       /* of them, kept for what the listener has not asked for */
 #define LIMIT_CLOSERS 64          /* children that close what a worker has sent */
 #define LIMIT_LOG_FILES 1000      /* LogMaxFiles= */
 #define LIMIT_LOG_FILL (1u << 25) /* bytes of a filler in it: a block of its file system and a mark */

@@ -8,6 +8,8 @@
 #include <event2/event.h>
 #include <event2/http.h>
 
+#include "base/limits.h"
+#include "base/str.h"
 #include "rpc/link.h"
 #include "rpc/listen.h"
 
@@ -26,6 +28,15 @@ static const char *verb_name(enum route_verb v)
                                 : "OTHER";
 }
 
+/* What a client has written: agentd ends a listener that says more, or in other characters, than it takes. */
+static const char *sound(char *s)
+{
+    for (char *p = s; *p; p++)
+        if ((unsigned char)*p < 0x20 || *p == 0x7f)
+            *p = '?';
+    return s;
+}
+
 /* What is no path may name a user and a password. */
 const char *audit_what(const struct request *r, char buf[AUDIT_WHAT])
 {
@@ -34,7 +45,7 @@ const char *audit_what(const struct request *r, char buf[AUDIT_WHAT])
     if (!uri || uri[0] != '/')
         uri = r->method ? r->method->path : "";
     snprintf(buf, AUDIT_WHAT, "%s %.*s", verb_name(r->verb), (int)strcspn(uri, "?#"), uri);
-    return buf;
+    return sound(buf);
 }
 
 static int tell(const struct wire_call *c)
@@ -69,13 +80,14 @@ static bool may_tell(void)
 
 void audit_refused(const struct request *r, enum wire_error error, const char *why)
 {
-    char what[AUDIT_WHAT];
+    const char *given = request_header(r, "Agentd-Reason");
+    char what[AUDIT_WHAT], reason[LIMIT_HTTP_REASON + 1];
     struct wire_call c = {.verb = WIRE_VERB_REFUSED,
                           .actor = r->actor,
                           .source = r->conn ? listen_source(r->conn) : "",
                           .what = what,
                           .name = why,
-                          .reason = request_header(r, "Agentd-Reason"),
+                          .reason = sound(str_copy(reason, sizeof(reason), given ? given : "")),
                           .from = (uint64_t)wire_error_status(error)};
 
     audit_what(r, what);

@@ -9,7 +9,7 @@
 
 struct event_base;
 
-#define AUDIT_WHAT (LIMIT_AUDIT_WORDS + 8)
+#define AUDIT_WHAT (LIMIT_WIRE_WHAT + 1)
 
 int audit_init(struct event_base *base);
 

@@ -180,6 +180,21 @@ static struct buf *encode(struct request *r, struct buf *b, struct buf *zipped)
     return zipped;
 }
 
+/* RFC 9112, 9.6: "close" may be one word among others, and what comes behind that request is not looked at.
+ */
+static bool wants_close(const struct request *r)
+{
+    char words[LIMIT_HTTP_HOP_WORDS], *rest = words, *word;
+    int n = request_header_all(r, "Connection", words, sizeof(words));
+
+    if (n <= 0)
+        return n < 0;
+    while ((word = strsep(&rest, ", \t")))
+        if (strcasecmp(word, "close") == 0)
+            return true;
+    return false;
+}
+
 static void send_body(struct request *r, int status, const char *type, struct buf *b)
 {
     struct buf zipped = BUF_INIT(LIMIT_HTTP_REPLY);
@@ -204,7 +219,7 @@ static void send_body(struct request *r, int status, const char *type, struct bu
             buf_free(b);
     }
     buf_free(&zipped);
-    if (listen_last(c))
+    if (listen_last(c) || wants_close(r))
         reply_header(r, "Connection", "close");
     listen_attach(c, NULL);
     evhttp_send_reply(r->http, status, status_text(status), NULL);

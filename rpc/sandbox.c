@@ -2,14 +2,30 @@
 #include "rpc/sandbox.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 #include <seccomp.h>
 
+#include "base/fd.h"
+#include "base/log.h"
+
 int sandbox_early(void)
 {
-    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+    struct rlimit none = {0, 0};
+
+    if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0 || setrlimit(RLIMIT_CORE, &none) < 0 ||
+        prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
         return -errno;
     return 0;
 }
@@ -23,110 +39,205 @@ int sandbox_early(void)
 #endif
 
 #ifdef SANITIZED
+int sandbox_files(void)
+{
+    return 0;
+}
+
 int sandbox_close(void)
 {
     return 0;
 }
 #else
-/* Everything that reaches another process, a file, a program or a new socket. What is open stays usable. */
-static const char *const refused[] = {
-    "kill",
-    "tkill",
-    "tgkill",
-    "rt_sigqueueinfo",
-    "rt_tgsigqueueinfo",
-    "pidfd_open",
-    "pidfd_getfd",
-    "pidfd_send_signal",
-    "ptrace",
-    "process_vm_readv",
-    "process_vm_writev",
-    "process_madvise",
-    "process_mrelease",
-    "kcmp",
-    "execve",
-    "execveat",
-    "open",
-    "openat",
-    "openat2",
-    "creat",
-    "open_by_handle_at",
-    "name_to_handle_at",
-    "socket",
-    "connect",
-    "bind",
-    "listen",
-    "mount",
-    "umount2",
-    "move_mount",
-    "fsopen",
-    "fsmount",
-    "fspick",
-    "open_tree",
-    "pivot_root",
-    "chroot",
-    "chdir",
-    "unshare",
-    "setns",
-    "mkdir",
-    "mkdirat",
-    "mknod",
-    "mknodat",
-    "unlink",
-    "unlinkat",
-    "rmdir",
-    "rename",
-    "renameat",
-    "renameat2",
-    "link",
-    "linkat",
-    "symlink",
-    "symlinkat",
-    "chmod",
-    "fchmodat",
-    "chown",
-    "lchown",
-    "fchownat",
-    "truncate",
-    "bpf",
-    "perf_event_open",
-    "userfaultfd",
-    "io_uring_setup",
-    "add_key",
-    "request_key",
-    "keyctl",
-    "init_module",
-    "finit_module",
-    "delete_module",
-    "kexec_load",
-    "reboot",
-    "swapon",
-    "swapoff",
-    "memfd_secret",
-    "setuid",
-    "setgid",
-    "setresuid",
-    "setresgid",
-    "setgroups",
+
+/* ---- landlock: a second lock on what the filter refuses too. The headers may be older than the kernel. ----
+ */
+
+#define LANDLOCK_CREATE 444
+#define LANDLOCK_RESTRICT 446
+#define LANDLOCK_VERSION 1u
+
+struct landlock_attr {
+    uint64_t fs, net, scoped;
 };
 
-int sandbox_close(void)
+/* What each version of it knows, as bits from 0 on: all of it is refused, since no rule allows any. */
+static struct landlock_attr all_of(long abi)
 {
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ALLOW);
-    int r = ctx ? 0 : -ENOMEM;
+    int fs = abi >= 5 ? 16 : abi >= 3 ? 15 : abi >= 2 ? 14 : 13;
 
-    for (size_t i = 0; r == 0 && i < sizeof(refused) / sizeof(refused[0]); i++) {
-        int nr = seccomp_syscall_resolve_name(refused[i]);
-        if (nr == __NR_SCMP_ERROR) /* the library is older than the call */
-            continue;
-        r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), nr, 0);
+    return (struct landlock_attr){(1ull << fs) - 1, abi >= 4 ? 3 : 0, abi >= 6 ? 3 : 0};
+}
+
+int sandbox_files(void)
+{
+    long abi = syscall(LANDLOCK_CREATE, NULL, 0, LANDLOCK_VERSION);
+    struct landlock_attr attr = all_of(abi);
+    size_t size = abi >= 6   ? sizeof(attr)
+                  : abi >= 4 ? offsetof(struct landlock_attr, scoped)
+                             : sizeof(attr.fs);
+    int fd, r;
+
+    if (abi < 1) {
+        log_info("sandbox",
+                 "the kernel has no landlock: files are out of reach by the system call filter alone");
+        return 0;
+    }
+    if ((fd = (int)syscall(LANDLOCK_CREATE, &attr, size, 0)) < 0)
+        return -errno;
+    r = syscall(LANDLOCK_RESTRICT, fd, 0) < 0 ? -errno : 0;
+    fd_close(fd);
+    log_info("sandbox", "landlock, version %ld, and the system call filter", abi);
+    return r;
+}
+
+/* ---- the filter: what a loop over open descriptors needs, and nothing else ---- */
+
+static const char *const allowed[] = {
+    /* descriptors that are held */
+    "accept",
+    "accept4",
+    "close",
+    "close_range",
+    "dup2",
+    "dup3",
+    "getpeername",
+    "getsockname",
+    "getsockopt",
+    "setsockopt",
+    "shutdown",
+    "read",
+    "readv",
+    "recvfrom",
+    "recvmsg",
+    "write",
+    "writev",
+    "pipe",
+    "pipe2",
+    "eventfd2",
+    /* waiting */
+    "epoll_create1",
+    "epoll_ctl",
+    "epoll_pwait",
+    "epoll_pwait2",
+    "epoll_wait",
+    "poll",
+    "ppoll",
+    "timerfd_create",
+    "timerfd_settime",
+    "clock_gettime",
+    "clock_nanosleep",
+    "gettimeofday",
+    "nanosleep",
+    "time",
+    "restart_syscall",
+    /* memory */
+    "brk",
+    "madvise",
+    "mremap",
+    "munmap",
+    "futex",
+    "getrandom",
+    /* itself, and the children that compute password hashes */
+    "exit",
+    "exit_group",
+    "getegid",
+    "geteuid",
+    "getgid",
+    "getpid",
+    "getppid",
+    "getrusage",
+    "gettid",
+    "getuid",
+    "rseq",
+    "rt_sigaction",
+    "rt_sigprocmask",
+    "rt_sigreturn",
+    "sched_yield",
+    "set_robust_list",
+    "sigaltstack",
+    "times",
+    "wait4",
+    "waitid",
+};
+
+/* Those that are allowed with some arguments only: value is what the argument has to be, under the mask. */
+static const struct {
+    const char *call;
+    unsigned argument;
+    uint64_t mask, value;
+} narrow[] = {
+    /* no code that was not there from the beginning */
+    {"mmap", 2, PROT_EXEC, 0},
+    {"mprotect", 2, PROT_EXEC, 0},
+    /* a connected socket whose end has gone could be sent elsewhere */
+    {"sendto", 3, MSG_FASTOPEN, 0},
+    {"sendmsg", 2, MSG_FASTOPEN, 0},
+    /* F_SETOWN and its like send signals */
+    {"fcntl", 1, UINT32_MAX, F_GETFL},
+    {"fcntl", 1, UINT32_MAX, F_SETFL},
+    {"fcntl", 1, UINT32_MAX, F_GETFD},
+    {"fcntl", 1, UINT32_MAX, F_SETFD},
+    {"fcntl", 1, UINT32_MAX, F_DUPFD_CLOEXEC},
+    {"ioctl", 1, UINT32_MAX, FIONREAD},
+    /* a copy of itself, in the same namespaces and with its own memory: fork(2) */
+    {"clone", 0,
+     CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_PTRACE | CLONE_PARENT | CLONE_NEWNS | CLONE_NEWCGROUP |
+         CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET,
+     0},
+    {"prctl", 0, UINT32_MAX, PR_SET_PDEATHSIG},
+    /* its own limits */
+    {"prlimit64", 0, UINT32_MAX, 0},
+    {"setrlimit", 0, 0, 0},
+    {"getrlimit", 0, 0, 0},
+};
+
+static int allow_all(scmp_filter_ctx ctx)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < ARRAY_LEN(allowed); i++) {
+        int nr = seccomp_syscall_resolve_name(allowed[i]);
+        if (nr != __NR_SCMP_ERROR) /* the library is older than the call */
+            r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, nr, 0);
         if (r == -EDOM || r == -EINVAL) /* not on this architecture */
             r = 0;
     }
-    if (r == 0)
+    return r;
+}
+
+static int allow_narrow(scmp_filter_ctx ctx)
+{
+    int r = 0;
+
+    for (size_t i = 0; r == 0 && i < ARRAY_LEN(narrow); i++) {
+        int nr = seccomp_syscall_resolve_name(narrow[i].call);
+        if (nr != __NR_SCMP_ERROR)
+            r = seccomp_rule_add(
+                ctx, SCMP_ACT_ALLOW, nr, 1,
+                SCMP_CMP(narrow[i].argument, SCMP_CMP_MASKED_EQ, narrow[i].mask, narrow[i].value));
+        if (r == -EDOM)
+            r = 0;
+    }
+    return r;
+}
+
+static int close_calls(void)
+{
+    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+    int r = ctx ? 0 : -ENOMEM;
+
+    if (r == 0 && (r = allow_all(ctx)) == 0 && (r = allow_narrow(ctx)) == 0)
         r = seccomp_load(ctx);
     if (ctx)
         seccomp_release(ctx);
     return r;
+}
+
+int sandbox_close(void)
+{
+    int r = sandbox_files();
+
+    return r < 0 ? r : close_calls();
 }
 #endif

@@ -8,14 +8,16 @@ tests_unit_test_json_LDADD = librpc.a libjson.a libwire.a libbase.a $(CMOCKA_LIB
 tests_unit_test_route_LDADD = librpc.a libjson.a libwire.a libbase.a $(CMOCKA_LIBS)
 tests_unit_test_wire_LDADD = libwire.a libbase.a $(CMOCKA_LIBS)
 tests_unit_test_wish_LDADD = librpc.a libbase.a $(CMOCKA_LIBS)
-noinst_PROGRAMS += tests/lib/crashat tests/lib/fake_agentd tests/lib/fake_upgrade tests/lib/nosys tests/lib/skew.so tests/lib/worker \
+noinst_PROGRAMS += tests/lib/crashat tests/lib/fake_agentd tests/lib/fake_upgrade tests/lib/hostile_rpc tests/lib/sandboxed tests/lib/nosys tests/lib/skew.so tests/lib/worker \
 	tests/qemu/init
 tests_lib_skew_so_SOURCES = tests/lib/skew.c
 tests_lib_skew_so_CFLAGS = $(AM_CFLAGS) -fPIC
 tests_lib_skew_so_LDFLAGS = -shared
 tests_lib_crashat_LDADD = $(LIBSECCOMP_LIBS)
 tests_lib_fake_agentd_LDADD = libwire.a libbase.a
+tests_lib_hostile_rpc_LDADD = libwire.a libbase.a
 tests_lib_nosys_LDADD = $(LIBSECCOMP_LIBS)
+tests_lib_sandboxed_LDADD = librpc.a libbase.a $(LIBSECCOMP_LIBS)
 TESTS_ENVIRONMENT = srcdir=$(srcdir)
 check_PROGRAMS += tests/unit/test_after tests/unit/test_base tests/unit/test_chain tests/unit/test_cgroup tests/unit/test_cgroup_res tests/unit/test_diff \
 	tests/unit/test_facts tests/unit/test_fsm tests/unit/test_live \

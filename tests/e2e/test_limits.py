@@ -173,8 +173,8 @@ class Held(Limited):
     def test_operations(self):
         h = self.up("MaxOperationsQueued=2", workers=("a", "b", "c"))
         gate = h.gate()
-        for w in ("a", "b"):
-            h.worker(w, service="ExecStartPre=/bin/sh -c '%s'" % gate.wait, section="ReadyCheck=stable:1ms")
+        for id, w in enumerate(("a", "b"), 101):
+            h.worker(w, service="ExecStartPre=/bin/sh -c '%s'" % gate.wait, section="ReadyCheck=stable:1ms", id=id)
         h.ok("POST", "/agentd/v1/reload")
         held = [threading.Thread(target=h.operation, args=(w, "restart")) for w in ("a", "b")]
         for t in held:

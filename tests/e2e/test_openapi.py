@@ -174,7 +174,7 @@ class Description(FakeCase):
         self.assertEqual({n for i, n in described if i == "query"}, queries)
         # those that HTTP itself describes are not repeated, OpenAPI forbids some of them
         self.assertEqual({n for i, n in described if i == "header"},
-                         headers - {"Accept", "Accept-Encoding", "Authorization", "Content-Type", "Host", "Origin", "Sec-Fetch-Site"})
+                         headers - {"Accept", "Accept-Encoding", "Authorization", "Connection", "Content-Type", "Host", "Origin", "Sec-Fetch-Site"})
 
 
 @needs_jsonschema
