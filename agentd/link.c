@@ -11,9 +11,11 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/prctl.h>
 #include <sys/queue.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <linux/capability.h>
 #include <linux/sockios.h>
 #include <unistd.h>
 
@@ -717,6 +719,8 @@ static void choose_user(const struct cfg *cfg)
         log_info("link", "there is no user %s: agentd-rpc runs as uid %u", cfg->rpc.user, (unsigned)self.uid);
     }
     self.spec.change_ids = true;
+    /* nothing in it, where that may be asked for: a container may have taken that away */
+    self.spec.has_bounding = prctl(PR_CAPBSET_READ, CAP_SETPCAP, 0, 0, 0) == 1;
 }
 
 static void choose_environment(void)
@@ -753,7 +757,6 @@ int link_init(const struct cfg *cfg, const char *path, struct err *err)
                                     .limits = no_core,
                                     .limits_set = 1u << RLIMIT_CORE,
                                     .no_new_privileges = true,
-                                    .has_bounding = true, /* and nothing in it */
                                     .ignore_sigpipe = true,
                                     .cgroup_fd = -1};
     choose_user(cfg);

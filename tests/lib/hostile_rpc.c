@@ -453,7 +453,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
         if (!strcmp(kinds[i].name, kind)) {
             kinds[i].run();
-            hang();
+            for (;;)
+                pause(); /* until agentd ends it */
         }
     fprintf(stderr, "no such kind: %s\n", kind);
     return 98;
