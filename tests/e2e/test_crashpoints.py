@@ -437,7 +437,7 @@ class World(Life):
 
     def check_history(self):
         """No incarnation is there twice, and all but the one that runs have ended."""
-        for alias, w in self.records().items():
+        for alias, w in self.settle().items():
             past = [e for e in self.h.ok("GET", "/agentd/v1/workers/%s/history" % alias)["contents"] if not e["earlierBoot"]]
             generations = [e["generation"] for e in past]
             going_on = [e["generation"] for e in past if not e["exit"]]
