@@ -433,12 +433,26 @@ void history_ended(const struct wk *w)
     put(block, &e);
 }
 
-void history_settle(const struct wk *w)
+/* An agentd that died over an adoption, or without room on its disk, has not written down that it began. */
+static void begin_if_missing(struct wk *w)
+{
+    struct history_entry e;
+    int block = block_of(w);
+
+    if (!w->main.pid || (block >= 0 && find(block, w->generation, &e)))
+        return;
+    history_begin(w);
+    if (w->state == WK_UP)
+        history_ready(w);
+}
+
+void history_settle(struct wk *w)
 {
     struct history_entry v[LIMIT_HISTORY];
     int block = block_of(w);
     bool runs = w->main.pid || w->held.pid || w->state != WK_DOWN;
 
+    begin_if_missing(w);
     if (block < 0)
         return;
     read_block(block, v);

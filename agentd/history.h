@@ -46,8 +46,9 @@ int history_sync(const char *state_dir); /* in the state helper: 0 or -errno */
 void history_begin(struct wk *w);
 void history_ready(const struct wk *w);
 void history_ended(const struct wk *w); /* as w->last says; nothing if it was ended before */
-/* After a start of agentd: what no worker has any more, and has no end, ended unseen. */
-void history_settle(const struct wk *w);
+/* After a start of agentd: what no worker has any more, and has no end, ended unseen; and what runs has
+ * begun. */
+void history_settle(struct wk *w);
 
 void history_forget(struct wk *w); /* its file is gone: its generations count anew if it comes back */
 

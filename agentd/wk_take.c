@@ -219,7 +219,6 @@ static void take(struct wk *w, struct op *o, struct take *t)
     op_aim(w, o, &t->ref);
     hand_over(w, t->ref);
     t->ref = (struct pidref)PIDREF_NULL;
-    history_begin(w);
     /* Before it is moved: an agentd that dies here finds it, in the leaf or not. */
     wk_put_facts(w, FACTS_READY);
     r = move(w, left, sizeof(left));
@@ -235,6 +234,7 @@ static void take(struct wk *w, struct op *o, struct take *t)
         return;
     }
     op_taken(w, o);
+    history_begin(w);
     wk_adopt_watch(w);
     wk_event(w, WK_EV_ADOPT);
     log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias}, "process %d was taken over%s%s",
