@@ -175,6 +175,7 @@ class RealOnes(harness.Case):
         h.start()
         h.until("a", "UP")
         h.until("no", "BACKOFF")
+        eventually(lambda: h.record("a")["processes"] == 2, what="both in a sample")
 
         def get():
             r = h.http("GET", "/metrics")
