@@ -108,6 +108,8 @@ def discover(options, filters):
         if ("--no-campaigns" if getattr(module, "CAMPAIGN", False) else "--campaigns") in options:
             continue
         for test in names(unittest.defaultTestLoader.loadTestsFromModule(module)):
+            if "--sanitized" in options and getattr(getattr(test, test._testMethodName), "LONG", getattr(test, "LONG", False)):
+                continue
             if not filters or any(f in test.id() for f in filters):
                 yield test
 

@@ -150,7 +150,8 @@ class Events(Case):
                 self.assertEqual(h.operation("a", "restart").status, 200)
                 n += 1
             self.assertLess(n, 5000, "it is never let go")
-        self.assertLess(self.memory(rpc) - before, 2048)
+        if not harness.SANITIZED:  # they keep what was freed
+            self.assertLess(self.memory(rpc) - before, 2048)
         last = h.http("POST", "/agentd/v1/workers/b/restart").headers["Agentd-Operation"]
         quick.until(lambda e: e[2].get("operation") == last and e[2].get("state") == "done")
         self.assertEqual(quick.ids(), list(range(quick.ids()[0], quick.ids()[0] + len(quick.ids()))))

@@ -446,14 +446,15 @@ class Nobody(Case):
                  command="/bin/sh -c '(trap \"\" TERM; sleep 1000; sleep 1000) & trap \"%s; exit 0\" TERM; while :; do wait; done'" % gate.wait)
         h.start()
         h.all_up()
-        caller = threading.Thread(target=lambda: h.operation("it", "stop"))
+        got = []
+        caller = threading.Thread(target=lambda: got.append(h.operation("it", "stop")))
         caller.start()
         h.until("it", "STOPPING")
         h.upgraded()
         gate.open()
         caller.join(harness.DEADLINE)
         self.assertFalse(caller.is_alive())
-        self.assertEqual(h.record("it")["state"], "DOWN")
+        self.assertEqual((got[0].status, h.record("it")["state"]), (200, "DOWN"), got)
         self.assertEqual(h.processes("it"), {})
         h.stop()
 

@@ -216,13 +216,19 @@ static void test_change_meanwhile(void **state)
     written = -1;
     store_on_written(on_written);
     store_get("first", 0);
-    store_changed();
+    uint64_t first = store_changed();
     store_get("second", 0);
-    store_changed();
-    store_changed();
+    uint64_t second = store_changed();
+    assert_int_equal(second, first + 1); /* what is being written has it not */
+    assert_int_equal(store_changed(), second);
     assert_int_equal(loop_run(NULL), 0);
     assert_int_equal(n_written, 1);
     assert_int_equal(written, 1);
+    assert_int_equal(store_written(), first);
+    assert_true(store_is_busy());
+    assert_int_equal(loop_run(NULL), 0);
+    assert_int_equal(n_written, 2);
+    assert_int_equal(store_written(), second);
     assert_false(store_is_busy());
     store_close();
     open_store();
