@@ -517,15 +517,25 @@ static void describe_end(struct wk *w, enum wk_end end, int status)
                        end == WK_END_DUMPED ? ", core dumped" : "", during);
 }
 
+/* Nobody has asked for it: the journal is where an administrator looks first. */
+static void log_end(const struct wk *w, const char *message)
+{
+    if (*message)
+        log_write(LOG_NOTICE, "wk", &(struct log_about){.worker = w->def->alias}, "%s", message);
+}
+
 void wk_main_exited(struct wk *w, enum wk_end end, int status)
 {
-    bool oom;
+    bool oom, asked = w->state == WK_STOPPING || w->state == WK_KILLING;
+    char message[256] = "";
 
     w->last = (struct wk_exit){end, status, w->main.pid, clock_wall_us()};
     w->ended = true;
     w->active_us = w->last.at_us;
     oom = wk_res_main_exited(w, end, status);
     describe_end(w, end, status);
+    if (!asked && w->message)
+        str_copy(message, sizeof(message), w->message);
     loop_free(&w->main_watch);
     pidref_done(&w->main);
     w->adopted = false;
@@ -543,6 +553,7 @@ void wk_main_exited(struct wk *w, enum wk_end end, int status)
     history_ended(w);
     wk_event(w, oom ? WK_EV_OOM : WK_EV_EXIT);
     wk_stop_check(w);
+    log_end(w, message); /* by now its successor may be on its way: that comes first */
 }
 
 void wk_gone(struct wk *w)

@@ -96,7 +96,7 @@ oom() { # one worker's own lack of memory is nobody else's business
   cp /opt/hungry.conf /etc/agentd/workers.d/hungry.conf
   mark
   agentctl reload >/dev/null
-  await "limit of memory\|out of memory\|oom" || return 1
+  await "killed by the OOM killer" || return 1
   agentctl stop hungry >/dev/null
   agentctl history -o json hungry | grep -q oom-killed || fail "$(agentctl history hungry)" || return 1
   rm /etc/agentd/workers.d/hungry.conf

@@ -156,7 +156,8 @@ def main():
             print("not ok - no state to boot again with")
             return 1
         # the same host after a reboot: the package's files, and what is on its disk
-        subprocess.run(["dpkg-deb", "-x", deb, root], check=True)
+        subprocess.run(["dpkg-deb", "-x", deb, work + "/files"], check=True)
+        shutil.copytree(work + "/files", root, symlinks=True, dirs_exist_ok=True)  # tar would put a folder in the place of the link /lib
         write(root, "/etc/passwd", open(root + "/etc/passwd", encoding="utf-8").read() + "agentd-rpc:x:999:999::/:/usr/sbin/nologin\n")
         write(root, "/etc/group", open(root + "/etc/group", encoding="utf-8").read() + "agentd-rpc:x:999:\nagentd:x:998:\n")
         with tarfile.open(fileobj=io.BytesIO(base64.b64decode(state.group(1)))) as tar:
