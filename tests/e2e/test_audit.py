@@ -177,6 +177,33 @@ class Written(Audit):
             self.assertEqual(r[k], v)
         return r
 
+    def test_too_many_wait(self):
+        """Who can't be told of an operation's end has not joined it: he was refused."""
+        h = self.host()
+        gate = h.gate()
+        gate.open()
+        number = h.worker("a", section="ReadyCheck=exec:/bin/sh -c 'read _ <%s'" % gate.path)
+        h.start()
+        h.until("a", "UP")
+        self.trail = Trail(h.state)
+        h.operation("a", "stop")
+        gate.shut()
+        n, most = 300, 256
+        w = test_upgrade.Wire(h)
+        self.addCleanup(w.close)
+        for call in range(1, n + 1):
+            w.call(test_upgrade.VERBS["start"], number, call=call)
+
+        def starts():
+            return [r for r in self.trail.records() if r.get("verb") == "start" and r["event"] == "request"]
+        eventually(lambda: len(starts()) == n, what="all of them in the trail")
+        gate.open()
+        h.until("a", "UP")
+        h.stop()
+        self.assertEqual([sum(r["result"] == x for r in starts()) for x in ("accepted", "joined", "refused")], [1, most - 1, n - most])
+        self.assertEqual({(r["status"], r["message"]) for r in starts() if r["result"] == "refused"}, {(429, "too many callers wait for this operation")})
+        self.whole(h)
+
     def test_over_tcp(self):
         """Names of credentials, addresses; 401, 403 and 429, and no secret."""
         self.port = harness.free_port()
