@@ -105,12 +105,16 @@ static void say_left(const struct audit_file_left *left)
         append_count("trail", "torn", "bytes of a line that was not written whole are cut off", left->torn);
     if (left->missing)
         append_count("trail", "missing", "records before this one are missing", left->missing);
+    if (left->unknown)
+        append_count("trail", "unknown",
+                     "records before this one are not known to audit.head: forged, or the host went down",
+                     left->unknown);
     if (left->altered)
         append_count("trail", "altered", "the record before this one is not what it was", 1);
     if (left->headless)
         append_count("trail", "headless", "audit.head was missing: whether records are, too, is not known",
                      1);
-    if (left->missing || left->altered || left->headless)
+    if (left->missing || left->unknown || left->altered || left->headless)
         log_error("audit", "the audit trail is not what it was: agentctl audit verify tells where");
 }
 

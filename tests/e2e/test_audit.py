@@ -484,8 +484,8 @@ class Kept(Audit):
                          (1, "%s:1: removed: record%s before it %s missing" % (self.trail.path(), " 1" if n == 1 else "s 1 to %d" % n, "is" if n == 1 else "are")))
 
     def test_while_agentd_is_down(self):
-        """What is cut off, altered or taken away then is not made good by the next agentd: it says so itself."""
-        for what in ("truncated", "altered", "headless"):
+        """What is cut off, altered, taken away or put behind then is not made good by the next agentd: it says so itself."""
+        for what in ("truncated", "altered", "headless", "forged"):
             h = self.up()
             h.operation("a", "restart")
             h.stop()
@@ -494,15 +494,18 @@ class Kept(Audit):
                 self.trail.write(b"\n".join(lines[:-2]) + b"\n")
             elif what == "altered":
                 self.trail.write(b"\n".join(lines[:-1] + [lines[-1].replace(b"stopped", b"started")]) + b"\n")
-            else:
+            elif what == "headless":
                 os.unlink(self.trail.path("audit.head"))
+            else:
+                self.trail.write(b"\n".join(lines + chain([b'"event":"end"'] * 3, len(lines), digest(lines[-1]))[0]) + b"\n")
             h.start()
             h.stop()
             r = self.verify(h)
             self.assertEqual(r.returncode, 1, r)
             want = {"truncated": ":%d: removed: records %d to %d before it are missing" % (len(lines) - 1, len(lines) - 1, len(lines)),
                     "altered": ":%d: altered: its hash" % len(lines),
-                    "headless": ":%d: removed: agentd found that audit.head was missing" % (len(lines) + 1)}
+                    "headless": ":%d: removed: agentd found that audit.head was missing" % (len(lines) + 1),
+                    "forged": ":%d: inserted: agentd found that audit.head did not know records before it" % (len(lines) + 4)}
             self.assertIn(self.trail.path() + want[what], r.stdout)
             self.assertIn("audit trail is not what it was", h.log())
 
@@ -581,6 +584,12 @@ class Tampered(Audit):
         with open(self.trail.path(), "ab") as f:
             f.write(b'{"seq":13')
         self.assertEqual(self.found(), ["audit:8: torn: it was not written whole"])
+        forged, _, _ = chain([b'"event":"forged"'] * 3, 12, self.hash)
+        self.put(self.good + forged[:1])
+        self.assertEqual(self.found(0), [], "that one might be agentd's last")
+        for n in (2, 3):
+            self.put(self.good + forged[:n])
+            self.assertEqual([x.split(" 12: ")[0] for x in self.found()], ["audit:%d: inserted: audit.head knows no record behind" % (7 + n)])
 
     def test_ways_to_ask(self):
         self.make()
