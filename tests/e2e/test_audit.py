@@ -412,6 +412,22 @@ class Kept(Audit):
         self.assertEqual(self.trail.read("audit.2").splitlines(), old)
         self.whole(h)
 
+    def test_died_behind_the_first_line(self):
+        """The very first agentd was killed before it wrote a head: nothing is missing."""
+        h = self.host()
+        self.trail = Trail(h.state)
+        os.mkdir(h.state, 0o700)
+        lines, _, _ = chain([b'"event":"agentd","what":"started"'])
+        self.trail.write(lines[0] + b"\n")
+        self.trail.write(b"", "audit.head")
+        for name in ("audit", "audit.head"):
+            os.chmod(self.trail.path(name), 0o600)
+        h.worker("a")
+        h.start()
+        h.stop()
+        self.assertEqual(self.trail.lines()[0], lines[0])
+        self.whole(h)
+
     def test_put_back(self):
         """The files of an hour ago, head included, in the place of those of now: agentd knows better."""
         h = self.up()
