@@ -34,13 +34,19 @@ static struct {
     char message[LIMIT_AUDIT_WORDS];
 } asked;
 
-/* Refusals: so many may be written one by one, the others are counted. */
+/* So many may be written one by one. */
+struct budget {
+    unsigned left; /* LIMIT_AUDIT_REFUSALS at most */
+    uint64_t filled_us;
+};
+
+/* Refusals: beyond a budget they are counted. Who is nobody uses up his own, not that of those who are known.
+ */
 static struct {
-    unsigned left;                 /* LIMIT_AUDIT_REFUSALS at most */
-    uint64_t filled_us, summed_us; /* monotonic */
-    uint64_t more;
+    struct budget of_nobody, of_known;
+    uint64_t summed_us, more;
     struct loop_watch *timer; /* until the sum is written */
-} refusals = {.left = LIMIT_AUDIT_REFUSALS};
+} refusals = {.of_nobody.left = LIMIT_AUDIT_REFUSALS, .of_known.left = LIMIT_AUDIT_REFUSALS};
 
 /* --- a record ----------------------------------------------------------------------------------------- */
 
@@ -272,18 +278,17 @@ static void count_more(uint64_t n)
             loop_timer(refusals.summed_us && next > now + SECOND ? next - now : SECOND, on_sum, NULL);
 }
 
-static bool may_say(void)
+static bool may_say(struct budget *b)
 {
-    uint64_t now = clock_mono_us(), gained = (now - refusals.filled_us) / (LIMIT_AUDIT_REFUSAL_SEC * SECOND);
+    uint64_t now = clock_mono_us(), gained = (now - b->filled_us) / (LIMIT_AUDIT_REFUSAL_SEC * SECOND);
 
     if (gained) {
-        refusals.left = gained > LIMIT_AUDIT_REFUSALS - refusals.left ? LIMIT_AUDIT_REFUSALS
-                                                                      : refusals.left + (unsigned)gained;
-        refusals.filled_us = now;
+        b->left = gained > LIMIT_AUDIT_REFUSALS - b->left ? LIMIT_AUDIT_REFUSALS : b->left + (unsigned)gained;
+        b->filled_us = now;
     }
-    if (!refusals.left)
+    if (!b->left)
         return false;
-    refusals.left--;
+    b->left--;
     return true;
 }
 
@@ -291,7 +296,7 @@ static void say_refused(const struct wire_call *c, const char *alias, unsigned s
 {
     struct buf b = BUF_INIT(LIMIT_AUDIT_LINE);
 
-    if (!may_say()) {
+    if (!may_say(c->actor && c->actor[0] ? &refusals.of_known : &refusals.of_nobody)) {
         count_more(1);
         return;
     }

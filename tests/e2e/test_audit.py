@@ -262,6 +262,32 @@ class Written(Audit):
         self.assertEqual(sum(told()), n)
         self.whole(h)
 
+    def test_flood_of_nobody(self):
+        """Who has no credential takes no room from what is said of those who have one."""
+        port = harness.free_port()
+        h = self.host(cgroup=False, rpc="ListenStream=127.0.0.1:%d" % port)
+        h.write("credentials", "bearer eye HOST_VIEWER %s\n" % sha256("look"), 0o600)
+        h.worker("a")
+        h.start()
+        h.until("a", "UP")
+        self.trail = Trail(h.state)
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=harness.DEADLINE)
+        self.addCleanup(c.close)
+
+        def post(**headers):
+            c.request("POST", "/agentd/v1/workers/a/stop", headers={"Content-Length": "0", **headers})
+            r = c.getresponse()
+            r.read()
+            return r.status
+        for _ in range(2):  # the sum of the first ones is written: there is no room left of a second before
+            self.assertEqual([post() for _ in range(300)], [401] * 300)
+            eventually(lambda: any(r["event"] == "refusals" for r in self.trail.records()), what="those that are only counted")
+        self.assertEqual(post(Authorization="Bearer look"), 403)
+        r = eventually(lambda: next((r for r in self.trail.records() if r.get("status") == 403), None), what="403")
+        self.assertEqual((r["actor"], r["what"]), ("bearer:eye", "POST /agentd/v1/workers/a/stop"))
+        h.stop()
+        self.whole(h)
+
     def test_listener_floods_agentd(self):
         """agentd bounds by itself what its listener says: here it comes from elsewhere, a refusal each."""
         h = self.up()
