@@ -63,6 +63,7 @@ static void keep_told(const struct audit_trail *t, struct findings *all)
         const char *text, *what, *message;
     } told[] = {
         {",\"what\":\"missing\"", "truncated", "agentd found that records before it were missing"},
+        {",\"what\":\"unknown\"", "inserted", "agentd found that audit.head did not know records before it"},
         {",\"what\":\"altered\"", "altered", "agentd found that the record before it was altered"},
         {",\"what\":\"headless\"", "removed", "agentd found that audit.head was missing"},
     };

@@ -146,6 +146,11 @@ static void judge_end(struct check *c)
     if (!l || c->before.seq < h->last.seq)
         say(c, l, "truncated", "records up to %" PRIu64 " were written behind it, and are missing",
             h->last.seq);
+    if (c->t->written && c->before.seq > c->t->written + 1)
+        say(c, l, "inserted",
+            "audit.head knows no record behind %" PRIu64
+            ": forged, or the host went down before it was written",
+            c->t->written);
     for (size_t i = 0; i < c->t->n_lines; i++) {
         const struct audit_line *at = line_at(c, i);
         if (at->good && at->seq == h->last.seq && !str_eq(at->hash, h->last.hash) && c->blamed != at)

@@ -109,10 +109,11 @@ bool audit_read_head_moved(const struct audit_trail *t)
            (!t->has_head || h.last.seq != t->head.last.seq || !str_eq(h.last.hash, t->head.last.hash));
 }
 
-/* The head first: what stands in the files is then at least what it says. */
+/* The head first: what stands in the files is then at least what it says; and again when they are read. */
 static int take_dir(struct audit_trail *t, const char *dir)
 {
     char path[1100];
+    struct chain_head h;
     int code = EXIT_DONE;
 
     t->wants_head = true;
@@ -123,7 +124,10 @@ static int take_dir(struct audit_trail *t, const char *dir)
         code = take_file(t, path, false);
     }
     snprintf(path, sizeof(path), "%.1000s/audit", dir);
-    return code == EXIT_DONE ? take_file(t, path, !t->has_head) : code;
+    if (code == EXIT_DONE)
+        code = take_file(t, path, !t->has_head);
+    t->written = read_head(t->head_name, &h) ? h.last.seq : 0;
+    return code;
 }
 
 /* StateDirectory= of [Agent], as far as it can be read without agentd. */

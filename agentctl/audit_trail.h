@@ -26,7 +26,8 @@ struct audit_trail {
     struct audit_line *lines;
     size_t n_lines;
     bool has_head, wants_head; /* wants: all of a folder was read */
-    struct chain_head head;
+    struct chain_head head;    /* as it was before the files were read */
+    uint64_t written;          /* the last number that it names after that; 0: not known */
     char head_name[1100];
 };
 

@@ -96,26 +96,16 @@ static int take_option(struct options *o, int c)
 int options_parse(struct options *o, int argc, char **argv)
 {
     static const struct option longs[] = {
-        {"socket", required_argument, NULL, 's'},
-        {"url", required_argument, NULL, 'u'},
-        {"user", required_argument, NULL, 'U'},
-        {"token-file", required_argument, NULL, 'T'},
-        {"output", required_argument, NULL, 'o'},
-        {"no-color", no_argument, NULL, 'C'},
-        {"reason", required_argument, NULL, 'r'},
-        {"lines", required_argument, NULL, 'n'},
-        {"follow", no_argument, NULL, 'f'},
-        {"plan", no_argument, NULL, 'p'},
-        {"private", required_argument, NULL, 'P'},
-        {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'V'},
-        {"file", required_argument, NULL, 'F'},
-        {"generate", no_argument, NULL, 'g'},
-        {"cert", required_argument, NULL, 'c'},
-        {"key", required_argument, NULL, 'k'},
-        {"cacert", required_argument, NULL, 'a'},
-        {"config", required_argument, NULL, 'O'},
-        {NULL, 0, NULL, 0},
+        {"socket", required_argument, NULL, 's'},  {"url", required_argument, NULL, 'u'},
+        {"user", required_argument, NULL, 'U'},    {"token-file", required_argument, NULL, 'T'},
+        {"output", required_argument, NULL, 'o'},  {"no-color", no_argument, NULL, 'C'},
+        {"reason", required_argument, NULL, 'r'},  {"lines", required_argument, NULL, 'n'},
+        {"follow", no_argument, NULL, 'f'},        {"plan", no_argument, NULL, 'p'},
+        {"private", required_argument, NULL, 'P'}, {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'V'},       {"file", required_argument, NULL, 'F'},
+        {"generate", no_argument, NULL, 'g'},      {"cert", required_argument, NULL, 'c'},
+        {"key", required_argument, NULL, 'k'},     {"cacert", required_argument, NULL, 'a'},
+        {"config", required_argument, NULL, 'O'},  {NULL, 0, NULL, 0},
     };
     static char help[] = "help", version[] = "version", *words[] = {NULL, NULL};
     int c;

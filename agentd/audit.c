@@ -34,13 +34,19 @@ static struct {
     char message[LIMIT_AUDIT_WORDS];
 } asked;
 
-/* Refusals: so many may be written one by one, the others are counted. */
+/* So many may be written one by one. */
+struct budget {
+    unsigned left; /* LIMIT_AUDIT_REFUSALS at most */
+    uint64_t filled_us;
+};
+
+/* Refusals: beyond a budget they are counted. Who is nobody uses up his own, not that of those who are known.
+ */
 static struct {
-    unsigned left;                 /* LIMIT_AUDIT_REFUSALS at most */
-    uint64_t filled_us, summed_us; /* monotonic */
-    uint64_t more;
+    struct budget of_nobody, of_known;
+    uint64_t summed_us, more;
     struct loop_watch *timer; /* until the sum is written */
-} refusals = {.left = LIMIT_AUDIT_REFUSALS};
+} refusals = {.of_nobody.left = LIMIT_AUDIT_REFUSALS, .of_known.left = LIMIT_AUDIT_REFUSALS};
 
 /* --- a record ----------------------------------------------------------------------------------------- */
 
@@ -105,12 +111,16 @@ static void say_left(const struct audit_file_left *left)
         append_count("trail", "torn", "bytes of a line that was not written whole are cut off", left->torn);
     if (left->missing)
         append_count("trail", "missing", "records before this one are missing", left->missing);
+    if (left->unknown)
+        append_count("trail", "unknown",
+                     "records before this one are not known to audit.head: forged, or the host went down",
+                     left->unknown);
     if (left->altered)
         append_count("trail", "altered", "the record before this one is not what it was", 1);
     if (left->headless)
         append_count("trail", "headless", "audit.head was missing: whether records are, too, is not known",
                      1);
-    if (left->missing || left->altered || left->headless)
+    if (left->missing || left->unknown || left->altered || left->headless)
         log_error("audit", "the audit trail is not what it was: agentctl audit verify tells where");
 }
 
@@ -268,18 +278,17 @@ static void count_more(uint64_t n)
             loop_timer(refusals.summed_us && next > now + SECOND ? next - now : SECOND, on_sum, NULL);
 }
 
-static bool may_say(void)
+static bool may_say(struct budget *b)
 {
-    uint64_t now = clock_mono_us(), gained = (now - refusals.filled_us) / (LIMIT_AUDIT_REFUSAL_SEC * SECOND);
+    uint64_t now = clock_mono_us(), gained = (now - b->filled_us) / (LIMIT_AUDIT_REFUSAL_SEC * SECOND);
 
     if (gained) {
-        refusals.left = gained > LIMIT_AUDIT_REFUSALS - refusals.left ? LIMIT_AUDIT_REFUSALS
-                                                                      : refusals.left + (unsigned)gained;
-        refusals.filled_us = now;
+        b->left = gained > LIMIT_AUDIT_REFUSALS - b->left ? LIMIT_AUDIT_REFUSALS : b->left + (unsigned)gained;
+        b->filled_us = now;
     }
-    if (!refusals.left)
+    if (!b->left)
         return false;
-    refusals.left--;
+    b->left--;
     return true;
 }
 
@@ -287,7 +296,7 @@ static void say_refused(const struct wire_call *c, const char *alias, unsigned s
 {
     struct buf b = BUF_INIT(LIMIT_AUDIT_LINE);
 
-    if (!may_say()) {
+    if (!may_say(c->actor && c->actor[0] ? &refusals.of_known : &refusals.of_nobody)) {
         count_more(1);
         return;
     }

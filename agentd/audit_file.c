@@ -157,10 +157,13 @@ static int find_end(const struct chain_at *known, struct audit_file_left *left)
         r = look_into(i, left);
     if (r < 0)
         return r;
-    if (read_head(&head) == 0)
+    if (read_head(&head) == 0) {
+        if (self.at.seq > head.last.seq + 1)
+            left->unknown = self.at.seq - head.last.seq - 1;
         believe(&head.last, left);
-    else
-        left->headless = r > 0;
+    } else { /* who died right behind the very first line has written none yet */
+        left->headless = r > 0 && self.at.seq != 1;
+    }
     if (known)
         believe(known, left);
     self.first = head.first ? head.first : find_first();

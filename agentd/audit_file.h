@@ -15,6 +15,7 @@
 struct audit_file_left {
     uint64_t torn;    /* bytes of a last line that was not written whole: they are cut off */
     uint64_t missing; /* lines that the head knows of, and that are not there any more */
+    uint64_t unknown; /* lines behind those that the head knows of, more than the one that may be */
     bool altered;     /* the last line is not the one that the head knows of */
     bool headless;    /* there are lines, but no head */
 };

@@ -316,15 +316,17 @@ void op_goes_on(struct op *o, const struct wire_call *c)
 /* The caller hears its end, now or later. */
 static void attach(struct op *o, const struct wire_call *c)
 {
-    audit_joined(o);
-    if (!c->call)
-        return;
-    if (o->result != OP_RUNNING)
-        reply(o, c->call, o->error);
-    else if (!add_waiter(o, c->call))
+    bool waits = c->call && o->result == OP_RUNNING;
+
+    if (waits && !add_waiter(o, c->call)) {
         refuse(c, WIRE_E_TOO_MANY, "too many callers wait for this operation");
-    else
+        return;
+    }
+    audit_joined(o);
+    if (waits)
         tell_if_slow(o, c);
+    else if (c->call)
+        reply(o, c->call, o->error);
 }
 
 static void join(struct op *o, const struct wire_call *c)

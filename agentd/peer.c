@@ -223,7 +223,7 @@ static int take_packet(struct peer *p, const uint8_t **at, size_t *n, uint64_t u
             return r;
         if (is_too_much(p, now))
             return -EOVERFLOW;
-        if (*n && now > until)
+        if (*n && p->io && now > until)
             return 1;
     }
     return 0;
@@ -248,21 +248,30 @@ static void keep_rest(struct peer *p, const uint8_t *at, size_t n)
         end_failed(p, "what it asks for can't be kept", ENOMEM);
 }
 
-/* 0: nothing is left of it. */
+static void forget_rest(struct peer *p)
+{
+    free(TAKE_PTR(p->rest));
+    loop_free(&p->again);
+}
+
+/* 0: nothing is left of it. What a call says stands in it: it stays until the call is taken, even if that is
+ * what ends the peer. */
 static int take_rest(struct peer *p, uint64_t until)
 {
     const uint8_t *at = p->rest + p->rest_at;
     size_t n = p->rest_n;
-    int r = take_packet(p, &at, &n, until);
+    int r;
 
+    p->is_taken = true;
+    r = take_packet(p, &at, &n, until);
+    p->is_taken = false;
     p->rest_at = (size_t)(at - p->rest);
     p->rest_n = n;
     if (r > 0) {
         loop_rearm(p->again, 0);
         return r;
     }
-    free(TAKE_PTR(p->rest));
-    loop_free(&p->again);
+    forget_rest(p);
     if (r < 0)
         end_broken(p, r);
     return r;
@@ -351,8 +360,8 @@ struct peer *peer_new(enum peer_kind kind, int fd, uint16_t no,
 void peer_deafen(struct peer *p)
 {
     loop_free(&p->io);
-    loop_free(&p->again);
-    free(TAKE_PTR(p->rest));
+    if (!p->is_taken)
+        forget_rest(p);
 }
 
 void peer_close(struct peer *p)

@@ -34,6 +34,7 @@ struct peer {
     unsigned n_queued;
     uint8_t *rest; /* of a packet whose calls took longer than its turn */
     size_t rest_at, rest_n;
+    bool is_taken; /* it is being read: its memory stays */
     struct loop_watch *again;
     uint64_t second;                                    /* monotonic: since then it has */
     uint32_t asked;                                     /* for so much */

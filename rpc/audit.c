@@ -14,7 +14,7 @@
 #include "rpc/listen.h"
 
 static struct event *timer; /* pending for a second from the first refusal on */
-static unsigned told;       /* in this second */
+static unsigned told[2];    /* in this second, of callers who are nobody, and of those who are known */
 static uint64_t more;
 static struct buf packet = BUF_INIT(LIMIT_WIRE_PACKET);
 
@@ -65,23 +65,24 @@ static void tell_more(void)
 
 static void on_second(evutil_socket_t fd, short what, void *arg)
 {
-    told = 0;
+    told[0] = told[1] = 0;
     tell_more();
 }
 
-static bool may_tell(void)
+static bool may_tell(bool known)
 {
     static const struct timeval second = {1, 0};
 
     if (!evtimer_pending(timer, NULL))
         evtimer_add(timer, &second);
-    return told < LIMIT_HTTP_REFUSALS;
+    return told[known] < LIMIT_HTTP_REFUSALS;
 }
 
 void audit_refused(const struct request *r, enum wire_error error, const char *why)
 {
     const char *given = request_header(r, "Agentd-Reason");
     char what[AUDIT_WHAT], reason[LIMIT_HTTP_REASON + 1];
+    bool known = r->actor[0] != 0;
     struct wire_call c = {.verb = WIRE_VERB_REFUSED,
                           .actor = r->actor,
                           .source = r->conn ? listen_source(r->conn) : "",
@@ -91,8 +92,8 @@ void audit_refused(const struct request *r, enum wire_error error, const char *w
                           .from = (uint64_t)wire_error_status(error)};
 
     audit_what(r, what);
-    if (may_tell() && tell(&c) == 0)
-        told++;
+    if (may_tell(known) && tell(&c) == 0)
+        told[known]++;
     else
         more++;
 }

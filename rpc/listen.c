@@ -367,9 +367,34 @@ static unsigned count_uid(uid_t uid)
     return n;
 }
 
-static bool over_cap(struct listen_conn *c)
+/* Who has been there for the longest without a whole request, over TCP; NULL: all have asked. */
+static struct listen_conn *find_silent(void)
+{
+    struct listen_conn *c;
+
+    TAILQ_FOREACH (c, &conns, of_all)
+        if (!c->fresh && !c->handled && !c->refused && c->listener->kind != WIRE_LISTEN_UNIX)
+            return c;
+    return NULL;
+}
+
+/* All places are taken; one of who says nothing is given to who may have something to say. */
+static bool is_full(void)
 {
     unsigned max = link_hello()->max_connections, reserve = LIMIT_HTTP_ROOT_RESERVE;
+    struct listen_conn *silent;
+
+    if (conn_count <= (max > reserve ? max - reserve : max))
+        return false;
+    if (!(silent = find_silent()))
+        return true;
+    stats.over_cap++;
+    close_conn(silent);
+    return false;
+}
+
+static bool over_cap(struct listen_conn *c)
+{
     uid_t uid = c->ends.uid;
 
     if (c->listener->kind == WIRE_LISTEN_UNIX) {
@@ -380,7 +405,7 @@ static bool over_cap(struct listen_conn *c)
     } else if (!(c->source = source_enter(c->ends.source, link_hello()->max_per_source))) {
         return true;
     }
-    return conn_count > (max > 2 * reserve ? max - reserve : max);
+    return is_full();
 }
 
 static bool remember_fd(struct listen_conn *c)

@@ -177,11 +177,13 @@ static void load_key(struct loading *l)
     BIO_free(in);
 }
 
+/* Once there is a list each certificate up to the authority's is looked for, one in between too. */
 static bool add_authority(struct loading *l, X509_STORE *store, const X509_INFO *info)
 {
+    static const unsigned long revocation = X509_V_FLAG_CRL_CHECK | X509_V_FLAG_CRL_CHECK_ALL;
+
     /* neighbours of different kinds come as one */
-    if (info->crl &&
-        !(X509_STORE_add_crl(store, info->crl) && X509_STORE_set_flags(store, X509_V_FLAG_CRL_CHECK)))
+    if (info->crl && !(X509_STORE_add_crl(store, info->crl) && X509_STORE_set_flags(store, revocation)))
         return false;
     return !info->x509 ||
            (X509_STORE_add_cert(store, info->x509) && SSL_CTX_add_client_CA(l->ctx, info->x509));

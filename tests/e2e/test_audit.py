@@ -177,6 +177,33 @@ class Written(Audit):
             self.assertEqual(r[k], v)
         return r
 
+    def test_too_many_wait(self):
+        """Who can't be told of an operation's end has not joined it: he was refused."""
+        h = self.host()
+        gate = h.gate()
+        gate.open()
+        number = h.worker("a", section="ReadyCheck=exec:/bin/sh -c 'read _ <%s'" % gate.path)
+        h.start()
+        h.until("a", "UP")
+        self.trail = Trail(h.state)
+        h.operation("a", "stop")
+        gate.shut()
+        n, most = 300, 256
+        w = test_upgrade.Wire(h)
+        self.addCleanup(w.close)
+        for call in range(1, n + 1):
+            w.call(test_upgrade.VERBS["start"], number, call=call)
+
+        def starts():
+            return [r for r in self.trail.records() if r.get("verb") == "start" and r["event"] == "request"]
+        eventually(lambda: len(starts()) == n, what="all of them in the trail")
+        gate.open()
+        h.until("a", "UP")
+        h.stop()
+        self.assertEqual([sum(r["result"] == x for r in starts()) for x in ("accepted", "joined", "refused")], [1, most - 1, n - most])
+        self.assertEqual({(r["status"], r["message"]) for r in starts() if r["result"] == "refused"}, {(429, "too many callers wait for this operation")})
+        self.whole(h)
+
     def test_over_tcp(self):
         """Names of credentials, addresses; 401, 403 and 429, and no secret."""
         self.port = harness.free_port()
@@ -233,6 +260,32 @@ class Written(Audit):
         self.assertEqual(h.record("a")["generation"], 1)
         h.stop()
         self.assertEqual(sum(told()), n)
+        self.whole(h)
+
+    def test_flood_of_nobody(self):
+        """Who has no credential takes no room from what is said of those who have one."""
+        port = harness.free_port()
+        h = self.host(cgroup=False, rpc="ListenStream=127.0.0.1:%d" % port)
+        h.write("credentials", "bearer eye HOST_VIEWER %s\n" % sha256("look"), 0o600)
+        h.worker("a")
+        h.start()
+        h.until("a", "UP")
+        self.trail = Trail(h.state)
+        c = http.client.HTTPConnection("127.0.0.1", port, timeout=harness.DEADLINE)
+        self.addCleanup(c.close)
+
+        def post(**headers):
+            c.request("POST", "/agentd/v1/workers/a/stop", headers={"Content-Length": "0", **headers})
+            r = c.getresponse()
+            r.read()
+            return r.status
+        for _ in range(2):  # the sum of the first ones is written: there is no room left of a second before
+            self.assertEqual([post() for _ in range(300)], [401] * 300)
+            eventually(lambda: any(r["event"] == "refusals" for r in self.trail.records()), what="those that are only counted")
+        self.assertEqual(post(Authorization="Bearer look"), 403)
+        r = eventually(lambda: next((r for r in self.trail.records() if r.get("status") == 403), None), what="403")
+        self.assertEqual((r["actor"], r["what"]), ("bearer:eye", "POST /agentd/v1/workers/a/stop"))
+        h.stop()
         self.whole(h)
 
     def test_listener_floods_agentd(self):
@@ -385,6 +438,22 @@ class Kept(Audit):
         self.assertEqual(self.trail.read("audit.2").splitlines(), old)
         self.whole(h)
 
+    def test_died_behind_the_first_line(self):
+        """The very first agentd was killed before it wrote a head: nothing is missing."""
+        h = self.host()
+        self.trail = Trail(h.state)
+        os.mkdir(h.state, 0o700)
+        lines, _, _ = chain([b'"event":"agentd","what":"started"'])
+        self.trail.write(lines[0] + b"\n")
+        self.trail.write(b"", "audit.head")
+        for name in ("audit", "audit.head"):
+            os.chmod(self.trail.path(name), 0o600)
+        h.worker("a")
+        h.start()
+        h.stop()
+        self.assertEqual(self.trail.lines()[0], lines[0])
+        self.whole(h)
+
     def test_put_back(self):
         """The files of an hour ago, head included, in the place of those of now: agentd knows better."""
         h = self.up()
@@ -457,8 +526,8 @@ class Kept(Audit):
                          (1, "%s:1: removed: record%s before it %s missing" % (self.trail.path(), " 1" if n == 1 else "s 1 to %d" % n, "is" if n == 1 else "are")))
 
     def test_while_agentd_is_down(self):
-        """What is cut off, altered or taken away then is not made good by the next agentd: it says so itself."""
-        for what in ("truncated", "altered", "headless"):
+        """What is cut off, altered, taken away or put behind then is not made good by the next agentd: it says so itself."""
+        for what in ("truncated", "altered", "headless", "forged"):
             h = self.up()
             h.operation("a", "restart")
             h.stop()
@@ -467,15 +536,18 @@ class Kept(Audit):
                 self.trail.write(b"\n".join(lines[:-2]) + b"\n")
             elif what == "altered":
                 self.trail.write(b"\n".join(lines[:-1] + [lines[-1].replace(b"stopped", b"started")]) + b"\n")
-            else:
+            elif what == "headless":
                 os.unlink(self.trail.path("audit.head"))
+            else:
+                self.trail.write(b"\n".join(lines + chain([b'"event":"end"'] * 3, len(lines), digest(lines[-1]))[0]) + b"\n")
             h.start()
             h.stop()
             r = self.verify(h)
             self.assertEqual(r.returncode, 1, r)
             want = {"truncated": ":%d: removed: records %d to %d before it are missing" % (len(lines) - 1, len(lines) - 1, len(lines)),
                     "altered": ":%d: altered: its hash" % len(lines),
-                    "headless": ":%d: removed: agentd found that audit.head was missing" % (len(lines) + 1)}
+                    "headless": ":%d: removed: agentd found that audit.head was missing" % (len(lines) + 1),
+                    "forged": ":%d: inserted: agentd found that audit.head did not know records before it" % (len(lines) + 4)}
             self.assertIn(self.trail.path() + want[what], r.stdout)
             self.assertIn("audit trail is not what it was", h.log())
 
@@ -554,6 +626,12 @@ class Tampered(Audit):
         with open(self.trail.path(), "ab") as f:
             f.write(b'{"seq":13')
         self.assertEqual(self.found(), ["audit:8: torn: it was not written whole"])
+        forged, _, _ = chain([b'"event":"forged"'] * 3, 12, self.hash)
+        self.put(self.good + forged[:1])
+        self.assertEqual(self.found(0), [], "that one might be agentd's last")
+        for n in (2, 3):
+            self.put(self.good + forged[:n])
+            self.assertEqual([x.split(" 12: ")[0] for x in self.found()], ["audit:%d: inserted: audit.head knows no record behind" % (7 + n)])
 
     def test_ways_to_ask(self):
         self.make()

@@ -42,19 +42,19 @@ def private_kb(pid):
 
 
 class Legitimate(threading.Thread):
-    """root on the unix socket: one request after the other, each on a connection of its own; took has how long each one was waited for.
-    Between two it waits for `over`, so that it is no flood of its own."""
+    """root on the unix socket, or a token over TCP: one request after the other, each on a connection of its own; took has how long each
+    one was waited for. Between two it waits for `over`, so that it is no flood of its own."""
 
-    def __init__(self, h):
+    def __init__(self, connect, **headers):
         super().__init__(daemon=True)
-        self.h, self.took, self.wrong, self.over = h, [], [], threading.Event()
+        self.connect, self.headers, self.took, self.wrong, self.over = connect, headers, [], [], threading.Event()
 
     def run(self):
         while not self.over.wait(0.005):
             began = time.monotonic()
-            c = self.h.connect()
+            c = self.connect()
             try:
-                c.request("GET", "/agentd/v1/workers/w")
+                c.request("GET", "/agentd/v1/workers/w", headers=self.headers)
                 r = c.getresponse()
                 body = r.read()
                 if r.status != 200 or b'"alias":"w"' not in body:
@@ -80,30 +80,36 @@ class Network(Case):
         return h
 
     @contextlib.contextmanager
-    def attacked(self, what):
-        """What has to hold while the body runs, and after it."""
+    def attacked(self, what, tcp=False):
+        """What has to hold while the body runs, and after it. tcp: for who asks there, too."""
         h = self.h
         rpc, before = h.rpc_pid(), cpu_sec(h.pid)
-        most, client = [private_kb(rpc)], Legitimate(h)
-        client.start()
+        most, clients = [private_kb(rpc)], [Legitimate(h.connect)]
+        if tcp:
+            clients.append(Legitimate(lambda: http.client.HTTPConnection("127.0.0.1", self.port, timeout=harness.DEADLINE),
+                                      Authorization="Bearer " + TOKEN))
+        for c in clients:
+            c.start()
         def look(answers=10):
             """So many more answers have come while it is as it is now."""
-            enough = len(client.took) + answers
-            eventually(lambda: len(client.took) >= enough, what="answers beside " + what)
+            enough = [len(c.took) + answers for c in clients]
+            eventually(lambda: all(len(c.took) >= n for c, n in zip(clients, enough)), what="answers beside " + what)
             most.append(private_kb(rpc))
         self.look = look
         try:
             yield
             self.look()
         finally:
-            client.end()
+            for c in clients:
+                c.end()
         used = cpu_sec(h.pid) - before
+        took = [t for c in clients for t in c.took]
         print("# %s: %d requests beside it in %.1f ms, at most %.1f ms; agentd-rpc at most %d KB; agentd %.2f s" %
-              (what, len(client.took), 1000 * statistics.median(client.took), 1000 * max(client.took), max(most), used))
-        self.assertEqual(client.wrong, [], what)
+              (what, len(took), 1000 * statistics.median(took), 1000 * max(took), max(most), used))
+        self.assertEqual([c.wrong for c in clients], [[] for _ in clients], what)
         self.assertEqual(h.rpc_pid(), rpc, what)
         if not harness.SANITIZED:
-            self.assertLess(max(client.took), ANSWER_SEC, what)
+            self.assertLess(max(took), ANSWER_SEC, what)
             self.assertLess(max(most), MEMORY_KB, what)
             self.assertLessEqual(used, AGENTD_CPU_SEC, what)
 
@@ -151,14 +157,14 @@ class Many(Network):
         self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, self.was)
 
     def test_idle(self):
-        """2,000 connections that say nothing: some are served, the others wait at the door or are told to go."""
+        """2,000 connections that say nothing: the oldest of them make room for the others, and for who asks."""
         self.up()
-        with self.attacked("2,000 idle connections"):
+        with self.attacked("2,000 idle connections", tcp=True):
             held = [self.connect(n) for n in range(2000)]
             self.look()
             for s in held:
                 s.close()
-        with self.attacked("2,000 that begin"):
+        with self.attacked("2,000 that begin", tcp=True):
             held = [self.connect(n) for n in range(2000)]
             for s in held:
                 self.send(s, b"GET / HT")

@@ -48,6 +48,30 @@ class Limited(Case):
 
 
 class Connections(Limited):
+    def test_in_all(self):
+        """Who says nothing makes room for who asks; who has asked stays; 16 are root's, also of a small number."""
+        for most in (20, 60):
+            with self.subTest(most):
+                h = self.up("MaxConnections=%d\nMaxConnectionsPerSource=0" % most)
+                n = most - 16
+                first = self.connect()
+                self.assertEqual(self.ask(first).status, 200)
+                silent = [self.connect() for _ in range(n - 1)]
+                begun = self.connect()
+                begun.sock.sendall(b"GET / HT")
+                if silent:
+                    self.assertEqual(silent.pop(0).sock.recv(1), b"", "the oldest gives way")
+                held = [self.connect() for _ in range(n - 1)]
+                self.assertEqual([self.ask(c).status for c in held], [200] * (n - 1))
+                for c in [*silent, begun]:
+                    self.assertEqual(c.sock.recv(1), b"")
+                self.assertEqual(self.ask(first).status, 200)
+                r = self.ask(self.connect())
+                self.assertEqual((r.status, r.headers["Connection"]), (503, "close"))
+                self.assertEqual(h.http("GET", WORKERS).status, 200)
+                self.assertGreaterEqual(self.metric(h, "http_connections_over_cap_total"), n + 1)
+                h.stop()
+
     def test_of_one_address(self):
         h = self.up("MaxConnectionsPerSource=3")
         held = [self.connect() for _ in range(3)]

@@ -37,9 +37,12 @@ def read(name):
         return f.read()
 
 
-def authority(name):
-    openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", name + ".key", "-out", name + ".pem",
-            "-subj", "/CN=" + name, "-days", "3650", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+def authority(name, above=None):
+    if above:
+        issue(name, above, ext="basicConstraints=critical,CA:true\nkeyUsage=critical,keyCertSign,cRLSign")
+    else:
+        openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", name + ".key", "-out", name + ".pem",
+                "-subj", "/CN=" + name, "-days", "3650", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
     write(name + ".cnf", "[ca]\ndefault_ca=d\n[d]\ndatabase=%s.index\ncrlnumber=%s.crlnumber\ndefault_md=sha256\n"
           "new_certs_dir=.\nserial=%s.serial\npolicy=p\ncopy_extensions=none\n[p]\ncommonName=supplied\n" % (name, name, name))
     write(name + ".index", "")
@@ -54,6 +57,14 @@ def issue(name, ca="ca", cn=None, days=("20200101000000Z", "20991231000000Z"), e
     write(name + ".ext", ext + "\n")
     openssl("ca", "-batch", "-config", ca + ".cnf", "-cert", ca + ".pem", "-keyfile", ca + ".key", "-in", name + ".csr", "-out", name + ".pem",
             "-notext", "-startdate", days[0], "-enddate", days[1], "-extfile", name + ".ext")
+
+
+def revoked(name, ca="ca"):
+    openssl("ca", "-config", ca + ".cnf", "-cert", ca + ".pem", "-keyfile", ca + ".key", "-revoke", name + ".pem")
+
+
+def list_of(ca, to):
+    openssl("ca", "-config", ca + ".cnf", "-cert", ca + ".pem", "-keyfile", ca + ".key", "-gencrl", "-crldays", "3650", "-out", to)
 
 
 def make():
@@ -80,8 +91,8 @@ def make():
     issue("revoked", cn="alice")
     openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", "self.key", "-out", "self.pem",
             "-subj", "/CN=alice", "-days", "3650")
-    openssl("ca", "-config", "ca.cnf", "-cert", "ca.pem", "-keyfile", "ca.key", "-revoke", "revoked.pem")
-    openssl("ca", "-config", "ca.cnf", "-cert", "ca.pem", "-keyfile", "ca.key", "-gencrl", "-crldays", "3650", "-out", "ca.crl")
+    revoked("revoked")
+    list_of("ca", "ca.crl")
 
 
 class Tls(Case):
@@ -247,6 +258,30 @@ class Clients(Tls):
                     "certificate revoked"):
             self.assertIn(why, h.log())
         self.assertEqual(self.ask(self.connect("alice")).status, 200)
+        h.stop()
+
+    def test_authority_in_between(self):
+        """One that is revoked by the authority above it lets in nobody any more; and each has to have its list."""
+        authority("above")
+        authority("between", "above")
+        issue("of-between", "between", cn="alice")
+        write("of-between.pem", read("of-between.pem") + read("between.pem"))
+        for ca in ("above", "between"):
+            list_of(ca, ca + ".crl")
+        h = self.up(ca="above.pem")
+        self.assertEqual(self.ask(self.connect("of-between")).status, 200)
+        for lists, status in (("above.crl between.crl", 200), ("above.crl", None), ("between.crl", None)):
+            self.put(h, "server", "above.pem " + lists)
+            h.ok("POST", "/agentd/v1/reload")
+            if status:
+                self.assertEqual(self.ask(self.connect("of-between")).status, status)
+            else:
+                self.refused("of-between")
+        revoked("between", "above")
+        list_of("above", "above.crl")
+        self.put(h, "server", "above.pem above.crl between.crl")
+        h.ok("POST", "/agentd/v1/reload")
+        self.refused("of-between")
         h.stop()
 
     def test_other_ways(self):
