@@ -128,6 +128,7 @@ class Ends(Taken):
 
 @needs_root
 class Floods(Taken):
+    ALONE = True
     def ask_root(self, w, n):
         began = time.monotonic()
         w.call(VERBS["doctor"], call=n)
