@@ -20,7 +20,7 @@ BROKEN = ("noise", "one-byte", "half-frame", "frame-behind", "wrong-length", "em
           "records", "foreign-number", "too-large", "nul-inside", "long-actor", "long-reason", "long-key", "line-in-actor", "unknown-verb", "verb-of-root")
 FLOODS = ("flood-of-looks", "flood-of-samples", "flood-of-logs", "flood-of-reloads", "flood-of-what-is-not-there")
 BOUND = 1.0  # seconds within which root is answered on the private socket, whatever the listener does
-MEMORY_KB = 1024 if not harness.SANITIZED else 1 << 20
+MEMORY_KB = 2048 if not harness.SANITIZED else 1 << 20
 
 
 class Hostile(Installed):
