@@ -11,6 +11,7 @@ import time
 import unittest
 
 import harness
+import test_audit
 from harness import Case, eventually, is_alive, name_of, needs_root, private_kb
 from test_upgrade import OK, VERBS, Installed, Wire
 
@@ -18,7 +19,7 @@ HOSTILE = os.path.join(harness.BUILD, "tests/lib/hostile_rpc")
 # dropped for what it sent
 BROKEN = ("noise", "one-byte", "half-frame", "frame-behind", "wrong-length", "empty-call", "unknown-frame", "reply-to-nothing", "hello",
           "records", "foreign-number", "too-large", "nul-inside", "long-actor", "long-reason", "long-key", "line-in-actor", "unknown-verb", "verb-of-root")
-FLOODS = ("flood-of-looks", "flood-of-samples", "flood-of-logs", "flood-of-reloads", "flood-of-what-is-not-there")
+FLOODS = ("flood-of-looks", "flood-of-samples", "flood-of-logs", "flood-of-reloads", "flood-of-what-is-not-there", "flood-of-refusals")
 BOUND = 1.0  # seconds within which root is answered on the private socket, whatever the listener does
 MEMORY_KB = 2048 if not harness.SANITIZED else 1 << 20
 
@@ -182,6 +183,15 @@ class Floods(Taken):
                 self.before["w"] = (now["pid"], now["generation"], "UP")
                 self.assert_nobody_noticed(kind)
         h.stop()
+        self.trail_holds(h)
+
+    def trail_holds(self, h):
+        """What was refused in floods is a few records and sums, and the chain is whole."""
+        trail = test_audit.Trail(h.state)
+        records = trail.records()
+        self.assertLess(sum(r.get("result") == "refused" for r in records), 100)
+        self.assertGreater(sum(r["count"] for r in records if r["event"] == "refusals"), 1000)
+        self.assertIsNone(trail.broken())
 
     def test_too_many(self):
         """More than a listener can have to ask: it is replaced."""

@@ -333,6 +333,7 @@ static void flood(const enum wire_verb *verbs, size_t n, bool read)
             c.worker = c.verb == WIRE_VERB_LOG_OPEN || c.verb == WIRE_VERB_LOG_LIST ? worker : 0;
             c.name = "w.log";
             c.follow = 1;
+            c.from = c.verb == WIRE_VERB_REFUSED ? 403 : 0;
             wire_put_call(&out, &c);
         }
         if (send(WIRE_FD, out.p, out.len, MSG_NOSIGNAL) > 0)
@@ -372,6 +373,11 @@ static void flood_of_what_is_not_there(void)
     flood((enum wire_verb[]){WIRE_VERB_START, WIRE_VERB_OPERATION, WIRE_VERB_CANCEL}, 3, true);
 }
 
+static void flood_of_refusals(void)
+{
+    flood((enum wire_verb[]){WIRE_VERB_REFUSED}, 1, true);
+}
+
 static void flood_unread(void)
 {
     flood((enum wire_verb[]){WIRE_VERB_DOCTOR, WIRE_VERB_OPERATIONS}, 2, false);
@@ -409,6 +415,7 @@ static const struct {
              {"flood-of-logs", flood_of_logs},
              {"flood-of-reloads", flood_of_reloads},
              {"flood-of-what-is-not-there", flood_of_what_is_not_there},
+             {"flood-of-refusals", flood_of_refusals},
              {"flood-unread", flood_unread}};
 
 static int open_beside(const char *name, int flags)
