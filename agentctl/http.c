@@ -271,7 +271,7 @@ static const char *advice(int status)
     }
 }
 
-static int open_envelope(struct http_reply *r)
+int http_open(struct http_reply *r)
 {
     char message[sizeof(r->message)];
 
@@ -299,7 +299,7 @@ int http_send(const struct options *o, const struct http_request *q, struct http
 {
     int r;
 
-    if ((r = http_fetch(o, q, ret)) != EXIT_DONE || (r = open_envelope(ret)) != EXIT_DONE)
+    if ((r = http_fetch(o, q, ret)) != EXIT_DONE || (r = http_open(ret)) != EXIT_DONE)
         return r;
     if (ret->status / 100 == 2)
         return EXIT_DONE;
@@ -324,7 +324,7 @@ int http_listen(const struct options *o, const struct http_request *q, http_take
     *ret = (struct http_reply){.data = -1, .body = BUF_INIT(MAX_REPLY)};
     if ((r = perform(o, q, &x)) != EXIT_DONE || ret->status == 200)
         return r;
-    return (r = open_envelope(ret)) == EXIT_DONE ? EXIT_REFUSED : r;
+    return (r = http_open(ret)) == EXIT_DONE ? EXIT_REFUSED : r;
 }
 
 int http_stream(const struct options *o, const char *path, http_take_fn take, void *arg,
@@ -333,6 +333,24 @@ int http_stream(const struct options *o, const char *path, http_take_fn take, vo
     struct http_request q = {.method = "GET", .path = path, .wait_sec = -1};
 
     return http_listen(o, &q, take, arg, ret);
+}
+
+int http_host(const struct options *o, char host[24])
+{
+    struct http_request q = {.method = "HEAD", .path = "/agentd/v1/workers", .wait_sec = -1};
+    struct http_reply r;
+    int code = http_fetch(o, &q, &r);
+
+    str_copy(host, 24, r.host);
+    if (code == EXIT_DONE && r.status != 200) {
+        options_complain("refused: HTTP %d%s", r.status, advice(r.status));
+        code = EXIT_REFUSED;
+    } else if (code == EXIT_DONE && !*host) {
+        options_complain("HostId= is not set in agentd.conf; `agentctl setup` sets it");
+        code = EXIT_REFUSED;
+    }
+    http_free(&r);
+    return code;
 }
 
 void http_free(struct http_reply *r)

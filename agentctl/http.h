@@ -44,12 +44,17 @@ void http_free(struct http_reply *r);
 /* A body that is no envelope; ret has status, body and headers, whatever they are. */
 int http_fetch(const struct options *o, const struct http_request *q, struct http_reply *ret);
 
+int http_open(struct http_reply *r); /* its body is an envelope after all: data and message. As http_ask. */
+
 /* Gets a log's bytes. Each piece goes to take, as it comes; ret has status, message and cursor. */
 typedef void (*http_take_fn)(void *arg, const char *p, size_t n);
 int http_stream(const struct options *o, const char *path, http_take_fn take, void *arg,
                 struct http_reply *ret);
 int http_listen(const struct options *o, const struct http_request *q, http_take_fn take, void *arg,
                 struct http_reply *ret);
+
+/* HostId= of the agentd that is asked, for OCP's paths. EXIT_DONE, or another code, and it was told. */
+int http_host(const struct options *o, char host[24]);
 
 /* head, name with everything special escaped, tail. Returns buf. */
 char *http_path(char *buf, size_t size, const char *head, const char *name, const char *tail);

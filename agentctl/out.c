@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "base/str.h"
 
@@ -45,6 +46,28 @@ void out_data(const struct http_reply *r, const char *before, const char *after)
     const char *s = json_raw(&r->json, r->data, &len);
 
     printf("%s%.*s%s", before, (int)len, s, after);
+}
+
+void out_string(const char *s, size_t n)
+{
+    putchar('"');
+    for (; n--; s++)
+        if (*s == '"' || *s == '\\')
+            printf("\\%c", *s);
+        else if ((unsigned char)*s < 0x20)
+            printf("\\u%04x", (unsigned)*s);
+        else
+            putchar(*s);
+    putchar('"');
+}
+
+void out_body(const char *s, size_t n)
+{
+    bool terminal = isatty(STDOUT_FILENO);
+
+    for (; n--; s++)
+        if (!terminal || *s == '\n' || *s == '\t' || (unsigned char)*s >= 0xa0 || (*s >= 0x20 && *s < 0x7f))
+            putchar(*s);
 }
 
 int out_answer(const struct options *o, const struct http_reply *r, int code, bool *ret_text)

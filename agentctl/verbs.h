@@ -30,6 +30,17 @@ int credential_run(const struct options *o);
 int audit_run(const struct options *o); /* verify and show */
 int past_why(const struct options *o);
 int past_history(const struct options *o);
+int events_run(const struct options *o);
+int ask_operations(const struct options *o);
+int ask_operation(const struct options *o);
+int ask_cancel(const struct options *o);
+int ask_metrics(const struct options *o);
+int ask_openapi(const struct options *o);
+int ask_page(const struct options *o);
+int ask_ping(const struct options *o);
+int agent_run(const struct options *o);
+int agent_task(const struct options *o);
+int agent_process(const struct options *o);
 int help_run(const struct options *o);
 int help_version(const struct options *o);
 
