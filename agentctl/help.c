@@ -4,8 +4,8 @@
 #endif
 
 #include <stdio.h>
+#include <string.h>
 
-#include "agentctl/credential_file.h"
 #include "agentctl/verbs.h"
 #include "base/str.h"
 #include "rpc/method.h"
@@ -13,43 +13,8 @@
 #ifndef PACKAGE_VERSION /* built by hand */
 #define PACKAGE_VERSION "unknown"
 #endif
-
-static const char usage[] =
-    "agentctl [OPTION...] VERB\n"
-    "\n"
-    "  status [ALIAS...]            the workers, or some\n"
-    "  start ALIAS...               start, and wait until it is up\n"
-    "  stop ALIAS...                stop, and wait until its whole tree is gone\n"
-    "  restart ALIAS...             restart, and wait until the new one is up\n"
-    "  signal HUP ALIAS...          a signal to the main process: HUP, USR1, USR2, WINCH or CONT\n"
-    "  reload ALIAS...              tell the worker to read its own files again (SIGHUP)\n"
-    "  reload                       take over what agentd's configuration says now\n"
-    "  reload --plan                what that would change, and what it costs; changes nothing\n"
-    "  logs ALIAS [NAME]            the end of a log; -n LINES, -f follows it\n"
-    "  why ALIAS                    the causes of its state, the newest first\n"
-    "  history ALIAS                its past incarnations, the newest first\n"
-    "  doctor                       what is not as it should be, and what to do\n"
-    "  adopt ALIAS PID              take over a process that runs already; --private SOCKET\n"
-    "  upgrade                      run the installed agentd in place of the one that runs\n"
-    "  credential add KIND NAME ROLE\n"
-    "                               who may call over TCP: basic (the password from the standard input, or\n"
-    "                               --generate), bearer, aksk or cert; HOST_VIEWER or HOST_MANAGER\n"
-    "  credential list | revoke KIND NAME | rotate KIND NAME\n"
-    "                               the same file, " CREDENTIAL_FILE " or --file FILE\n"
-    "  audit verify [DIR|FILE...]   is the audit trail whole, and unaltered? As root, without agentd\n"
-    "  audit show [DIR|FILE...]     what stands in it: who asked for what, and what became of it; -n LINES\n"
-    "                               DIR: StateDirectory= of agentd's configuration, or of --config FILE\n"
-    "  help [calls]                 this, or the calls of the HTTP interface\n"
-    "\n"
-    "  --socket PATH                agentd's socket (" OPTIONS_SOCKET ")\n"
-    "  --url URL                    agentd elsewhere; with --user NAME, --token-file FILE, or --cert FILE\n"
-    "                               and --key FILE; --cacert FILE: whose certificate it has to have\n"
-    "  --reason TEXT                why: kept with the operation\n"
-    "  -o, --output text|json       json: the answer's data\n"
-    "  --no-color\n"
-    "\n"
-    "ALIAS may be a worker's id. Ends with 0 done, 1 refused or failed, 2 usage, 3 could not ask,\n"
-    "4 timed out and still going on.\n";
+#define HELP_AT 28 /* where the second column begins */
+#define WIDTH 118
 
 static void print_calls(void)
 {
@@ -61,12 +26,88 @@ static void print_calls(void)
            ". HEAD is as GET, OPTIONS tells what a path knows.\n");
 }
 
+/* Two columns; the second is broken at blanks. */
+static void print_pair(const char *left, const char *right)
+{
+    int at = printf("  %s", left);
+    size_t room = WIDTH - HELP_AT, n;
+
+    if (at > HELP_AT) {
+        putchar('\n');
+        at = 0;
+    }
+    for (;; at = 0, right += n + 1) {
+        for (n = strlen(right); n > room;)
+            n = (size_t)((const char *)memrchr(right, ' ', n) - right);
+        printf("%*s%.*s\n", HELP_AT + 2 - at, "", (int)n, right);
+        if (!right[n])
+            return;
+    }
+}
+
+static void print_verbs(void)
+{
+    const char *name = "";
+    char left[128];
+
+    for (unsigned i = 0; i < verbs_count; i++) {
+        const struct verbs_row *v = &verbs_table[i];
+        name = v->name ? v->name : name;
+        snprintf(left, sizeof(left), "%s%s%s", name, *v->usage ? " " : "", v->usage);
+        print_pair(left, v->help);
+    }
+}
+
+static void print_options(bool any)
+{
+    char left[128];
+
+    for (unsigned i = 0; i < options_count; i++) {
+        const struct options_row *x = &options_table[i];
+        if (x->any != any)
+            continue;
+        snprintf(left, sizeof(left), "%c%c%s--%s%s%s", x->letter ? '-' : ' ', x->letter ? x->letter : ' ',
+                 x->letter ? ", " : "  ", x->name, x->argument ? " " : "", x->argument ? x->argument : "");
+        print_pair(left, x->help);
+    }
+}
+
+/* Which options are a verb's own. */
+static int print_verb(const char *name)
+{
+    for (unsigned i = 0; i < verbs_count; i++) {
+        const struct verbs_row *v = &verbs_table[i];
+        if (!v->name || !str_eq(v->name, name))
+            continue;
+        do
+            printf("agentctl %s%s%s\n    %s\n", name, *v->usage ? " " : "", v->usage, v->help);
+        while (++v < verbs_table + verbs_count && !v->name);
+        for (unsigned k = 0; k < options_count; k++)
+            if (options_listed(verbs_table[i].options, options_table[k].name))
+                printf("    --%s %s\n        %s\n", options_table[k].name,
+                       options_table[k].argument ? options_table[k].argument : "", options_table[k].help);
+        return EXIT_DONE;
+    }
+    options_complain("no verb %s; see agentctl help", name);
+    return EXIT_USAGE;
+}
+
 int help_run(const struct options *o)
 {
-    if (o->count > 1 && str_eq(o->words[1], "calls"))
+    if (o->count > 1 && str_eq(o->words[1], "calls")) {
         print_calls();
-    else
-        fputs(usage, stdout);
+        return EXIT_DONE;
+    }
+    if (o->count > 1)
+        return print_verb(o->words[1]);
+    printf("agentctl [OPTION...] VERB\n\n");
+    print_verbs();
+    printf("\nFor every verb:\n");
+    print_options(true);
+    printf("\nFor some, as agentctl help VERB tells:\n");
+    print_options(false);
+    printf("\nALIAS may be a worker's id. Ends with 0 done, 1 refused or failed, 2 usage, 3 could not ask,\n"
+           "4 timed out and still going on.\n");
     return EXIT_DONE;
 }
 

@@ -112,6 +112,7 @@ static size_t on_header(char *p, size_t one, size_t n, void *arg)
         line[n] = 0;
         keep_header(line, "Agentd-Operation", x->reply->operation, sizeof(x->reply->operation));
         keep_header(line, "Agentd-Log-Cursor", x->reply->cursor, sizeof(x->reply->cursor));
+        keep_header(line, "Agentd-Host-Id", x->reply->host, sizeof(x->reply->host));
     }
     return n;
 }
@@ -126,7 +127,7 @@ static size_t on_body(char *p, size_t one, size_t n, void *arg)
         x->take(x->arg, p, n);
     else
         buf_put(&x->reply->body, p, n);
-    return x->reply->body.error ? 0 : n;
+    return x->reply->body.error || x->reply->enough ? 0 : n;
 }
 
 static int set_up(const struct options *o)
@@ -151,6 +152,7 @@ static int set_up(const struct options *o)
     curl_easy_setopt(handle, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(handle, CURLOPT_PROXY, "");
     curl_easy_setopt(handle, CURLOPT_CONNECTTIMEOUT, 10L);
+    curl_easy_setopt(handle, CURLOPT_TCP_KEEPALIVE, 1L); /* a host that vanishes ends a stream too */
     curl_easy_setopt(handle, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(handle, CURLOPT_HEADERFUNCTION, on_header);
     curl_easy_setopt(handle, CURLOPT_WRITEFUNCTION, on_body);
@@ -174,37 +176,78 @@ static void explain(const struct options *o, CURLcode code)
         options_complain("%s: nobody listens. Is agentd running? See: systemctl status agentd", o->socket);
 }
 
-static int perform(const struct options *o, const char *method, const char *path, struct exchange *x)
+static void set_method(const struct http_request *q)
 {
-    struct curl_slist *headers = NULL;
-    char url[2048], reason[600];
+    bool post = str_eq(q->method, "POST");
+    const char *body = q->body ? q->body : "";
+
+    curl_easy_setopt(handle, CURLOPT_CUSTOMREQUEST, NULL);
+    curl_easy_setopt(handle, CURLOPT_NOBODY, 0L);
+    if (post) {
+        curl_easy_setopt(handle, CURLOPT_POST, 1L);
+        curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE, (long)strlen(body));
+        curl_easy_setopt(handle, CURLOPT_POSTFIELDS, body);
+    } else if (str_eq(q->method, "HEAD")) {
+        curl_easy_setopt(handle, CURLOPT_NOBODY, 1L);
+    } else {
+        curl_easy_setopt(handle, CURLOPT_HTTPGET, 1L);
+        if (!str_eq(q->method, "GET"))
+            curl_easy_setopt(handle, CURLOPT_CUSTOMREQUEST, q->method);
+    }
+}
+
+static void add_header(struct curl_slist **list, const char *name, const char *value)
+{
+    char line[1200];
+
+    if (!value)
+        return;
+    snprintf(line, sizeof(line), "%s: %s", name, value);
+    *list = curl_slist_append(*list, line);
+}
+
+static struct curl_slist *make_headers(const struct options *o, const struct http_request *q)
+{
+    struct curl_slist *list = NULL;
+    char tag[80], wait[32];
+
+    if (str_eq(q->method, "POST"))
+        add_header(&list, "Content-Type", "application/json");
+    add_header(&list, "Agentd-Reason", o->reason);
+    add_header(&list, "Idempotency-Key", q->idempotency_key);
+    add_header(&list, "Last-Event-ID", q->last_event);
+    if (q->if_match)
+        snprintf(tag, sizeof(tag), "\"%.60s\"", q->if_match);
+    add_header(&list, "If-Match", q->if_match ? tag : NULL);
+    snprintf(wait, sizeof(wait), "wait=%d", q->wait_sec);
+    add_header(&list, "Prefer", q->async ? "respond-async" : q->wait_sec >= 0 ? wait : NULL);
+    return list;
+}
+
+static int perform(const struct options *o, const struct http_request *q, struct exchange *x)
+{
+    struct curl_slist *headers;
+    char url[2048];
     long status = 0;
     CURLcode code;
 
     if (set_up(o) < 0)
         return EXIT_UNASKED;
-    snprintf(url, sizeof(url), "%s%s", o->url ? o->url : "http://localhost", path);
+    snprintf(url, sizeof(url), "%s%s", o->url ? o->url : "http://localhost", q->path);
     curl_easy_setopt(handle, CURLOPT_URL, url);
     curl_easy_setopt(handle, CURLOPT_HEADERDATA, x);
     curl_easy_setopt(handle, CURLOPT_WRITEDATA, x);
-    if (str_eq(method, "POST")) {
-        curl_easy_setopt(handle, CURLOPT_POST, 1L);
-        curl_easy_setopt(handle, CURLOPT_POSTFIELDSIZE, 0L);
-        curl_easy_setopt(handle, CURLOPT_POSTFIELDS, "");
-        headers = curl_slist_append(headers, "Content-Type: application/json");
-    } else {
-        curl_easy_setopt(handle, CURLOPT_HTTPGET, 1L);
-    }
-    if (o->reason) {
-        snprintf(reason, sizeof(reason), "Agentd-Reason: %s", o->reason);
-        headers = curl_slist_append(headers, reason);
-    }
+    curl_easy_setopt(handle, CURLOPT_TIMEOUT, (long)q->timeout_sec);
+    set_method(q);
+    headers = make_headers(o, q);
     curl_easy_setopt(handle, CURLOPT_HTTPHEADER, headers);
     code = curl_easy_perform(handle);
     curl_easy_setopt(handle, CURLOPT_HTTPHEADER, NULL);
     curl_slist_free_all(headers);
-    if (code != CURLE_OK) {
-        explain(o, code);
+    if (code != CURLE_OK && !x->reply->enough) {
+        x->reply->absent = code == CURLE_COULDNT_CONNECT;
+        if (!q->quiet)
+            explain(o, code);
         return EXIT_UNASKED;
     }
     curl_easy_getinfo(handle, CURLINFO_RESPONSE_CODE, &status);
@@ -228,7 +271,7 @@ static const char *advice(int status)
     }
 }
 
-static int open_envelope(struct http_reply *r)
+int http_open(struct http_reply *r)
 {
     char message[sizeof(r->message)];
 
@@ -244,13 +287,19 @@ static int open_envelope(struct http_reply *r)
     return EXIT_DONE;
 }
 
-int http_ask(const struct options *o, const char *method, const char *path, struct http_reply *ret)
+int http_fetch(const struct options *o, const struct http_request *q, struct http_reply *ret)
 {
     struct exchange x = {.reply = ret};
-    int r;
 
     *ret = (struct http_reply){.data = -1, .body = BUF_INIT(MAX_REPLY)};
-    if ((r = perform(o, method, path, &x)) != EXIT_DONE || (r = open_envelope(ret)) != EXIT_DONE)
+    return perform(o, q, &x);
+}
+
+int http_send(const struct options *o, const struct http_request *q, struct http_reply *ret)
+{
+    int r;
+
+    if ((r = http_fetch(o, q, ret)) != EXIT_DONE || (r = http_open(ret)) != EXIT_DONE)
         return r;
     if (ret->status / 100 == 2)
         return EXIT_DONE;
@@ -259,16 +308,49 @@ int http_ask(const struct options *o, const char *method, const char *path, stru
     return EXIT_REFUSED;
 }
 
-int http_stream(const struct options *o, const char *path, http_take_fn take, void *arg,
+int http_ask(const struct options *o, const char *method, const char *path, struct http_reply *ret)
+{
+    struct http_request q = {.method = method, .path = path, .wait_sec = -1};
+
+    return http_send(o, &q, ret);
+}
+
+int http_listen(const struct options *o, const struct http_request *q, http_take_fn take, void *arg,
                 struct http_reply *ret)
 {
     struct exchange x = {.reply = ret, .take = take, .arg = arg};
     int r;
 
     *ret = (struct http_reply){.data = -1, .body = BUF_INIT(MAX_REPLY)};
-    if ((r = perform(o, "GET", path, &x)) != EXIT_DONE || ret->status == 200)
+    if ((r = perform(o, q, &x)) != EXIT_DONE || ret->status == 200)
         return r;
-    return (r = open_envelope(ret)) == EXIT_DONE ? EXIT_REFUSED : r;
+    return (r = http_open(ret)) == EXIT_DONE ? EXIT_REFUSED : r;
+}
+
+int http_stream(const struct options *o, const char *path, http_take_fn take, void *arg,
+                struct http_reply *ret)
+{
+    struct http_request q = {.method = "GET", .path = path, .wait_sec = -1};
+
+    return http_listen(o, &q, take, arg, ret);
+}
+
+int http_host(const struct options *o, char host[24])
+{
+    struct http_request q = {.method = "HEAD", .path = "/agentd/v1/workers", .wait_sec = -1};
+    struct http_reply r;
+    int code = http_fetch(o, &q, &r);
+
+    str_copy(host, 24, r.host);
+    if (code == EXIT_DONE && r.status != 200) {
+        options_complain("refused: HTTP %d%s", r.status, advice(r.status));
+        code = EXIT_REFUSED;
+    } else if (code == EXIT_DONE && !*host) {
+        options_complain("HostId= is not set in agentd.conf; `agentctl setup` sets it");
+        code = EXIT_REFUSED;
+    }
+    http_free(&r);
+    return code;
 }
 
 void http_free(struct http_reply *r)

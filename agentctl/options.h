@@ -5,6 +5,8 @@
 #define AGENTCTL_OPTIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 enum options_exit {
     EXIT_DONE = 0,
@@ -23,13 +25,40 @@ struct options {
     const char *private_socket;
     const char *file;   /* of credentials */
     const char *config; /* agentd's */
-    bool json, follow, color, plan, generate;
-    char **words; /* the verb, then its arguments; ends in NULL */
+    const char *match, *max_unavailable, *wait, *if_match, *idempotency_key, *since, *delay, *sort;
+    bool json, follow, color, plan, generate, all, async, yes, no_wait, watch;
+    uint64_t given; /* a bit for each row of options_table */
+    char **words;   /* the verb, then its arguments; ends in NULL */
     int count;
 };
 
+enum options_kind { OPTIONS_TEXT, OPTIONS_FLAG, OPTIONS_FORMAT, OPTIONS_PLAIN, OPTIONS_VERB };
+
+struct options_row {
+    bool any; /* every verb takes it */
+    const char *name;
+    char letter;
+    const char *argument; /* NULL: it takes none */
+    enum options_kind kind;
+    size_t field; /* its place in struct options */
+    const char *help;
+};
+
+extern const struct options_row options_table[];
+extern const unsigned options_count;
+
 /* 0, or -1: what is wrong was told on stderr. */
 int options_parse(struct options *o, int argc, char **argv);
+
+/* The list of names, with blanks between, has this one. */
+bool options_listed(const char *list, const char *name);
+
+/* Only options that every verb takes, or that the list names. 0, or -1, and it was told. */
+int options_allow(const struct options *o, const char *list);
+
+/* The number of an option that has one, or otherwise if it was not given. 0, or -1, and it was told. */
+int options_number(const char *name, const char *value, uint64_t least, uint64_t most, uint64_t otherwise,
+                   uint64_t *ret);
 
 /* "agentctl: ..." on stderr */
 void options_complain(const char *fmt, ...) __attribute__((format(printf, 1, 2)));

@@ -1,16 +1,28 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* agentctl/verbs: one function for each verb, o->words[0] being the verb. Returns an exit code; all was told.
- */
+/* agentctl/verbs: the table of verbs, and one function for each, o->words[0] being the verb. It returns an
+ * exit code; all was told. */
 #ifndef AGENTCTL_VERBS_H
 #define AGENTCTL_VERBS_H
 
 #include "agentctl/options.h"
+
+struct verbs_row {
+    const char *name; /* NULL: a further form of the row before */
+    int (*run)(const struct options *o);
+    const char *words, *options, *calls, *usage, *help;
+};
+
+extern const struct verbs_row verbs_table[];
+extern const unsigned verbs_count;
+
+int verbs_run(const struct options *o); /* by its first word */
 
 int status_run(const struct options *o);
 int change_run(const struct options *o); /* start stop restart, reload of workers */
 int change_signal(const struct options *o);
 int reload_run(const struct options *o);
 int doctor_run(const struct options *o);
+int setup_run(const struct options *o);
 int takeover_adopt(const struct options *o);
 int takeover_upgrade(const struct options *o);
 int logs_run(const struct options *o);
@@ -18,6 +30,17 @@ int credential_run(const struct options *o);
 int audit_run(const struct options *o); /* verify and show */
 int past_why(const struct options *o);
 int past_history(const struct options *o);
+int events_run(const struct options *o);
+int ask_operations(const struct options *o);
+int ask_operation(const struct options *o);
+int ask_cancel(const struct options *o);
+int ask_metrics(const struct options *o);
+int ask_openapi(const struct options *o);
+int ask_page(const struct options *o);
+int ask_ping(const struct options *o);
+int agent_run(const struct options *o);
+int agent_task(const struct options *o);
+int agent_process(const struct options *o);
 int help_run(const struct options *o);
 int help_version(const struct options *o);
 

@@ -280,7 +280,8 @@ void events_serve(struct request *r)
         return;
     }
     buf_reset(&line);
-    buf_str(&line, ": agentd\nretry: 1000\n\n");
+    /* the comment is for who wants what there is, and no more */
+    buf_printf(&line, ": agentd last=%" PRIu64 "\nretry: 1000\n\n", last);
     if (send_line(rd) && given)
         send_missed(rd, from);
 }

@@ -35,9 +35,14 @@ void own_list(struct request *r)
 {
     struct wire_record record;
     struct buf *b;
+    char host[24];
 
     if (sample_wait(r, 0, table_count()))
         return;
+    /* for who is to name this host in OCP's paths */
+    snprintf(host, sizeof(host), "%lld", (long long)link_hello()->host_id);
+    if (link_hello()->host_id)
+        reply_header(r, "Agentd-Host-Id", host);
     b = reply_data(r);
     json_open(b, '{');
     json_key(b, "contents");

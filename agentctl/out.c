@@ -1,0 +1,81 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentctl/out.h"
+
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/str.h"
+
+int64_t out_number(const struct json *j, int object, const char *name)
+{
+    int64_t v = 0;
+
+    json_to_int(j, json_member(j, object, name), &v);
+    return v;
+}
+
+const char *out_text(const struct json *j, int object, const char *name, char text[OUT_TEXT])
+{
+    char raw[OUT_TEXT];
+
+    return str_escape(text, OUT_TEXT, json_copy(j, json_member(j, object, name), raw, sizeof(raw)));
+}
+
+int64_t out_time(const char *text)
+{
+    struct tm tm = {0};
+    int h, m, at = 0;
+    char sign;
+
+    if (sscanf(text, "%4d-%2d-%2dT%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
+               &tm.tm_min, &tm.tm_sec, &at) != 6 ||
+        !at)
+        return 0;
+    text += at + (text[at] == '.' ? 1 + strspn(text + at + 1, "0123456789") : 0);
+    if (sscanf(text, "%c%2d:%2d", &sign, &h, &m) != 3)
+        return 0;
+    tm.tm_year -= 1900;
+    tm.tm_mon--;
+    return timegm(&tm) - (sign == '-' ? -1 : 1) * (h * 3600 + m * 60);
+}
+
+void out_data(const struct http_reply *r, const char *before, const char *after)
+{
+    size_t len;
+    const char *s = json_raw(&r->json, r->data, &len);
+
+    printf("%s%.*s%s", before, (int)len, s, after);
+}
+
+void out_string(const char *s, size_t n)
+{
+    putchar('"');
+    for (; n--; s++)
+        if (*s == '"' || *s == '\\')
+            printf("\\%c", *s);
+        else if ((unsigned char)*s < 0x20)
+            printf("\\u%04x", (unsigned)*s);
+        else
+            putchar(*s);
+    putchar('"');
+}
+
+void out_body(const char *s, size_t n)
+{
+    bool terminal = isatty(STDOUT_FILENO);
+
+    for (; n--; s++)
+        if (!terminal || *s == '\n' || *s == '\t' || (unsigned char)*s >= 0xa0 || (*s >= 0x20 && *s < 0x7f))
+            putchar(*s);
+}
+
+int out_answer(const struct options *o, const struct http_reply *r, int code, bool *ret_text)
+{
+    *ret_text = code == EXIT_DONE && !o->json;
+    if (code == EXIT_REFUSED)
+        options_complain("%s: %s", o->words[0], r->message);
+    if (code == EXIT_DONE && o->json)
+        out_data(r, "", "\n");
+    return code;
+}
