@@ -142,8 +142,8 @@ class History(Past):
         rnd = random.Random(harness.SEED)
         for _ in range(6):
             t = threading.Thread(target=self.restart_often, args=(h, rnd.randrange(1, 4)))
-            t.start()
             want = h.record("a")["generation"] + 1
+            t.start()
             eventually(lambda: self.generation(h) >= want, what="a restart")  # pylint: disable=cell-var-from-loop
             h.kill()
             t.join()
