@@ -467,7 +467,8 @@ static void on_cleared(void)
     link_start();
     manager_init();
     manager_ready("");
-    log_info("main", "agentd %s is ready: %u workers", PACKAGE_VERSION, sup_count());
+    log_write(LOG_INFO, "main", &(struct log_about){.event = "ready"}, "agentd %s is ready: %u workers",
+              PACKAGE_VERSION, sup_count());
     wk_host.pidfds = NULL;
     sup_use_image(NULL);
     upgrade_release();

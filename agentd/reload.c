@@ -180,7 +180,8 @@ static void refuse(const char *why)
         put_broken_agent(&report, &rows);
     }
     cfg_free(TAKE_PTR(next));
-    log_error("reload", "the configuration in force stays");
+    log_write(LOG_ERR, "reload", &(struct log_about){.event = "reload-failed"},
+              "the configuration in force stays");
     finish(&rows);
     buf_free(&rows);
 }

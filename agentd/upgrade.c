@@ -60,7 +60,7 @@ static void fail(const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    log_error("upgrade", "%s", text);
+    log_write(LOG_ERR, "upgrade", &(struct log_about){.event = "upgrade-failed"}, "%s", text);
     self.fd = fd_close(self.fd);
     helper_cancel(&self.check);
     loop_free(&self.look);

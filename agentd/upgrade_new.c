@@ -55,7 +55,8 @@ void upgrade_give_up(const char *why)
 
     if (self.role != UPGRADE_NEW || self.old < 0)
         return;
-    log_error("upgrade", "%s: the earlier program goes on", why);
+    log_write(LOG_ERR, "upgrade", &(struct log_about){.event = "upgrade-failed"},
+              "%s: the earlier program goes on", why);
     state_each_fd(&self.state, true);
     r = upgrade_image_run(self.old, 'b', self.state_fd, -1, self.confirm, why);
     log_error("upgrade", "the earlier program can't be run again: %s", strerror(-r));
@@ -153,7 +154,8 @@ void upgrade_look_back(const char *runtime_dir)
         str_copy(self.reason, sizeof(self.reason), m.reason);
         if (!is_self(&m))
             return; /* another program was installed since: that is what is wanted now */
-        log_error("upgrade", "%s: the program of before is run", m.reason);
+        log_write(LOG_ERR, "upgrade", &(struct log_about){.event = "upgrade-failed"},
+                  "%s: the program of before is run", m.reason);
         snprintf(text, sizeof(text), "%s\t%s", m.reason, m.path);
         setenv("AGENTD_RPC", m.rpc, 1);
         fd = open(m.stored, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);

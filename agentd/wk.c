@@ -395,6 +395,9 @@ static void step(struct wk *w, enum wk_event e)
                   wk_fsm_event_name(e), wk_fsm_state_name(before), wk_fsm_state_name(s->next));
     }
     enter(w, s->next);
+    if (s->next == WK_COOLDOWN && before != WK_COOLDOWN)
+        log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias, .event = "cooldown"},
+                  "it was started too often in a short time, and is tried again after a longer wait");
     if (s->next != before && w->part == WK_ONLY)
         wk_host.moved(w);
     if (s->next != before && w->twin)
@@ -521,7 +524,8 @@ static void describe_end(struct wk *w, enum wk_end end, int status)
 static void log_end(const struct wk *w, const char *message)
 {
     if (*message)
-        log_write(LOG_NOTICE, "wk", &(struct log_about){.worker = w->def->alias}, "%s", message);
+        log_write(LOG_NOTICE, "wk", &(struct log_about){.worker = w->def->alias, .event = "worker-died"},
+                  "%s", message);
 }
 
 void wk_main_exited(struct wk *w, enum wk_end end, int status)

@@ -153,7 +153,7 @@ static void spawn_failed(struct wk *w, const struct spawn_failure *f)
         wk_set_message(w, "%s%s%s failed: %s (%s)", spawn_stage_name(f->stage), path && path[0] ? " " : "",
                        path && path[0] ? path : "", strerror(f->error),
                        strerrorname_np(f->error) ? strerrorname_np(f->error) : "?");
-    log_write(LOG_ERR, "wk", &(struct log_about){.worker = d->alias}, "%s",
+    log_write(LOG_ERR, "wk", &(struct log_about){.worker = d->alias, .event = "start-failed"}, "%s",
               w->message ? w->message : "no memory");
     wk_event(w, WK_EV_FAILED);
 }
@@ -433,7 +433,8 @@ static void on_secrets(struct wk *w, const char *why)
     w->last_oom = (struct wk_oom){0};
     w->last = (struct wk_exit){WK_END_SPAWN_FAILED, EIO, 0, clock_wall_us()};
     wk_set_message(w, "%s", why);
-    log_write(LOG_ERR, "wk", &(struct log_about){.worker = w->def->alias}, "%s", why);
+    log_write(LOG_ERR, "wk", &(struct log_about){.worker = w->def->alias, .event = "start-failed"}, "%s",
+              why);
     wk_event(w, WK_EV_FAILED);
 }
 

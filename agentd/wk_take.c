@@ -237,8 +237,8 @@ static void take(struct wk *w, struct op *o, struct take *t)
     history_begin(w);
     wk_adopt_watch(w);
     wk_event(w, WK_EV_ADOPT);
-    log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias}, "process %d was taken over%s%s",
-              (int)w->main.pid, left[0] ? ": " : "", left);
+    log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias, .event = "adopted"},
+              "process %d was taken over%s%s", (int)w->main.pid, left[0] ? ": " : "", left);
     op_reached(w, left);
 }
 

@@ -10,6 +10,7 @@
 /* What an event is about; any field may be NULL. */
 struct log_about {
     const char *worker, *operation, *reason;
+    const char *event; /* a name of systemd/messages.def */
 };
 
 typedef void (*log_sink_fn)(int level, const char *area, const struct log_about *about, const char *message);

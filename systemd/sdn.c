@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
@@ -103,10 +104,27 @@ bool sdn_has_journal(void)
            st.st_dev == dev && st.st_ino == ino;
 }
 
+#define MESSAGE(name, id, subject, text) {#name, #id},
+static const struct {
+    const char *name, *id;
+} messages[] = {
+#include "systemd/messages.def"
+};
+#undef MESSAGE
+
+static const char *message_id(const struct log_about *about)
+{
+    for (size_t i = 0; about && about->event && i < sizeof(messages) / sizeof(messages[0]); i++)
+        if (strcmp(messages[i].name, about->event) == 0)
+            return messages[i].id;
+    return NULL;
+}
+
 void sdn_journal(int level, const char *area, const struct log_about *about, const char *message)
 {
-    char text[6][1400];
-    struct iovec v[6];
+    const char *id = message_id(about);
+    char text[7][1400];
+    struct iovec v[7];
     int n = 0;
 
 #define PUT(...)                                                                                            \
@@ -119,6 +137,8 @@ void sdn_journal(int level, const char *area, const struct log_about *about, con
     PUT("MESSAGE=%s", message);
     PUT("PRIORITY=%d", level);
     PUT("AGENTD_AREA=%s", area);
+    if (id)
+        PUT("MESSAGE_ID=%s", id);
     if (about && about->worker)
         PUT("AGENTD_WORKER=%s", about->worker);
     if (about && about->operation)

@@ -272,6 +272,25 @@ class Tests:
         assert self.identities() == before, self.journal()
         assert {w["ownership"] for w in self.workers().values()} == {"adopted"}
 
+    def test_catalog(self):
+        """journalctl -x explains a worker's death; and every kind that the sources name is in the table."""
+        self.do("journalctl", "--update-catalog")
+        self.until(lambda: "SIGKILL" in self.do("journalctl", "AGENTD_WORKER=told", "-o", "cat", "--no-pager"), "the death in the journal")
+        said = self.do("journalctl", "-x", "AGENTD_WORKER=told", "--no-pager")
+        assert "Subject: A worker has ended, and nobody has asked it to" in said, said
+        assert "agentctl why told" in said, said
+        top = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        used = set()
+        for path in glob.glob(top + "/agentd/*.c"):
+            with open(path, encoding="utf-8") as f:
+                used |= set(re.findall(r'\.event = "([^"]*)"', f.read()))
+        with open(top + "/systemd/messages.def", encoding="utf-8") as f:
+            known = re.findall(r"^MESSAGE\(([a-z-]+), ([0-9a-f]{32}), ", f.read(), re.M)
+        assert used == {name for name, _ in known}, (used, known)
+        assert len({id for _, id in known}) == len(known)
+        for _, id in known:
+            assert id in self.do("journalctl", "--list-catalog", "--no-pager"), id
+
     def test_killed_agentd(self):
         for how in ("KILL", "SEGV", "ABRT"):
             self.died(how)
