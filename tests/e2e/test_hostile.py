@@ -207,6 +207,28 @@ class Floods(Taken):
         h.stop()
     test_too_many.LONG = True  # so many calls are not taken in a second there
 
+    @unittest.skipIf(harness.SANITIZED, "so many changes take too long")
+    def test_changes(self):
+        """It can ask for much, but not for so much that the trail has nothing else; a clean one is heard again soon, and root at once."""
+        h = self.up()
+        trail = test_audit.Trail(h.state)
+        first = trail.records()[0]
+        self.attack("flood-of-changes")
+        eventually(lambda: any(r["event"] == "refusals" for r in trail.records()[-100:]), what="more than there may be")
+        os.kill(h.listener(), signal.SIGKILL)
+        self.assert_nobody_noticed("changes")
+        r = eventually(lambda: (lambda r: r.status == 429 and r)(h.operation("w", "start")), what="the bound")
+        self.assertIn("more changes are asked for", r.message)
+        self.assertEqual(r.headers["Retry-After"], "1")
+        w = Wire(h)
+        self.addCleanup(w.close)
+        w.call(VERBS["start"], self.first, call=1)
+        self.assertEqual(w.reply()[:2], (1, OK))
+        h.stop()
+        self.assertEqual(trail.records()[0], first)
+        self.assertGreater(sum(r.get("result") == "accepted" for r in trail.records()), 9000)
+        self.assertIsNone(trail.broken())
+
     def test_unread(self):
         h = self.up()
         memory = self.memory()
