@@ -20,6 +20,7 @@
 #include "agentd/wk.h"
 #include "agentd/wk_adopt.h"
 #include "agentd/why.h"
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/str.h"
 
@@ -247,6 +248,21 @@ static void take(const struct wire_call *c, struct wk *w)
         verbs[c->verb].take(w, c);
 }
 
+/* Each change is two records, and what is pushed out of the trail by them is gone: so the listener, in whose
+ * name it may be, has not as many as it can ask for. */
+static bool may_change(void)
+{
+    static const uint64_t each = 1000000 / LIMIT_CHANGES_SEC;
+    static uint64_t due; /* when the next one would come if they came evenly */
+    uint64_t now = clock_mono_us();
+
+    due = due < now ? now : due;
+    if (due - now > (LIMIT_CHANGES - 1) * each)
+        return false;
+    due += each;
+    return true;
+}
+
 bool calls_may(unsigned verb)
 {
     return verb < WIRE_VERB_MAX && verbs[verb].take && !verbs[verb].administrator;
@@ -266,6 +282,9 @@ void calls_take(const struct wire_call *c, bool administrator)
         return;
     }
     audit_begin_call(c, w ? w->def->alias : c->verb == WIRE_VERB_ADOPT ? c->name : "");
-    take(c, w);
+    if (administrator || may_change())
+        take(c, w);
+    else
+        answer(c->call, WIRE_E_TOO_MANY, "more changes are asked for than the audit trail keeps");
     audit_end_call();
 }

@@ -54,6 +54,7 @@ struct listen_conn {
     int role, fd;
     bool fresh;    /* evhttp has not given it its descriptor yet */
     bool busy;     /* from a request's dispatch until its reply is sent */
+    bool granted;  /* a request on it was let in */
     bool stream;   /* the reply has no end of its own */
     bool hold;     /* a request has begun, evhttp sees it when it is whole */
     bool poisoned; /* the gate has refused; what came whole before is still answered */
@@ -367,29 +368,29 @@ static unsigned count_uid(uid_t uid)
     return n;
 }
 
-/* Who has been there for the longest without a whole request, over TCP; NULL: all have asked. */
-static struct listen_conn *find_silent(void)
+/* Who has been there for the longest without a request that was let in, over TCP; NULL: each has had one. */
+static struct listen_conn *find_stranger(void)
 {
     struct listen_conn *c;
 
     TAILQ_FOREACH (c, &conns, of_all)
-        if (!c->fresh && !c->handled && !c->refused && c->listener->kind != WIRE_LISTEN_UNIX)
+        if (!c->fresh && !c->busy && !c->granted && !c->refused && c->listener->kind != WIRE_LISTEN_UNIX)
             return c;
     return NULL;
 }
 
-/* All places are taken; one of who says nothing is given to who may have something to say. */
+/* All places are taken, and none can be had of who is nobody, as far as is known. */
 static bool is_full(void)
 {
     unsigned max = link_hello()->max_connections, reserve = LIMIT_HTTP_ROOT_RESERVE;
-    struct listen_conn *silent;
+    struct listen_conn *stranger;
 
     if (conn_count <= (max > reserve ? max - reserve : max))
         return false;
-    if (!(silent = find_silent()))
+    if (!(stranger = find_stranger()))
         return true;
     stats.over_cap++;
-    close_conn(silent);
+    close_conn(stranger);
     return false;
 }
 
@@ -730,6 +731,11 @@ bool listen_last(const struct listen_conn *c)
 int *listen_role_cache(struct listen_conn *c)
 {
     return &c->role;
+}
+
+void listen_grant(struct listen_conn *c)
+{
+    c->granted = true;
 }
 
 void listen_attach(struct listen_conn *c, struct request *r)

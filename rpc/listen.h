@@ -39,6 +39,7 @@ const char *listen_source(const struct listen_conn *c); /* "unix" or the peer's 
 const char *listen_server(const struct listen_conn *c); /* our end */
 bool listen_last(const struct listen_conn *c);          /* it is to be closed after this reply */
 int *listen_role_cache(struct listen_conn *c);          /* auth's: -1 at first */
+void listen_grant(struct listen_conn *c);               /* who asks on it may: it keeps its place */
 
 /* The request that waits or streams on it: told when the connection goes away. */
 void listen_attach(struct listen_conn *c, struct request *r);

@@ -258,6 +258,7 @@ static void refuse(struct request *r, enum auth_verdict v)
 static void on_auth(struct request *r, enum auth_verdict v)
 {
     if (v == AUTH_GRANTED && r->conn && !refusing) {
+        listen_grant(r->conn);
         dispatch(r);
         return;
     }

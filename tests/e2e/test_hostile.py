@@ -136,6 +136,11 @@ class Floods(Taken):
         self.assertEqual(w.reply()[:2], (n, OK))
         return time.monotonic() - began
 
+    def memory(self):
+        """Of agentd alone: beside a helper most of it is not private."""
+        eventually(lambda: "agentd" not in {name_of(p) for p in harness.children(self.h.pid)}, what="no helper")
+        return private_kb(self.h.pid)
+
     def through(self, kind):
         """Until it has done what it does, or goes on with."""
         def said():
@@ -164,7 +169,7 @@ class Floods(Taken):
         h = self.up(workers=50)
         for kind in FLOODS:
             with self.subTest(kind):
-                memory = private_kb(h.pid)
+                memory = self.memory()
                 self.attack(kind)
                 self.through(kind)
                 w = Wire(h)
@@ -177,7 +182,7 @@ class Floods(Taken):
                 w.call(VERBS["start"], self.first, call=12)
                 self.assertEqual(w.reply()[:2], (12, OK))
                 w.close()
-                self.assertLess(private_kb(h.pid) - memory, MEMORY_KB)
+                self.assertLess(self.memory() - memory, MEMORY_KB)
                 os.kill(h.listener(), signal.SIGKILL)
                 now = h.meets("w", state="UP")
                 self.before["w"] = (now["pid"], now["generation"], "UP")
@@ -202,11 +207,33 @@ class Floods(Taken):
         h.stop()
     test_too_many.LONG = True  # so many calls are not taken in a second there
 
+    @unittest.skipIf(harness.SANITIZED, "so many changes take too long")
+    def test_changes(self):
+        """It can ask for much, but not for so much that the trail has nothing else; a clean one is heard again soon, and root at once."""
+        h = self.up()
+        trail = test_audit.Trail(h.state)
+        first = trail.records()[0]
+        self.attack("flood-of-changes")
+        eventually(lambda: any(r["event"] == "refusals" for r in trail.records()[-100:]), what="more than there may be")
+        os.kill(h.listener(), signal.SIGKILL)
+        self.assert_nobody_noticed("changes")
+        r = eventually(lambda: (lambda r: r.status == 429 and r)(h.operation("w", "start")), what="the bound")
+        self.assertIn("more changes are asked for", r.message)
+        self.assertEqual(r.headers["Retry-After"], "1")
+        w = Wire(h)
+        self.addCleanup(w.close)
+        w.call(VERBS["start"], self.first, call=1)
+        self.assertEqual(w.reply()[:2], (1, OK))
+        h.stop()
+        self.assertEqual(trail.records()[0], first)
+        self.assertGreater(sum(r.get("result") == "accepted" for r in trail.records()), 9000)
+        self.assertIsNone(trail.broken())
+
     def test_unread(self):
         h = self.up()
-        memory = private_kb(h.pid)
+        memory = self.memory()
         self.attack("flood-unread")
         self.assert_nobody_noticed("unread")
         self.assertIn("it does not read", h.log())
-        self.assertLess(private_kb(h.pid) - memory, MEMORY_KB)
+        self.assertLess(self.memory() - memory, MEMORY_KB)
         h.stop()

@@ -4,6 +4,7 @@
 Environment: AGENTD_RPC and FAKE_AGENTD name the two programs. Needs no root; what does is skipped.
 """
 import base64
+import hashlib
 import json
 import os
 import re
@@ -533,14 +534,14 @@ class Hostile(Case):
 
 
 class Caps(Case):
-    options = ("max_connections=40",)
+    options = ("max_connections=40", "credential=bearer x HOST_VIEWER " + hashlib.sha256(b"t").hexdigest())
 
     def test_tcp_leaves_room_for_root(self):
         cs = []
         refused = 0
         for _ in range(40):
             c = self.client(tcp=True)
-            c.send(b"GET /healthz HTTP/1.1\r\n" + HOST + b"\r\n")
+            c.send(b"GET /agentd/v1/workers HTTP/1.1\r\nAuthorization: Bearer t\r\n" + HOST + b"\r\n")
             try:
                 r = c.reply()
             except ConnectionResetError:

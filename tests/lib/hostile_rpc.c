@@ -318,6 +318,11 @@ static void hold_logs(void)
     hang();
 }
 
+static bool is_of_worker(unsigned verb)
+{
+    return verb == WIRE_VERB_LOG_OPEN || verb == WIRE_VERB_LOG_LIST || verb == WIRE_VERB_START;
+}
+
 /* Packets full of calls as fast as agentd takes them. */
 static void flood(const enum wire_verb *verbs, size_t n, bool read)
 {
@@ -330,7 +335,7 @@ static void flood(const enum wire_verb *verbs, size_t n, bool read)
             say_through();
         while (out.len < LIMIT_WIRE_PACKET - 512) {
             c.verb = (uint8_t)verbs[c.call++ % n];
-            c.worker = c.verb == WIRE_VERB_LOG_OPEN || c.verb == WIRE_VERB_LOG_LIST ? worker : 0;
+            c.worker = is_of_worker(c.verb) ? worker : 0;
             c.name = "w.log";
             c.follow = 1;
             c.from = c.verb == WIRE_VERB_REFUSED ? 403 : 0;
@@ -370,12 +375,17 @@ static void flood_of_reloads(void)
 
 static void flood_of_what_is_not_there(void)
 {
-    flood((enum wire_verb[]){WIRE_VERB_START, WIRE_VERB_OPERATION, WIRE_VERB_CANCEL}, 3, true);
+    flood((enum wire_verb[]){WIRE_VERB_STOP, WIRE_VERB_OPERATION, WIRE_VERB_CANCEL}, 3, true);
 }
 
 static void flood_of_refusals(void)
 {
     flood((enum wire_verb[]){WIRE_VERB_REFUSED}, 1, true);
+}
+
+static void flood_of_changes(void)
+{
+    flood((enum wire_verb[]){WIRE_VERB_START}, 1, true);
 }
 
 static void flood_unread(void)
@@ -416,6 +426,7 @@ static const struct {
              {"flood-of-reloads", flood_of_reloads},
              {"flood-of-what-is-not-there", flood_of_what_is_not_there},
              {"flood-of-refusals", flood_of_refusals},
+             {"flood-of-changes", flood_of_changes},
              {"flood-unread", flood_unread}};
 
 static int open_beside(const char *name, int flags)
