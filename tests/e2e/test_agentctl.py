@@ -36,8 +36,8 @@ class Verbs(Case):
     def test_status(self):
         out, _ = self.run_ctl("status")
         lines = out.splitlines()
-        self.assertEqual(lines[0].split(), ["ALIAS", "ID", "STATE", "PID", "USER", "UPTIME", "RESTARTS", "PORTS",
-                                            "REASON"])
+        self.assertEqual(lines[0].split(), ["ALIAS", "ID", "STATE", "PID", "USER", "UPTIME", "SINCE", "CPU",
+                                            "MEMORY", "RESTARTS", "PORTS", "REASON"])
         self.assertEqual(lines[1].split()[:5], ["web", "1", "UP", "812", "www"])
         self.assertEqual(len(lines), 6)
         self.assertNotIn("\033", out)
