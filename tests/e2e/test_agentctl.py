@@ -61,7 +61,9 @@ class Verbs(Case):
         self.assertIn("exec: ENOENT /usr/bin/broken", err)
         _, err = self.run_ctl("restart", "slow", code=4)
         self.assertIn("op-1", err)
-        self.run_ctl("restart", "slow", "broken", code=1)
+        _, err = self.run_ctl("restart", "slow", "broken", code=4)
+        self.assertIn("not touched: broken", err)
+        self.run_ctl("restart", "broken", "slow", code=1)
         self.assertEqual(len(json.loads(self.run_ctl("-o", "json", "restart", "web", "down")[0])), 2)
 
     def test_reload_and_help(self):
