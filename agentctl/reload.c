@@ -116,8 +116,8 @@ int reload_run(const struct options *o)
     struct http_reply r;
     int code;
 
-    if (o->count > 1 && !o->plan)
-        return change_run(o);
+    if ((o->count > 1 || o->all || o->match) && !o->plan)
+        return fleet_run(o);
     code = http_ask(o, o->plan ? "GET" : "POST", "/agentd/v1/reload", &r);
 
     if (code == EXIT_REFUSED) {

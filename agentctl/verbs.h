@@ -18,8 +18,9 @@ extern const unsigned verbs_count;
 int verbs_run(const struct options *o); /* by its first word */
 
 int status_run(const struct options *o);
-int change_run(const struct options *o); /* start stop restart, reload of workers */
-int change_signal(const struct options *o);
+int top_run(const struct options *o);   /* also status --watch */
+int fleet_run(const struct options *o); /* start stop restart, reload of workers */
+int fleet_signal(const struct options *o);
 int reload_run(const struct options *o);
 int doctor_run(const struct options *o);
 int setup_run(const struct options *o);

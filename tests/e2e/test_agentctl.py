@@ -36,8 +36,8 @@ class Verbs(Case):
     def test_status(self):
         out, _ = self.run_ctl("status")
         lines = out.splitlines()
-        self.assertEqual(lines[0].split(), ["ALIAS", "ID", "STATE", "PID", "USER", "UPTIME", "RESTARTS", "PORTS",
-                                            "REASON"])
+        self.assertEqual(lines[0].split(), ["ALIAS", "ID", "STATE", "PID", "USER", "UPTIME", "SINCE", "CPU",
+                                            "MEMORY", "RESTARTS", "PORTS", "REASON"])
         self.assertEqual(lines[1].split()[:5], ["web", "1", "UP", "812", "www"])
         self.assertEqual(len(lines), 6)
         self.assertNotIn("\033", out)
@@ -61,7 +61,9 @@ class Verbs(Case):
         self.assertIn("exec: ENOENT /usr/bin/broken", err)
         _, err = self.run_ctl("restart", "slow", code=4)
         self.assertIn("op-1", err)
-        self.run_ctl("restart", "slow", "broken", code=1)
+        _, err = self.run_ctl("restart", "slow", "broken", code=4)
+        self.assertIn("not touched: broken", err)
+        self.run_ctl("restart", "broken", "slow", code=1)
         self.assertEqual(len(json.loads(self.run_ctl("-o", "json", "restart", "web", "down")[0])), 2)
 
     def test_reload_and_help(self):
