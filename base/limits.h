@@ -125,7 +125,7 @@
 #define LIMIT_AUDIT_REFUSAL_SEC 10 /* and one more after so long; the rest is counted */
 #define LIMIT_AUDIT_SUM_SEC 60     /* between two sums of them */
 #define LIMIT_CHANGES 10000        /* asked for over the listener, at once: a third of what the trail holds */
-#define LIMIT_CHANGES_SEC 5        /* and so many more each second */
+#define LIMIT_CHANGES_SEC 20       /* and so many more each second */
 #define LIMIT_HTTP_REFUSALS 20     /* that the listener tells agentd in a second; the rest is counted */
 
 /* workers */
