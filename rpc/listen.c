@@ -69,7 +69,7 @@ static LIST_HEAD(, listener) listeners = LIST_HEAD_INITIALIZER(listeners);
 static TAILQ_HEAD(conn_list, listen_conn) conns = TAILQ_HEAD_INITIALIZER(conns);
 static struct listen_conn **by_fd;
 static size_t by_fd_size;
-static unsigned conn_count;
+static unsigned conn_count, settled; /* of these those that evhttp serves */
 static struct event_base *loop;
 static struct event *sweep, *kick, *shut;
 static uint64_t sweep_at; /* 0: not armed */
@@ -150,6 +150,7 @@ static void forget_conn(struct listen_conn *c)
     if (c->fd >= 0 && (size_t)c->fd < by_fd_size && by_fd[c->fd] == c)
         by_fd[c->fd] = NULL;
     conn_count--;
+    settled -= !c->fresh;
     source_leave(c->source);
     if (full) {
         full = false;
@@ -385,7 +386,8 @@ static bool is_full(void)
     unsigned max = link_hello()->max_connections, reserve = LIMIT_HTTP_ROOT_RESERVE;
     struct listen_conn *stranger;
 
-    if (conn_count <= (max > reserve ? max - reserve : max))
+    /* those that came in the same turn are judged one after the other, each as if it were the last */
+    if (settled + 1 <= (max > reserve ? max - reserve : max))
         return false;
     if (!(stranger = find_stranger()))
         return true;
@@ -462,6 +464,7 @@ static void settle(struct listen_conn *c)
         return;
     }
     c->fresh = false;
+    settled++;
     arm_sweep(deadline_of(c));
 }
 
