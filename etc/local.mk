@@ -6,7 +6,7 @@ systemdunit_DATA = etc/systemd/agentd.service etc/systemd/agentd.socket
 systemduserunit_DATA = etc/systemd/user/agentd.service
 sysusersdir = $(prefix)/lib/sysusers.d
 tmpfilesdir = $(prefix)/lib/tmpfiles.d
-CLEANFILES = etc/systemd/agentd.service etc/systemd/user/agentd.service
+CLEANFILES += etc/systemd/agentd.service etc/systemd/user/agentd.service
 etc/systemd/agentd.service: $(srcdir)/etc/systemd/agentd.service.in Makefile
 	$(AM_V_GEN)mkdir -p etc/systemd && sed $(UNIT_SED) -e 's|[@]sbindir[@]|$(sbindir)|g' $< >$@
 etc/systemd/user/agentd.service: $(srcdir)/etc/systemd/agentd-user.service.in Makefile
