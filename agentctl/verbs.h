@@ -42,6 +42,7 @@ int ask_ping(const struct options *o);
 int agent_run(const struct options *o);
 int agent_task(const struct options *o);
 int agent_process(const struct options *o);
+int completion_run(const struct options *o);
 int help_run(const struct options *o);
 int help_version(const struct options *o);
 
