@@ -457,7 +457,7 @@ static void test_log_stderr(void **state)
 
     assert_int_equal(pipe(p), 0);
     dup2(p[1], 2);
-    log_write(LOG_WARNING, "area", &(struct log_about){"w", "o", NULL}, "text");
+    log_write(LOG_WARNING, "area", &(struct log_about){"w", "o", NULL, NULL}, "text");
     log_info("area", "text");
     dup2(saved, 2);
     close(saved);
