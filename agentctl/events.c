@@ -191,11 +191,11 @@ int events_run(const struct options *o)
     if (o->follow)
         signal(SIGINT, on_interrupt);
     code = listen_once(&s, false);
-    if (!o->follow)
-        return code;
-    for (bool heard = s.begun; code == EXIT_DONE || (code == EXIT_UNASKED && heard);) {
+    for (bool heard = s.begun; o->follow && (code == EXIT_DONE || (code == EXIT_UNASKED && heard));) {
         poll(NULL, 0, AGAIN_MS);
         code = listen_once(&s, true);
     }
+    buf_free(&s.line);
+    buf_free(&s.data);
     return code;
 }
