@@ -1,11 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """The completion of shells: as it is built, and as bash runs it; of zsh and fish where they are installed."""
+import fcntl
 import http.server
 import json
 import os
 import re
+import select
 import shutil
 import subprocess
+import termios
 import threading
 import unittest
 
@@ -85,8 +88,15 @@ class Completion(Case):
         url = "http://127.0.0.1:%d" % server.server_address[1]
         self.assertEqual(self.ctl("--url", url, "completion", "aliases"), "good\n")
         self.assertEqual(self.bash("agentctl --url %s stop " % url), ["good"])
-        # nobody is asked for a password while a word is completed
-        self.assertEqual(self.ctl("--url", url, "--user", "joe", "completion", "aliases", code=3), "")
+        # nobody is asked for a password while a word is completed, though there is a terminal
+        fd, tty = os.openpty()
+        self.addCleanup(os.close, fd)
+        self.addCleanup(os.close, tty)
+        p = subprocess.Popen([CTL, "--url", url, "--user", "joe", "completion", "aliases"], stdin=tty, stdout=tty, stderr=tty,
+                             start_new_session=True, preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+        self.addCleanup(p.kill)
+        self.assertEqual(p.wait(10), 3)
+        self.assertEqual(select.select([fd], [], [], 0)[0], [], "nothing is said")
 
     def test_same(self):
         for name, shell in (("agentctl", "bash"), ("_agentctl", "zsh"), ("agentctl.fish", "fish")):
