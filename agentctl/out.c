@@ -61,13 +61,25 @@ void out_string(const char *s, size_t n)
     putchar('"');
 }
 
+/* ESC and its like, and those of C1, in UTF-8. */
+static bool drives_terminal(const char *s, size_t n)
+{
+    unsigned char c = (unsigned char)*s;
+
+    return (c < 0x20 && c != '\n' && c != '\t') || c == 0x7f ||
+           (c == 0xc2 && n > 1 && ((unsigned char)s[1] & 0xe0) == 0x80);
+}
+
 void out_body(const char *s, size_t n)
 {
     bool terminal = isatty(STDOUT_FILENO);
 
-    for (; n--; s++)
-        if (!terminal || *s == '\n' || *s == '\t' || (unsigned char)*s >= 0xa0 || (*s >= 0x20 && *s < 0x7f))
+    for (size_t step; n; s += step, n -= step) {
+        bool drop = terminal && drives_terminal(s, n);
+        step = drop && (unsigned char)*s == 0xc2 ? 2 : 1;
+        if (!drop)
             putchar(*s);
+    }
 }
 
 int out_answer(const struct options *o, const struct http_reply *r, int code, bool *ret_text)

@@ -138,12 +138,11 @@ void rows_free(struct rows *rows)
 
 /* ---- between two rounds ---- */
 
-static const struct rows_row *find(const struct rows *rows, const struct rows_row *r)
+static int by_id(const void *a, const void *b)
 {
-    for (size_t i = 0; i < rows->count; i++)
-        if (rows->row[i].id == r->id)
-            return &rows->row[i];
-    return NULL;
+    const struct rows_row *x = a, *y = b;
+
+    return (x->id > y->id) - (x->id < y->id);
 }
 
 void rows_compare(struct rows *rows, const struct rows *before)
@@ -152,7 +151,8 @@ void rows_compare(struct rows *rows, const struct rows *before)
 
     for (size_t i = 0; i < rows->count; i++) {
         struct rows_row *r = &rows->row[i];
-        const struct rows_row *old = find(before, r);
+        const struct rows_row *old =
+            before->count ? bsearch(r, before->row, before->count, sizeof(*r), by_id) : NULL;
         if (r->pid && span > 0 && old && old->pid == r->pid && r->cpu_us >= old->cpu_us)
             r->percent = 100 * (double)(r->cpu_us - old->cpu_us) / span;
         if (r->percent < 0)
@@ -160,13 +160,6 @@ void rows_compare(struct rows *rows, const struct rows *before)
         else
             snprintf(r->cell[CPU], ROWS_CELL, "%.1f%%", r->percent);
     }
-}
-
-static int by_id(const void *a, const void *b)
-{
-    const struct rows_row *x = a, *y = b;
-
-    return (x->id > y->id) - (x->id < y->id);
 }
 
 /* The largest first. Without a share it is what was used in all. */

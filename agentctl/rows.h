@@ -41,7 +41,8 @@ struct rows_look {
 void rows_add(struct rows *rows, const struct json *j, int worker);
 void rows_free(struct rows *rows);
 
-/* The processor's column becomes a share of the time since before: what each has used meanwhile. */
+/* The processor's column becomes a share of the time since before: what each has used meanwhile. Before is in
+ * the order of ids. */
 void rows_compare(struct rows *rows, const struct rows *before);
 void rows_order(struct rows *rows, enum rows_sort sort);
 void rows_put(struct buf *b, const struct rows *rows, const struct rows_look *look);

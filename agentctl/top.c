@@ -144,6 +144,7 @@ static bool do_round(struct rounds *t, int *code)
     t->first = false;
     if (*code == EXIT_DONE) {
         rows_free(&t->before);
+        rows_order(&rows, ROWS_BY_ID); /* as rows_compare wants it */
         t->before = rows;
     } else {
         rows_free(&rows);

@@ -65,6 +65,10 @@ static const char *put_special(struct buf *b, const char *s)
 
     if (c >= 0x80) {
         n = sequence(s);
+        if (n == 2 && c == 0xc2 && (unsigned char)s[1] < 0xa0) { /* a terminal may obey these too */
+            buf_printf(b, "\\u%04x", (unsigned)(unsigned char)s[1]);
+            return s + n;
+        }
         buf_put(b, n ? s : "\xef\xbf\xbd", n ? n : 3);
         return s + (n ? n : 1);
     }

@@ -2,6 +2,7 @@
 """agentctl status and top: on a terminal in place, which is as before afterwards; in a pipe round by round."""
 import contextlib
 import fcntl
+import http.server
 import json
 import os
 import re
@@ -10,6 +11,8 @@ import signal
 import struct
 import subprocess
 import termios
+import threading
+import types
 
 import harness
 from harness import Case
@@ -117,3 +120,31 @@ class Top(Case):
             self.assertEqual("\033" in t.seen, color)
         h.stop()
         self.assertEqual(h.ctl("top").returncode, 3)
+
+
+class Plain(http.server.BaseHTTPRequestHandler):
+    BODY = "a\033[31m\tb\u009b31m\u2192\u00e9\x07\u00a0c\n"
+
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(self.BODY.encode())))
+        self.end_headers()
+        self.wfile.write(self.BODY.encode())
+
+
+class Words(Case):
+    def test_plain_text(self):
+        """What agentd sends as plain text is left as it is, but a terminal is not driven by it."""
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Plain)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = "http://127.0.0.1:%d" % server.server_address[1]
+        out = subprocess.run([harness.STAGED + "/agentctl", "--url", url, "metrics"], capture_output=True, check=True).stdout
+        self.assertEqual(out.decode(), Plain.BODY)
+        t = Terminal(self, types.SimpleNamespace(socket="/", environment=dict), "--url", url, "metrics")
+        self.assertEqual(t.end(), 0)
+        self.assertRegex(t.seen, "^a\\[31m[\t ]+b31m\u2192\u00e9\u00a0c\r\n$")

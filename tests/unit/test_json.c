@@ -235,7 +235,7 @@ static void test_written(void **state)
     struct buf b = BUF_INIT(4096);
 
     json_open(&b, '{');
-    json_str(&b, "a", "\x01\"\\\n\xff\xe2\x82\xac\x7f");
+    json_str(&b, "a", "\x01\"\\\n\xff\xe2\x82\xac\x7f\xc2\x9b\xc2\xa0");
     json_numbers(&b, "n", "1,22,x,3");
     json_numbers(&b, "e", "");
     json_words(&b, "w", "a,b");
@@ -244,8 +244,9 @@ static void test_written(void **state)
     json_bool(&b, "f", false);
     json_close(&b, '}');
     assert_string_equal(
-        b.p, "{\"a\":\"\\u0001\\\"\\\\\\n\xef\xbf\xbd\xe2\x82\xac\\u007f\",\"n\":[1,22,3],\"e\":[],"
-             "\"w\":[\"a\",\"b\"],\"z\":null,\"t\":null,\"f\":false}");
+        b.p,
+        "{\"a\":\"\\u0001\\\"\\\\\\n\xef\xbf\xbd\xe2\x82\xac\\u007f\\u009b\xc2\xa0\",\"n\":[1,22,3],\"e\":[],"
+        "\"w\":[\"a\",\"b\"],\"z\":null,\"t\":null,\"f\":false}");
     buf_free(&b);
 }
 
