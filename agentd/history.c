@@ -334,12 +334,13 @@ static void note_asker(const struct wk *w, struct history_entry *e)
     str_copy(e->actor, sizeof(e->actor), by);
 }
 
-/* agentd may have died before a generation was on record elsewhere: then it is counted again. */
+/* agentd may have died before a generation was on record elsewhere, as that of a second instance that was to
+ * take over is not: then it is counted again, and what nobody saw the end of gives its place. */
 static uint32_t number_of(int block, uint32_t generation)
 {
     struct history_entry old;
 
-    if (find(block, generation, &old) && (!old.end || !old.pid))
+    if (find(block, generation, &old) && (!old.end || !old.pid || old.end == HISTORY_UNKNOWN))
         return old.n;
     return blocks[block].newest + 1;
 }
