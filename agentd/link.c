@@ -199,6 +199,12 @@ static bool has_replies(void)
     return false;
 }
 
+void link_flush_replies(void)
+{
+    if (has_replies())
+        link_flush();
+}
+
 /* A reply goes out at once, and with it all records. Records alone wait up to PUSH_US for more: a restart
  * changes its record four times within a millisecond, and waking the listener each time would take the
  * processor from the worker. */

@@ -36,6 +36,8 @@ struct wk *link_find_worker(const char *alias);
  * millisecond. */
 void link_end_round(void);
 void link_flush(void); /* now */
+/* The replies so far, if there are any, and with them the records as they are: before they change again. */
+void link_flush_replies(void);
 
 bool link_is_sent(void); /* nothing waits to be sent to any peer, and no listener is being started */
 struct buf;

@@ -196,6 +196,7 @@ static void begin(struct wk *w, struct op *o)
     static const enum wk_event events[] = {
         [WIRE_VERB_START] = WK_EV_START, [WIRE_VERB_STOP] = WK_EV_STOP, [WIRE_VERB_RESTART] = WK_EV_RESTART};
 
+    link_flush_replies(); /* who waited for the one before hears of the worker as that has left it */
     w->op = o;
     o->queued = false;
     if (!o->began_mono) { /* else an earlier agentd began it */

@@ -8,10 +8,20 @@ import contextlib
 import ctypes
 import os
 import select
+import struct
 import time
 
 LOOK_SEC = 0.005
-MODIFY, CREATED, DELETED = 0x2, 0x100 | 0x80, 0x200 | 0x40  # inotify(7)
+MODIFY, CREATED, DELETED, ANYTHING = 0x2, 0x100 | 0x80, 0x200 | 0x40, 0xfff  # inotify(7)
+EVENT = struct.Struct("iIII")  # wd, mask, cookie, the length of the name behind it
+
+
+def events(read):
+    """How many are in what was read."""
+    n, at = 0, 0
+    while at < len(read):
+        n, at = n + 1, at + EVENT.size + EVENT.unpack_from(read, at)[3]
+    return n
 
 
 class Bell:
@@ -34,6 +44,17 @@ class Bell:
         """Until it rings, or so long. What has rung before may be the doing of who looked last."""
         self.hush()
         select.select([self.fd], [], [], seconds)
+
+    def count(self, most, quiet):
+        """Until it has rung so often from now on, or for so long, in seconds, not at all; how often it has."""
+        self.hush()
+        n = 0
+        while n < most and select.select([self.fd], [], [], quiet)[0]:
+            n += events(os.read(self.fd, 65536))
+        return n
+
+    def close(self):
+        os.close(self.fd)
 
 
 def look_until(condition, deadline, bell):

@@ -24,7 +24,7 @@ import threading
 import time
 import unittest
 
-from bell import Bell, look_until
+from bell import ANYTHING, Bell, look_until
 
 BELL = Bell()  # rings when an agentd of ours does something
 BIN = os.path.abspath(os.environ.get("AGENTD_BIN", "build/bin"))
@@ -35,6 +35,7 @@ RUNNER, RUNNERS = map(int, os.environ.get("AGENTD_TEST_RUNNER", "0/1").split("/"
 NAME = "agentd-test-%08x" % random.SystemRandom().getrandbits(32)  # for what has its place outside of a test's folder
 ROOT = os.geteuid() == 0
 DEADLINE = 30
+QUIET_SEC = 0.05  # agentd does nothing more for what it was asked
 HOST_ID = 20
 PROCESS_FIELDS = {"id", "hostId", "alias", "pid", "user", "startCommand", "ports", "elapsedTime", "lastActiveTime",
                   "status", "operable", "logFilePattern", "createTime", "updateTime"}
@@ -68,6 +69,14 @@ def eventually(condition, deadline=DEADLINE, what="it"):
     if not value:
         raise AssertionError("%s did not come true within %d s" % (what, deadline))
     return value
+
+
+def background(fn, *args):
+    """A thread, and where its value will be."""
+    box = []
+    t = threading.Thread(target=lambda: box.append(fn(*args)), daemon=True)
+    t.start()
+    return t, box
 
 
 def wait_gone(pid, deadline=DEADLINE):
@@ -195,10 +204,10 @@ class Reply:
 
 class Gate:
     """Where programs wait for the test: `wait`, in a shell, comes through once it is open, and from then on at once, until it
-    is shut. A FIFO: nobody looks again and again."""
+    is shut; a worker told of it by `args` takes for its delays and its stop until then. A FIFO: nobody looks again and again."""
 
     def __init__(self, path):
-        self.path, self.wait, self.fd = path, "read _ <" + path, None
+        self.path, self.wait, self.args, self.fd = path, "read _ <" + path, "--gate %s " % path, None
         os.mkfifo(path)
         os.chmod(path, 0o644)
 
@@ -275,6 +284,15 @@ class Host:
         gate = Gate(os.path.join(self.dir, name))
         self.gates.append(gate)
         return gate
+
+    def moment(self, chance, most):
+        """A random moment of what agentd is at: it has opened, read, written or renamed so many of its files, `most` at the most,
+        or comes to rest before that."""
+        bell = Bell()
+        for path in (self.dir, self.run, self.run + "/definitions", self.state, self.logs):
+            bell.listen(path, ANYTHING)
+        bell.count(chance.randrange(most + 1), QUIET_SEC)
+        bell.close()
 
     def worker(self, alias, args="", service="", section="", command=None, id=None):
         """A worker's file; its id."""

@@ -24,13 +24,15 @@ class Base(Case):
     """One worker, w. tcp says how it is asked for."""
     tcp = False
 
-    def up(self, args="", section=""):
+    def up(self, slow_stop=False, section=""):
+        """slow_stop: it stops once self.stops is open."""
         self.port = harness.free_port()
         h = self.h = self.host(cgroup=False, rpc="ListenStream=127.0.0.1:%d" % self.port)
         h.write("credentials", "".join("bearer %s HOST_MANAGER %s\n" % (u, hashlib.sha256(u.encode()).hexdigest()) for u in USERS), 0o600)
         self.gate = h.gate()
         self.gate.open()
-        self.number = h.worker("w", args, section=section.replace("GATE", self.gate.path))
+        self.stops = h.gate("stops")
+        self.number = h.worker("w", self.stops.args + "--slow-stop 30000" if slow_stop else "", section=section.replace("GATE", self.gate.path))
         self.paths = (OWN, "/compute/hosts/%d/agent/processes/%d/" % (HOST_ID, self.number))
         h.start()
         return h, h.until("w", "UP")
@@ -67,8 +69,6 @@ class Base(Case):
 
 
 class Restarts(Base):
-    stop_ms = 1000  # that it takes to stop
-
     def begin(self, count):
         """So many restarts, half of them as OCP asks, that agentd waits to answer."""
         before = self.waiting()
@@ -82,15 +82,17 @@ class Restarts(Base):
         replies = [self.hear(c) for c in connections]
         self.assertEqual({r.status for r in replies}, {200}, replies[0])
         for half in (replies[0::2], replies[1::2]):
-            self.assertEqual(len({json.dumps(lasting(r.data)) for r in half}), 1)
+            self.assertEqual({json.dumps(lasting(r.data)) for r in half}, {json.dumps(lasting(half[0].data))})
         self.assertEqual(len({r.headers["Agentd-Operation"] for r in replies}), 1)
         self.assertEqual(replies[0].data["after"]["pid"], replies[1].data["pid"])
         return replies[0].headers["Agentd-Operation"], replies[1].data["pid"]
 
     def test_hundred_and_ten(self):
-        h, old = self.up("--slow-stop %d" % self.stop_ms, "ReadyCheck=exec:/bin/sh -c 'read _ <GATE'")
+        h, old = self.up(True, "ReadyCheck=exec:/bin/sh -c 'read _ <GATE'")
         self.gate.shut()
-        hundred, _ = self.begin(100)
+        hundred, have_come = self.begin(100)
+        eventually(have_come, what="a hundred")
+        self.stops.open()
         h.meets("w", state="STARTING", generation=old["generation"] + 1, alive=True)  # spawned, not ready
         ten, have_come = self.begin(10)
         eventually(have_come, what="ten more")
@@ -104,23 +106,27 @@ class Restarts(Base):
         h.stop()
 
     def test_superseded(self):
-        h, _ = self.up("--slow-stop 100")
+        h, _ = self.up(True)
         for path in self.paths:
             with self.subTest(path):
                 restart = self.send(self.connect(), path + "restart")
                 eventually(lambda: self.operations()[:1] and self.operations()[0]["result"] == "running", what="the restart")
-                stop = self.ask(path + "stop")
+                stop = self.send(self.connect(), path + "stop")
                 r = self.hear(restart)
+                self.stops.open()
+                stop = self.hear(stop)
                 self.assertEqual((stop.status, r.status, r.json["error"]["code"]), (200, 409, 1451), (stop, r))
                 self.assertIn("superseded by stop", r.message)
                 self.assertEqual(h.ok("GET", "/agentd/v1/operations/" + r.headers["Agentd-Operation"])["result"], "superseded")
                 self.assertEqual((h.record("w")["state"], h.processes("w")), ("DOWN", {}))
+                self.stops.shut()
                 self.assertEqual(self.ask(path + "start").status, 200)
+        self.stops.open()
         h.stop()
 
 
 class RestartsOverTcp(Restarts):
-    tcp, stop_ms = True, 300
+    tcp = True
 
 
 class Keys(Base):

@@ -4,6 +4,8 @@
  *   --unix PATH          listen on a unix socket             --children N      N children that wait
  *   --grandchild         double fork and setsid; it waits    --ignore-term     from here on, children too
  *   --slow-stop MS       on TERM, exit after so long         --delay MS
+ *   --gate FIFO          from here on, what takes so long takes no longer than until something is written
+ * there
  *   --notify TEXT        to $NOTIFY_SOCKET                   --exit CODE       --kill SIGNAL (itself)
  *   --stderr TEXT        --stdout TEXT                       --pid-file FILE   appends its pid
  *   --log FILE TEXT      appends the line
@@ -25,6 +27,7 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -33,7 +36,6 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t slow_stop_ms;
@@ -44,12 +46,12 @@ static void die(const char *what)
     exit(99);
 }
 
-static void sleep_ms(long ms)
-{
-    struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+static int gate = -1;
 
-    while (nanosleep(&t, &t) < 0)
-        ;
+/* So long, and once there is a gate no longer than until it is open. */
+static void wait_ms(long ms)
+{
+    poll(&(struct pollfd){gate, POLLIN, 0}, 1, (int)ms);
 }
 
 static const char *says_at_term;
@@ -60,7 +62,7 @@ static void on_term(int sig)
 {
     if (says_at_term)
         notify(says_at_term);
-    sleep_ms(slow_stop_ms);
+    wait_ms(slow_stop_ms);
     _exit(0);
 }
 
@@ -177,7 +179,7 @@ static void ping(long ms, int n)
 {
     for (; n > 0; n--) {
         notify("WATCHDOG=1");
-        sleep_ms(ms);
+        wait_ms(ms);
     }
 }
 
@@ -229,7 +231,7 @@ static void hop(long ms)
     for (;;) {
         if (fork() > 0)
             _exit(0);
-        sleep_ms(ms);
+        wait_ms(ms);
     }
 }
 
@@ -237,7 +239,7 @@ static void count(long ms)
 {
     for (unsigned long n = 1;; n++) {
         dprintf(1, "%lu\n", n);
-        sleep_ms(ms);
+        wait_ms(ms);
     }
 }
 
@@ -277,7 +279,7 @@ static void put_all(const char *p, size_t n)
     while (n) {
         ssize_t done = write(1, p, n);
         if (done < 0) { /* a full disk: the lines are not dropped, but wait */
-            sleep_ms(1);
+            wait_ms(1);
             continue;
         }
         p += done;
@@ -303,7 +305,7 @@ static void lines(unsigned long n, size_t bytes, unsigned each, long ms)
         put_all(text, (size_t)(at - text));
         at = text;
         if (ms)
-            sleep_ms(ms);
+            wait_ms(ms);
     }
     free(text);
 }
@@ -393,8 +395,10 @@ static int act(char **argv, int *i)
         orphans(atoi(next(argv, i)));
     else if (!strcmp(a, "--ignore-term"))
         signal(SIGTERM, SIG_IGN);
+    else if (!strcmp(a, "--gate"))
+        gate = open(next(argv, i), O_RDONLY | O_NONBLOCK | O_CLOEXEC);
     else if (!strcmp(a, "--delay"))
-        sleep_ms(atol(next(argv, i)));
+        wait_ms(atol(next(argv, i)));
     else if (!strcmp(a, "--exit"))
         exit(atoi(next(argv, i)));
     else if (!strcmp(a, "--kill"))
