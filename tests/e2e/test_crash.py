@@ -4,7 +4,6 @@ import contextlib
 import http.client
 import os
 import random
-import select
 import signal
 import subprocess
 import threading
@@ -103,7 +102,7 @@ class OfAgentd(Case):
                 early = rng.random() < 0.25
                 h.start(wait=not early)
                 threads = [] if early else self.requests(h, rng)
-                select.select([], [], [], rng.random() * 0.025)  # the random moment
+                h.moment(rng, 90)
                 rpcs += [p for p in harness.children(h.pid) if harness.name_of(p) == "agentd-rpc"]
                 h.kill()
                 for t in threads:
@@ -180,7 +179,8 @@ class OfTheListener(Case):
     def test_under_requests(self):
         h = self.host()
         h.worker("web")
-        slow = h.worker("slow", "--slow-stop 400 --notify READY=1", "Type=notify")
+        gate = h.gate()
+        slow = h.worker("slow", gate.args + "--slow-stop 30000 --notify READY=1", "Type=notify")
         h.start()
         worker = h.all_up()["web"]["pid"]
         refused, answered, lost, end = [], [0], [0], threading.Event()
@@ -216,7 +216,10 @@ class OfTheListener(Case):
         t = threading.Thread(target=ask_quietly, args=(h, slow))
         t.start()
         h.until("slow", "STOPPING")
-        os.kill(h.rpc_pid(), signal.SIGKILL)
+        old = h.rpc_pid()
+        os.kill(old, signal.SIGKILL)
+        harness.wait_gone(old)
+        gate.open()
         t.join(harness.DEADLINE)
         w = h.until("slow", "UP")
         self.assertEqual(w["generation"], 2)

@@ -341,7 +341,8 @@ class World(Life):
         eventually(lambda: self.helpers() == 0)
         self.fixed = self.descriptors()
         for _ in range(self.LOOKS):
-            harness.BELL.wait(0.005)
+            self.h.all()  # once it has answered, it is elsewhere
+            eventually(lambda: self.helpers() == 0)
             self.fixed &= self.descriptors()  # what is held all the time
         self.fixed.subtract(self.expected_descriptors(records) - self.fixed_copy())
         self.fixed = +self.fixed

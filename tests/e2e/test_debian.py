@@ -4,7 +4,6 @@ logins outlive it. All in namespaces of their own: nothing of the machine's conf
 import os
 import re
 import shutil
-import signal
 import subprocess
 
 import harness

@@ -8,10 +8,10 @@ from harness import Case, both, eventually
 
 # An HTTP server that does what a file says: a status and a body, "hang", "close" or "rubbish". It counts what it is asked.
 SERVER = """#!/usr/bin/python3
-import os, socket, sys, time
+import os, socket, sys
 where, port = sys.argv[1], int(sys.argv[2])
 if len(sys.argv) > 3:
-    time.sleep(float(sys.argv[3]))
+    open(sys.argv[3], "rb", 0).read(1)
 s = socket.create_server(("127.0.0.1", port), backlog=64, reuse_port=False)
 held = []
 while True:
@@ -33,18 +33,27 @@ while True:
 """
 
 
+def refused():
+    """Connections over TCP on this machine that nobody accepted, since it booted."""
+    with open("/proc/net/snmp", encoding="ascii") as f:
+        names, values = [line.split() for line in f if line.startswith("Tcp:")]
+    return int(dict(zip(names, values))["AttemptFails"])
+
+
 class Asked(Case):
     cgroup = True
 
-    def server(self, check, section="", service="", delay="", does="200 all is well"):
+    def server(self, check, section="", service="", gated=False, does="200 all is well"):
+        """gated: it listens once self.gate is open."""
         h = self.host(cgroup=self.cgroup)
+        self.gate = h.gate()
         self.port = harness.free_port()
         with open(h.dir + "/server", "w", encoding="ascii") as f:
             f.write(SERVER)
         os.chmod(h.dir + "/server", 0o755)
         self.does(h, does)
-        h.worker("a", command="%s/server %s %d %s" % (h.dir, h.dir, self.port, delay), service="TimeoutStopSec=2s\n" + service,
-                 section=check % self.port + "\n" + section)
+        h.worker("a", command="%s/server %s %d %s" % (h.dir, h.dir, self.port, self.gate.path if gated else ""),
+                 service="TimeoutStopSec=2s\n" + service, section=check % self.port + "\n" + section)
         return h
 
     def does(self, h, text):
@@ -61,8 +70,11 @@ class Asked(Case):
 @both
 class Ready(Asked):
     def test_waits_for_the_answer(self):
-        h = self.server("ReadyCheck=http://127.0.0.1:%d/ready?x=1", delay="0.3", does="503 not yet")
+        h = self.server("ReadyCheck=http://127.0.0.1:%d/ready?x=1", gated=True, does="503 not yet")
+        before = refused()
         h.start()
+        eventually(lambda: refused() > before, what="a check that nobody listens to")
+        self.gate.open()
         eventually(lambda: len(self.asked(h)) > 2)
         self.assertEqual(h.record("a")["state"], "STARTING")
         self.does(h, "204 ")

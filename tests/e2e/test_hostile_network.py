@@ -42,15 +42,21 @@ def private_kb(pid):
 
 
 class Legitimate(threading.Thread):
-    """root on the unix socket, or a token over TCP: one request after the other, each on a connection of its own; took has how long each
-    one was waited for. Between two it waits for `over`, so that it is no flood of its own."""
+    """root on the unix socket, or a token over TCP: one request after the other, each on a connection of its own, as many as it has
+    been given turns, so that it is no flood of its own; took has how long each one was waited for."""
 
     def __init__(self, connect, **headers):
         super().__init__(daemon=True)
-        self.connect, self.headers, self.took, self.wrong, self.over = connect, headers, [], [], threading.Event()
+        self.connect, self.headers, self.took, self.wrong = connect, headers, [], []
+        self.turns, self.given, self.over = threading.Semaphore(0), 0, False
+
+    def give(self, turns):
+        self.given += turns
+        if turns:
+            self.turns.release(turns)
 
     def run(self):
-        while not self.over.wait(0.005):
+        while self.turns.acquire() and not self.over:
             began = time.monotonic()
             c = self.connect()
             try:
@@ -65,7 +71,8 @@ class Legitimate(threading.Thread):
             c.close()
 
     def end(self):
-        self.over.set()
+        self.over = True
+        self.give(1)
         self.join(harness.DEADLINE)
 
 
@@ -93,10 +100,11 @@ class Network(Case):
             c.start()
         def look(answers=10):
             """So many more answers have come while it is as it is now."""
-            enough = [len(c.took) + answers for c in clients]
-            eventually(lambda: all(len(c.took) >= n for c, n in zip(clients, enough)), what="answers beside " + what)
+            for c in clients:
+                c.give(answers)
+            eventually(lambda: all(len(c.took) >= c.given for c in clients), what="answers beside " + what)
             most.append(private_kb(rpc))
-        self.look = look
+        self.look, self.clients = look, clients
         try:
             yield
             self.look()
@@ -122,6 +130,9 @@ class Network(Case):
         s.settimeout(5)
         with contextlib.suppress(OSError):
             s.connect(("127.0.0.1", self.port))
+        if n % 25 == 0:
+            for c in self.clients:
+                c.give(1)
         self.addCleanup(s.close)
         return s
 
@@ -148,6 +159,8 @@ class Slow(Network):
             with self.attacked(", ".join(names)):
                 begun = [subprocess.Popen([SLOW, "-c", "600", "-r", "300", "-i", "1", "-l", str(SLOW_SEC), "-p", "1", "-u", url, *ways[n]],
                                           stdout=subprocess.PIPE, text=True) for n in names]
+                while any(p.poll() is None for p in begun):
+                    self.look()
                 for p in begun:
                     self.assertIn("Exit status", p.communicate(timeout=SLOW_SEC + 60)[0])
         self.h.stop()

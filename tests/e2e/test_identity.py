@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 
+import harness
 from harness import Case, eventually
 
 
@@ -81,10 +82,15 @@ class Ids(Case):
 class Stuck(Case):
     def test_start_joins_a_failing_start(self):
         h = self.host()
-        h.worker("web", "--delay 300 --exit 3", "Type=notify\nRestart=no")
+        gate = h.gate()
+        h.worker("web", gate.args + "--delay 30000 --exit 3", "Type=notify\nRestart=no")
         h.start()
         h.until("web", "STARTING")
-        r = h.http("POST", "/agentd/v1/workers/web/start")
+        t, box = harness.background(h.http, "POST", "/agentd/v1/workers/web/start")
+        eventually(lambda: b"\nagentd_calls 1\n" in h.http("GET", "/metrics").body, what="the call at agentd")
+        gate.open()
+        t.join(harness.DEADLINE)
+        r = box[0]
         self.assertEqual(r.status, 500, r)
         again = h.http("POST", "/agentd/v1/workers/web/start")
         self.assertEqual(again.status, 500, again)

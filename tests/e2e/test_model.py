@@ -14,7 +14,6 @@ import contextlib
 import http.client
 import os
 import random
-import select
 import signal
 import threading
 import time
@@ -252,7 +251,7 @@ class Model(test_crashpoints.Life):
         key = self.key() if self.rng.random() < 0.7 else None
         self.say(verb, alias, key or "", "and kill agentd-rpc")
         t, box = self.begin(alias, verb, key)
-        select.select([], [], [], self.rng.random() * 0.01)  # the random moment
+        self.h.moment(self.rng, 25)
         self.kill_listener()
         t.join(harness.DEADLINE)
         self.finish(alias, verb, key, box[0], agentd_died=False)
@@ -262,7 +261,7 @@ class Model(test_crashpoints.Life):
         key = self.key() if self.rng.random() < 0.7 else None
         self.say(verb, alias, key or "", "and kill agentd")
         t, box = self.begin(alias, verb, key)
-        select.select([], [], [], self.rng.random() * 0.02)  # the random moment
+        self.h.moment(self.rng, 30)
         self.kill_agentd()
         t.join(harness.DEADLINE)
         self.start_agentd()
@@ -307,7 +306,7 @@ class Model(test_crashpoints.Life):
         box = []
         t = threading.Thread(target=self.post, args=("/agentd/v1/reload", None, box), daemon=True)
         t.start()
-        select.select([], [], [], self.rng.random() * 0.02)  # the random moment
+        self.h.moment(self.rng, 130)
         self.kill_agentd()
         t.join(harness.DEADLINE)
 
@@ -389,7 +388,7 @@ class Model(test_crashpoints.Life):
             r = self.h.ctl("--private", self.h.run + "/private", "upgrade")
             self.case.assertEqual(r.returncode, 0, r)
         if victim:
-            select.select([], [], [], self.rng.random() * 0.03 if by == "signal" else 0)  # the random moment
+            self.h.moment(self.rng, 400 if by == "signal" else 0)
             os.kill(self.w[victim].pid, signal.SIGKILL)
             self.w[victim].ended({"killed"} if self.w[victim].ownership == "child" else {"killed", "unknown"})
         self.h.wait_notify("READY=1")
@@ -402,10 +401,9 @@ class Model(test_crashpoints.Life):
 
     def step_upgrade_and_agentd(self):
         """It dies over an upgrade: its guardian brings one up, or we do."""
-        ms = self.rng.random() * 120
-        self.say("upgrade, and kill agentd after %.0f ms" % ms)
+        self.say("upgrade, and kill agentd")
         self.h.proc.send_signal(signal.SIGUSR2)
-        select.select([], [], [], ms / 1000)  # the random moment
+        self.h.moment(self.rng, 400)
         self.log_at = len(self.h.log())
         self.kill_agentd()
         self.start_agentd()

@@ -94,28 +94,37 @@ class Words(Speaking):
 class Deadlines(Speaking):
     def test_extended(self):
         h = self.host(cgroup=self.cgroup)
-        late = "--delay 1500 --notify READY=1"
+        gate = h.gate()
+        late = gate.args + "--delay 30000 --notify READY=1"
         h.worker("more", "--notify EXTEND_TIMEOUT_USEC=20000000 " + late, "Type=notify\nTimeoutStartSec=1s\nRestart=no")
         h.worker("ever", "--notify EXTEND_TIMEOUT_USEC=18446744073709551615 " + late,
                  "Type=notify\nTimeoutStartSec=1s\nRestart=no")
         h.worker("less", "--notify EXTEND_TIMEOUT_USEC=1 " + late, "Type=notify\nTimeoutStartSec=10s\nRestart=no")
         h.worker("none", "--notify EXTEND_TIMEOUT_USEC=-5 " + late, "Type=notify\nTimeoutStartSec=1s\nRestart=no")
+        h.worker("ours", service="Type=notify\nTimeoutStartSec=1200ms\nRestart=no")
         h.start()
+        self.assertEqual(h.until("none", "DOWN")["reason"], "start-timeout")
+        h.until("ours", "DOWN")  # the others are past theirs by now
+        self.assertEqual({a: h.record(a)["state"] for a in ("more", "ever", "less")}, dict.fromkeys(("more", "ever", "less"), "STARTING"))
+        gate.open()
         for alias in ("more", "ever", "less"):
             h.until(alias, "UP")
-        self.assertEqual(h.until("none", "DOWN")["reason"], "start-timeout")
         h.stop()
 
     def test_extended_stop(self):
         h = self.host(cgroup=self.cgroup)
+        gate = h.gate()
         for alias, text in (("more", "EXTEND_TIMEOUT_USEC=20000000"), ("less", "STATUS=bye")):
-            h.worker(alias, "--notify READY=1 --at-term %s --slow-stop 1500" % text, "Type=notify\nTimeoutStopSec=1s")
+            h.worker(alias, gate.args + "--notify READY=1 --at-term %s --slow-stop 30000" % text, "Type=notify\nTimeoutStopSec=1s")
         h.start()
         h.all_up()
-        ends = {}
-        for alias in ("more", "less"):
-            h.operation(alias, "stop")
-            ends[alias] = h.record(alias)["lastExit"]
+        stopping, _ = harness.background(h.operation, "more", "stop")
+        h.until("more", "STOPPING")
+        h.operation("less", "stop")  # as long as that lasts, and begun after the other one
+        self.assertEqual(h.record("more")["state"], "STOPPING")
+        gate.open()
+        stopping.join(harness.DEADLINE)
+        ends = {a: h.record(a)["lastExit"] for a in ("more", "less")}
         self.assertEqual((ends["more"]["kind"], ends["more"]["status"]), ("exited", 0))
         self.assertEqual((ends["less"]["kind"], ends["less"]["signal"]), ("killed", signal.SIGKILL))
         h.stop()

@@ -287,7 +287,7 @@ class Why(Past):
         """Over as many as it takes: who is in the way, how it is with that one, and by whose wish."""
         h = self.host(cgroup=self.cgroup)
         me = "uid:%d" % os.geteuid()
-        h.worker("base", "--delay 100000 --notify READY=1", "Type=notify\nTimeoutStartSec=1h")
+        h.worker("base", "", "Type=notify\nTimeoutStartSec=1h")
         h.write("workers.d/mid.conf", "[Unit]\nRequires=base\nAfter=base\n[Service]\nExecStart=%s\n" % harness.WORKER)
         h.write("workers.d/top.conf", "[Unit]\nRequires=mid\nAfter=mid\n[Service]\nExecStart=%s\n" % harness.WORKER)
         h.start()

@@ -4,7 +4,6 @@ import os
 import pwd
 import shutil
 import stat
-import unittest
 
 import harness
 from harness import Case, both, eventually

@@ -4,7 +4,6 @@ import concurrent.futures
 import os
 import socket
 import sys
-import threading
 
 import harness
 from harness import Case, both, eventually, is_alive
@@ -193,17 +192,16 @@ class Many(Case):
 
     def test_at_once_on_one_worker(self):
         h = self.host(cgroup=self.cgroup)
-        id = h.worker("one", "--slow-stop 200 --notify READY=1", "Type=notify")
+        gate = h.gate()
+        id = h.worker("one", gate.args + "--slow-stop 30000 --notify READY=1", "Type=notify")
         h.start()
         h.all_up()
         before = h.record("one")["generation"]
-        barrier = threading.Barrier(20)
-
-        def ask(_):
-            barrier.wait()
-            return h.verb(id, "restart")
         with concurrent.futures.ThreadPoolExecutor(20) as pool:
-            replies = list(pool.map(ask, range(20)))
+            asked = [pool.submit(h.verb, id, "restart") for _ in range(20)]
+            eventually(lambda: b"\nagentd_calls 20\n" in h.http("GET", "/metrics").body, what="all twenty of them at agentd")
+            gate.open()
+            replies = [a.result(harness.DEADLINE) for a in asked]
         self.assertEqual([r.status for r in replies], [200] * 20, replies)
         now = h.record("one")
         self.assertIn(now["generation"] - before, (1, 2))
@@ -212,35 +210,47 @@ class Many(Case):
 
     def test_opposite_supersedes(self):
         h = self.host(cgroup=self.cgroup)
-        id = h.worker("slow", "--slow-stop 600 --notify READY=1", "Type=notify")
+        gate = h.gate()
+        id = h.worker("slow", gate.args + "--slow-stop 30000 --notify READY=1", "Type=notify")
         h.start()
         h.all_up()
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             restart = pool.submit(h.verb, id, "restart")
             h.until("slow", "STOPPING")
-            stop = h.verb(id, "stop")
+            stop = pool.submit(h.verb, id, "stop")
             r = restart.result(harness.DEADLINE)
+            gate.open()
+            stop = stop.result(harness.DEADLINE)
         self.assertEqual((stop.status, stop.data["pid"]), (200, 0), stop)
         self.assertEqual(r.status, 409, r)
         self.assertIn("superseded", r.message)
         self.assertEqual(h.record("slow")["state"], "DOWN")
+        gate.shut()
         with concurrent.futures.ThreadPoolExecutor(2) as pool:
             h.verb(id, "start")
             stopping = pool.submit(h.verb, id, "stop")
             h.until("slow", "STOPPING")
-            start = h.verb(id, "start")
+            start = pool.submit(h.verb, id, "start")
             self.assertEqual(stopping.result(harness.DEADLINE).status, 409)
+            gate.open()
+            start = start.result(harness.DEADLINE)
         self.assertEqual((start.status, start.data["status"]), (200, "STARTED"), start)
         h.stop()
 
     def test_start_joins_a_start(self):
         h = self.host(cgroup=self.cgroup)
-        id = h.worker("slow", "--delay 300 --notify READY=1", "Type=notify")
+        gate = h.gate()
+        id = h.worker("slow", gate.args + "--delay 30000 --notify READY=1", "Type=notify")
+        gate.open()
         h.start()
         h.all_up()
         h.verb(id, "stop")
+        gate.shut()
         with concurrent.futures.ThreadPoolExecutor(8) as pool:
-            replies = list(pool.map(lambda _: h.verb(id, "start"), range(8)))
+            asked = [pool.submit(h.verb, id, "start") for _ in range(8)]
+            eventually(lambda: b"\nagentd_calls 8\n" in h.http("GET", "/metrics").body, what="all eight of them at agentd")
+            gate.open()
+            replies = [a.result(harness.DEADLINE) for a in asked]
         self.assertEqual({(r.status, r.data["pid"]) for r in replies}, {(200, h.record("slow")["pid"])})
         h.stop()
 

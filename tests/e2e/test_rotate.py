@@ -4,7 +4,6 @@ import gzip
 import os
 import random
 import re
-import select
 import subprocess
 import time
 
@@ -125,7 +124,7 @@ class Killed(OnBoth, Rotation):
             kills += 1
             seen = len(rotated(path))
             eventually(lambda seen=seen: len(rotated(path)) > seen or os.path.exists(h.dir + "/w.done"), what="a rotation")
-            select.select([], [], [], chance.random() * 0.03)  # the point itself
+            h.moment(chance, 60)
             h.kill()
             h.start()
         self.assertGreater(kills, 1)

@@ -30,7 +30,7 @@ class Signals(Case):
             f.write(CATCHER)
         os.chmod(h.dir + "/catcher", 0o755)
         h.worker("a", command="%s/catcher %s/caught" % (h.dir, h.dir), service="Type=notify", section=section)
-        h.worker("down", "--delay 100000 --notify READY=1", "Type=notify\nTimeoutStartSec=1h")
+        h.worker("down", "", "Type=notify\nTimeoutStartSec=1h")
         h.start()
         h.until("a", "UP")
         return h

@@ -242,14 +242,6 @@ class Looker:
         self.thread.join(60)
 
 
-def background(fn, *args):
-    """A thread, and where its value will be."""
-    box = []
-    t = threading.Thread(target=lambda: box.append(fn(*args)), daemon=True)
-    t.start()
-    return t, box
-
-
 def fds_of(pid):
     """What its descriptors are, while none leads to a helper."""
     def look():
@@ -405,17 +397,21 @@ class Nobody(Case):
     def spans(self, verb, until, worker, after=None):
         """One verb from before an upgrade to behind it, on one connection."""
         h = self.installed()
-        h.worker("it", *worker)
+        gate = h.gate()
+        h.worker("it", gate.args + worker[0], *worker[1:])
         h.worker("other")
+        gate.open()
         h.start()
         h.all_up()
         if after:
             self.assertEqual(h.operation("it", after).status, 200)
+        gate.shut()
         old = h.record("it")
         other = h.identities()["other"]
-        t, box = background(h.operation, "it", verb)
+        t, box = harness.background(h.operation, "it", verb)
         during = h.until("it", until)
         up = h.upgraded()
+        gate.open()
         t.join(harness.DEADLINE)
         r = box[0]
         self.assertEqual((r.status, r.data["result"], r.data["verb"], r.data["alias"]), (200, "done", verb, "it"), r)
@@ -446,9 +442,7 @@ class Nobody(Case):
                  command="/bin/sh -c '(trap \"\" TERM; sleep 1000; sleep 1000) & trap \"%s; exit 0\" TERM; while :; do wait; done'" % gate.wait)
         h.start()
         h.all_up()
-        got = []
-        caller = threading.Thread(target=lambda: got.append(h.operation("it", "stop")))
-        caller.start()
+        caller, got = harness.background(h.operation, "it", "stop")
         h.until("it", "STOPPING")
         h.upgraded()
         gate.open()
@@ -469,16 +463,16 @@ class Nobody(Case):
         self.start_spans(("", "", "ReadyCheck=stable:2s"))
 
     def test_notify_spans(self):
-        self.start_spans(("--delay 2000 --notify READY=1", "Type=notify"))
+        self.start_spans(("--delay 30000 --notify READY=1", "Type=notify"))
 
     def test_tcp_spans(self):
         port = harness.free_port()
-        self.start_spans(("--delay 2000 --listen %d" % port, "", "ReadyCheck=tcp:%d" % port))
+        self.start_spans(("--delay 30000 --listen %d" % port, "", "ReadyCheck=tcp:%d" % port))
 
     def test_unix_spans(self):
         path = "/tmp/%s.sock" % harness.NAME
         self.addCleanup(lambda: os.path.exists(path) and os.unlink(path))
-        self.start_spans(("--delay 4000 --unix " + path, "", "ReadyCheck=unix:" + path))
+        self.start_spans(("--delay 30000 --unix " + path, "", "ReadyCheck=unix:" + path))
 
     def test_states_stay(self):
         h = self.installed()
@@ -592,7 +586,7 @@ class Nobody(Case):
         before = h.all_up()["a"]["pid"]
         os.mkfifo(h.dir + "/gate")
         h.fake("check gate " + h.dir + "/gate", "check exec " + h.real(), "run exec " + h.real())
-        both_of_them = [background(h.upgrade, "-o", "json") for _ in range(2)]
+        both_of_them = [harness.background(h.upgrade, "-o", "json") for _ in range(2)]
         eventually(lambda: len(self.connections(h)) >= 2, what="both have asked")
         h.proc.send_signal(signal.SIGUSR2)
         with open(h.dir + "/gate", "w", encoding="ascii") as f:
@@ -731,7 +725,7 @@ class Managed(Case):
             h.all_up()
             before, first = h.identities(), h.proc.pid
             FAILURES["no_listener"][0](h)
-            t, box = background(h.upgrade)
+            t, box = harness.background(h.upgrade)
             eventually(lambda: os.path.exists(h.run + "/upgrade"), what="the exec")
             then(h)
             t.join(60)
@@ -927,7 +921,7 @@ class Private(Case):
         h = self.h
         os.mkfifo(h.dir + "/gate")
         h.fake("check gate " + h.dir + "/gate")
-        t, box = background(h.upgrade)
+        t, box = harness.background(h.upgrade)
         eventually(lambda: h.upgrades(), what="the operation")
         running = [p for p in h.mine() if p != h.pid]
         h.kill()
@@ -947,7 +941,7 @@ class Private(Case):
         h = self.h
         os.mkfifo(h.dir + "/gate")
         h.fake("check gate " + h.dir + "/gate")
-        t, box = background(h.upgrade)
+        t, box = harness.background(h.upgrade)
         eventually(lambda: h.upgrades(), what="the operation")
         h.proc.send_signal(signal.SIGTERM)
         self.assertEqual(h.proc.wait(harness.DEADLINE), 0)
