@@ -386,6 +386,7 @@ static void after_round(void)
         loop_stop();
     else
         link_end_round();
+    manager_end_round();
 }
 
 /* In the state helper. */

@@ -20,7 +20,7 @@
 #define ASK_US 5000000 /* the manager may be busy with a shutdown */
 #define LINE 256
 
-static struct loop_watch *ping, *status, *extend;
+static struct loop_watch *ping, *status, *extend, *room;
 static struct helper *asking;
 static void (*told_fn)(bool for_good);
 static uint64_t ping_us;
@@ -33,6 +33,20 @@ static void on_ping(int fd, short what, void *arg)
 {
     sdn_ping();
     loop_rearm(ping, ping_us);
+}
+
+static void on_room(int fd, short what, void *arg)
+{
+    loop_free(&room); /* to go on may close it */
+    sdn_go_on();
+}
+
+void manager_end_round(void)
+{
+    int fd = sdn_waits_for();
+
+    if (fd >= 0 && !room)
+        room = loop_io(fd, LOOP_WRITE, on_room, NULL);
 }
 
 void manager_init(void)
@@ -88,7 +102,7 @@ static void on_status(int fd, short what, void *arg)
 
 void manager_changed(void)
 {
-    if (!status && !extend)
+    if (sdn_is_told() && !status && !extend)
         status = loop_timer(STATUS_US, on_status, NULL);
 }
 
@@ -114,7 +128,7 @@ void manager_stopping(void)
 {
     loop_free(&status);
     sdn_stopping();
-    if (!extend)
+    if (sdn_is_told() && !extend)
         extend = loop_timer(EXTEND_EVERY_US, on_extend, NULL);
 }
 
@@ -157,4 +171,5 @@ void manager_done(void)
     loop_free(&ping);
     loop_free(&status);
     loop_free(&extend);
+    loop_free(&room);
 }

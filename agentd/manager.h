@@ -8,6 +8,7 @@
 #include <stdbool.h>
 
 void manager_init(void);              /* from now on it is pinged, if it wants to be */
+void manager_end_round(void);         /* at the end of each round of the loop: what it has had no room for */
 void manager_ready(const char *more); /* READY; more: what the line ends with from now on; not copied */
 void manager_changed(void);           /* how things stand: told within a second, if it reads otherwise */
 void manager_stopping(void);          /* and as long as that takes it is asked for more time */

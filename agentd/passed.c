@@ -25,15 +25,16 @@ void passed_init(void)
 /* By its name: socket units name theirs after themselves, or as they are told to. */
 static bool is_kept(const char *name)
 {
-    return str_eq(name, PASSED_OWN) || str_starts(name, SDN_WORKER);
+    return str_eq(name, PASSED_OWN) || str_starts(name, PASSED_WORKER);
 }
 
 int passed_take(const struct cfg_listener *l, bool *ours)
 {
     for (unsigned i = 0; i < n_all; i++) {
-        if (all[i].fd < 0 || !address_is_at(all[i].fd, l))
+        if (all[i].fd < 0 || !address_is_at(all[i].fd, l) || !(ours || is_kept(all[i].name)))
             continue;
-        *ours = is_kept(all[i].name);
+        if (ours)
+            *ours = is_kept(all[i].name);
         return TAKE_FD(all[i].fd);
     }
     return -ENOENT;

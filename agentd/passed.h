@@ -9,11 +9,12 @@
 
 #include "agentd/cfg.h"
 
-#define PASSED_OWN "listen" /* the name under which agentd's own are kept */
+#define PASSED_OWN "listen"     /* the name under which agentd's own are kept */
+#define PASSED_WORKER "worker." /* and of a worker, before its id */
 
 void passed_init(void);
 /* The one that listens at l's address, now the caller's; *ours: an earlier agentd opened it, so that its path
- * is ours to remove. -ENOENT: none does. */
+ * is ours to remove; NULL: only such a one. -ENOENT: there is none. */
 int passed_take(const struct cfg_listener *l, bool *ours);
 /* Those that are left nobody wants any more: closed, and kept no longer. */
 void passed_done(void);

@@ -22,7 +22,8 @@
 #include "proc/sys.h"
 #include "systemd/sdn.h"
 
-#define BACKLOG 4096     /* the kernel cuts it to net.core.somaxconn; as systemd.socket(5) */
+#define BACKLOG 4096 /* the kernel cuts it to net.core.somaxconn; as systemd.socket(5) */
+#define KEPT_NAME 32
 #define LOOK_FDS_MAX 256 /* descriptors of a main process that are looked at for ours */
 
 struct sock {
@@ -110,15 +111,26 @@ static int open_one(const struct cfg_listener *l)
     return fd;
 }
 
+static void remove_file(const char *path)
+{
+    _cleanup_close_ int dir = open_folder(path);
+    enum caps_scope scope;
+
+    if (dir < 0)
+        return;
+    scope = caps_enter(CAPS_FILES);
+    clear_path(path);
+    caps_enter(scope);
+}
+
+/* For good: nobody listens there any more, also by the copy that the service manager has until it gets to
+ * forget it. */
 static void close_one(struct wk_socks *s, unsigned i, bool for_good)
 {
-    int dir;
-
-    if (for_good && s->v[i].path && (dir = open_folder(s->v[i].path)) >= 0) {
-        enum caps_scope scope = caps_enter(CAPS_FILES);
-        clear_path(s->v[i].path);
-        caps_enter(scope);
-        close(dir);
+    if (for_good) {
+        shutdown(s->fds[i], SHUT_RDWR);
+        if (s->v[i].path)
+            remove_file(s->v[i].path);
     }
     fd_close(s->fds[i]);
     free(s->v[i].text);
@@ -169,9 +181,12 @@ static void done(struct wk_socks *s, bool for_good)
     free(s);
 }
 
-/* What the definition does not name any more is closed first: its address may be wanted. */
-static void drop_others(struct wk_socks *s, const struct wk_def *d)
+/* What the definition does not name any more is closed first: its address may be wanted. True: there was one.
+ */
+static bool drop_others(struct wk_socks *s, const struct wk_def *d)
 {
+    unsigned before = s->n;
+
     for (unsigned i = 0; i < s->n;) {
         unsigned k = 0;
         while (k < d->n_sockets && !str_eq(d->sockets[k].text, s->v[i].text))
@@ -185,6 +200,7 @@ static void drop_others(struct wk_socks *s, const struct wk_def *d)
         s->v[i] = s->v[s->n];
         s->fds[i] = s->fds[s->n];
     }
+    return s->n < before;
 }
 
 /* 1: it is one more than before. */
@@ -200,30 +216,49 @@ static int open_missing(struct wk_socks *s, const struct cfg_listener *l)
     return r;
 }
 
-/* The service manager keeps them for the next agentd. */
-static const char *kept_name(const struct wk *w, char name[LIMIT_ALIAS + 16])
+/* The service manager keeps them for the next agentd. By its id: an alias may have a colon, a name must not.
+ */
+static const char *kept_name(const struct wk *w, char name[KEPT_NAME])
 {
-    snprintf(name, LIMIT_ALIAS + 16, SDN_WORKER "%s", w->def->alias);
+    snprintf(name, KEPT_NAME, PASSED_WORKER "%lld", (long long)w->id);
     return name;
+}
+
+static void forget(const struct wk *w)
+{
+    char name[KEPT_NAME];
+
+    sdn_forget(kept_name(w, name));
 }
 
 void wk_sock_keep(const struct wk *w)
 {
-    char name[LIMIT_ALIAS + 16];
+    char name[KEPT_NAME];
 
     if (!w->socks)
         return;
-    sdn_forget(kept_name(w, name));
+    forget(w);
     for (unsigned i = 0; i < w->socks->n; i++)
-        sdn_keep(name, w->socks->fds[i]);
+        sdn_keep(kept_name(w, name), w->socks->fds[i]);
+}
+
+/* As they are to be passed; 1: there is one more than before. */
+static int open_in_place(struct wk_socks *s, unsigned i, const struct cfg_listener *l)
+{
+    int r = open_missing(s, l);
+
+    if (r < 0)
+        s->failed = l->text;
+    else
+        swap(s, i, (unsigned)find(s, l->text));
+    return r;
 }
 
 int wk_sock_open(struct wk *w)
 {
     const struct wk_def *d = w->def;
-    struct wk_socks *s;
-    bool more = false;
-    int r;
+    bool changed = false;
+    int r = 0;
 
     if (!d->n_sockets) {
         if (w->part != WK_NEXT)
@@ -232,20 +267,15 @@ int wk_sock_open(struct wk *w)
     }
     if (!w->socks && !(w->socks = calloc(1, sizeof(*w->socks))))
         return -ENOMEM;
-    s = w->socks;
     if (w->part != WK_NEXT) /* else the one that runs has them still, and may go on */
-        drop_others(s, d);
-    for (unsigned i = 0; i < d->n_sockets; i++) {
-        if ((r = open_missing(s, &d->sockets[i])) < 0) {
-            s->failed = d->sockets[i].text;
-            return r;
-        }
-        more |= r > 0;
-        swap(s, i, (unsigned)find(s, d->sockets[i].text)); /* as they are to be passed */
+        changed = drop_others(w->socks, d);
+    for (unsigned i = 0; r >= 0 && i < d->n_sockets; i++) {
+        r = open_in_place(w->socks, i, &d->sockets[i]);
+        changed |= r > 0;
     }
-    if (more)
+    if (changed)
         wk_sock_keep(w);
-    return 0;
+    return r < 0 ? r : 0;
 }
 
 const char *wk_sock_failed(const struct wk *w)
@@ -263,10 +293,8 @@ static struct wk_socks *take(struct wk *w)
 
 void wk_sock_close(struct wk *w)
 {
-    char name[LIMIT_ALIAS + 16];
-
     if (w->socks)
-        sdn_forget(kept_name(w, name));
+        forget(w);
     done(take(w), true);
 }
 
@@ -343,13 +371,12 @@ static int take_one(struct looked *all, const struct cfg_listener *l)
 bool wk_sock_take_kept(struct wk *w)
 {
     const struct wk_def *d = w->def;
-    bool ours;
     int fd;
 
     if (!d->n_sockets || (!w->socks && !(w->socks = calloc(1, sizeof(*w->socks)))))
         return true;
     for (unsigned i = 0; i < d->n_sockets; i++) {
-        fd = find(w->socks, d->sockets[i].text) >= 0 ? -EEXIST : passed_take(&d->sockets[i], &ours);
+        fd = find(w->socks, d->sockets[i].text) >= 0 ? -EEXIST : passed_take(&d->sockets[i], NULL);
         if (fd >= 0 && add(w->socks, &d->sockets[i], fd) < 0)
             close(fd);
     }

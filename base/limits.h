@@ -128,6 +128,8 @@
 #define LIMIT_CHANGES_SEC 20       /* and so many more each second */
 #define LIMIT_HTTP_REFUSALS 20     /* that the listener tells agentd in a second; the rest is counted */
 
+#define LIMIT_NOTIFY_WAITING 1024 /* messages to the service manager, while it is behind */
+
 /* workers */
 #define LIMIT_SPAWN_STACKS 8   /* stacks kept for the next spawns */
 #define LIMIT_STDERR_TAIL 4096 /* bytes of stderr read for a failed start */

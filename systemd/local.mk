@@ -1,5 +1,5 @@
 noinst_LIBRARIES += libsystemdroom.a
-libsystemdroom_a_SOURCES = systemd/sdn.c systemd/sdn.h systemd/sdn_job.c systemd/messages.def
+libsystemdroom_a_SOURCES = systemd/sdn.c systemd/sdn.h systemd/sdn_job.c systemd/sdn_notify.c systemd/sdn_notify.h systemd/messages.def
 EXTRA_DIST += systemd/make-catalog
 catalogdir = $(prefix)/lib/systemd/catalog
 catalog_DATA = systemd/agentd.catalog

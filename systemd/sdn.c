@@ -14,30 +14,31 @@
 #include <systemd/sd-journal.h>
 
 #include "base/clock.h"
+#include "systemd/sdn_notify.h"
 
 void sdn_ready(const char *status)
 {
-    sd_notifyf(0, "READY=1\nSTATUS=%s", status);
+    sdn_tell(-1, "READY=1\nSTATUS=%s", status);
 }
 
 void sdn_status(const char *status)
 {
-    sd_notifyf(0, "STATUS=%s", status);
+    sdn_mention("STATUS=%s", status);
 }
 
 void sdn_reloading(void)
 {
-    sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_mono_us());
+    sdn_tell(-1, "RELOADING=1\nMONOTONIC_USEC=%llu", (unsigned long long)clock_mono_us());
 }
 
 void sdn_stopping(void)
 {
-    sd_notify(0, "STOPPING=1");
+    sdn_tell(-1, "STOPPING=1");
 }
 
 void sdn_extend(uint64_t us, const char *status)
 {
-    sd_notifyf(0, "EXTEND_TIMEOUT_USEC=%llu\nSTATUS=%s", (unsigned long long)us, status);
+    sdn_mention("EXTEND_TIMEOUT_USEC=%llu\nSTATUS=%s", (unsigned long long)us, status);
 }
 
 uint64_t sdn_watchdog_us(void)
@@ -49,7 +50,7 @@ uint64_t sdn_watchdog_us(void)
 
 void sdn_ping(void)
 {
-    sd_notify(0, "WATCHDOG=1");
+    sdn_mention("WATCHDOG=1");
 }
 
 int sdn_take_fds(struct sdn_fd **ret)
@@ -81,15 +82,12 @@ void sdn_pass_on(void)
  * hang-up. */
 void sdn_keep(const char *name, int fd)
 {
-    char text[256];
-
-    snprintf(text, sizeof(text), "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
-    sd_pid_notify_with_fds(0, 0, text, &fd, 1);
+    sdn_tell(fd, "FDSTORE=1\nFDNAME=%s\nFDPOLL=0", name);
 }
 
 void sdn_forget(const char *name)
 {
-    sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+    sdn_tell(-1, "FDSTOREREMOVE=1\nFDNAME=%s", name);
 }
 
 /* $JOURNAL_STREAM is device:inode of the stream that systemd connected; a redirection makes it untrue.

@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 
+bool sdn_is_told(void); /* there is a manager that wants to be told; else the following does nothing */
 void sdn_ready(const char *status);
 void sdn_status(const char *status);
 void sdn_reloading(void); /* followed by sdn_ready */
@@ -29,9 +30,14 @@ int sdn_take_fds(struct sdn_fd **ret);
 void sdn_pass_on(void); /* instead of that: another program is executed in our place, and takes them */
 /* Has it keep a copy of fd for the next one to run under this unit, beside others of that name;
  * FileDescriptorStoreMax= of systemd.service(5) has to allow it. Forgets all of a name. */
-#define SDN_WORKER "worker."
-void sdn_keep(const char *name, int fd);
+void sdn_keep(const char *name, int fd); /* without ':' in it */
 void sdn_forget(const char *name);
+
+/* Nothing of the above waits for systemd: while it is behind, what has to be told is kept back, and what is
+ * only of the moment (status, extend, ping) is not told. The descriptor to poll for POLLOUT, to go on then;
+ * -1: nothing is kept back. */
+int sdn_waits_for(void);
+void sdn_go_on(void);
 
 /* systemd runs this process: it said where to notify it, and is there. */
 bool sdn_is_there(void);

@@ -255,7 +255,7 @@ class Host:
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.notify.bind(self.dir + "/notify")
         os.chmod(self.dir + "/notify", 0o666)
-        # read all the time, as a service manager does: sd_notify(3) waits when the queue is full
+        # read all the time, as a service manager does: what is of the moment is not told to one that is behind
         self.marked = threading.Event()
         self.said, self.wake = [], os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self.reader = threading.Thread(target=self.read_notify, daemon=True)
