@@ -67,6 +67,8 @@ libagentd_a_SOURCES = \
 	agentd/link.h \
 	agentd/link_creds.c \
 	agentd/link_creds.h \
+	agentd/link_records.c \
+	agentd/link_records.h \
 	agentd/listen.c \
 	agentd/listen.h \
 	agentd/logs.c \
