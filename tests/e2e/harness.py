@@ -143,9 +143,33 @@ def descriptors(pid):
     return len(os.listdir("/proc/%d/fd" % pid))
 
 
+def forks(pid):
+    """Its children that are no other program yet, as the helpers that agentd has its slow work done by."""
+    def program(of):
+        try:
+            return os.readlink("/proc/%d/exe" % of)
+        except OSError:
+            return None
+    own = os.readlink("/proc/%d/exe" % pid)
+    return [c for c in children(pid) if program(c) == own]
+
+
 def private_kb(pid):
-    with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as f:
-        return int(re.search(r"Private_Dirty:\s+(\d+)", f.read()).group(1))
+    """What memory is its own, swapped out or not, while no fork of it lives: what it shares with one counts as nobody's own."""
+    def look():
+        if forks(pid):
+            return None
+        with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as f:
+            kb = [int(line.split()[1]) for line in f if line.startswith(("Private_Dirty:", "Swap:"))]
+        return None if forks(pid) else sum(kb)
+    return eventually(look, what="process %d without a fork of its own" % pid)
+
+
+def cpu_ticks(pid):
+    """Of the processor, in user and in kernel mode; proc(5)."""
+    with open("/proc/%d/stat" % pid, encoding="ascii", errors="replace") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return int(fields[11]) + int(fields[12])
 
 
 _given = set()

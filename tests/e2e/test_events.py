@@ -141,7 +141,7 @@ class Events(Case):
         """One that takes nothing is let go at a bound of memory; who reads goes on, and misses nothing."""
         h = self.h
         quick, slow, rpc = Reader(h), self.raw(), h.rpc_pid()
-        before = self.memory(rpc)
+        before = harness.private_kb(rpc)
         metric = "agentd_http_streams{kind=\"events\"} 2"
         self.assertIn(metric, h.http("GET", "/metrics").body.decode())
         n = 0
@@ -151,17 +151,12 @@ class Events(Case):
                 n += 1
             self.assertLess(n, 5000, "it is never let go")
         if not harness.SANITIZED:  # they keep what was freed
-            self.assertLess(self.memory(rpc) - before, 2048)
+            self.assertLess(harness.private_kb(rpc) - before, 2048)
         last = h.http("POST", "/agentd/v1/workers/b/restart").headers["Agentd-Operation"]
         quick.until(lambda e: e[2].get("operation") == last and e[2].get("state") == "done")
         self.assertEqual(quick.ids(), list(range(quick.ids()[0], quick.ids()[0] + len(quick.ids()))))
         slow.close()
         h.stop()
-
-    def memory(self, pid):
-        """KB that are its own."""
-        with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as f:
-            return sum(int(line.split()[1]) for line in f if line.startswith(("Private_Dirty:", "Swap:")))
 
     def test_bad_input(self):
         h = self.h

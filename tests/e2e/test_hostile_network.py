@@ -30,15 +30,7 @@ SLOW = shutil.which("slowhttptest")
 
 
 def cpu_sec(pid):
-    with open("/proc/%d/stat" % pid, encoding="ascii", errors="replace") as f:
-        fields = f.read().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def private_kb(pid):
-    with open("/proc/%d/smaps_rollup" % pid, encoding="ascii") as f:
-        text = f.read()
-    return sum(int(re.search(r"^%s:\s+(\d+)" % n, text, re.M).group(1)) for n in ("Private_Dirty", "Swap"))
+    return harness.cpu_ticks(pid) / os.sysconf("SC_CLK_TCK")
 
 
 class Legitimate(threading.Thread):
@@ -92,7 +84,7 @@ class Network(Case):
         """What has to hold while the body runs, and after it. tcp: for who asks there, too."""
         h = self.h
         rpc, before = h.rpc_pid(), cpu_sec(h.pid)
-        most, clients = [private_kb(rpc)], [Legitimate(h.connect)]
+        most, clients = [harness.private_kb(rpc)], [Legitimate(h.connect)]
         if tcp:
             clients.append(Legitimate(lambda: http.client.HTTPConnection("127.0.0.1", self.port, timeout=harness.DEADLINE),
                                       Authorization="Bearer " + TOKEN))
@@ -103,7 +95,7 @@ class Network(Case):
             for c in clients:
                 c.give(answers)
             eventually(lambda: all(len(c.took) >= c.given for c in clients), what="answers beside " + what)
-            most.append(private_kb(rpc))
+            most.append(harness.private_kb(rpc))
         self.look, self.clients = look, clients
         try:
             yield

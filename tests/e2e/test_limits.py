@@ -120,10 +120,10 @@ class Connections(Limited):
         eventually(lambda: "accept: Too many open files" in h.log(), what="the listener out of descriptors")
         self.assertEqual(self.ask(c).status, 200)
         late.request("GET", WORKERS, headers=TOKEN)
-        before = self.cpu(rpc)
+        before = harness.cpu_ticks(rpc)
         for _ in range(50):  # while this one is answered, the other one costs nothing that counts
             self.assertEqual(self.ask(c).status, 200)
-        self.assertLess(self.cpu(rpc) - before, 50)
+        self.assertLess(harness.cpu_ticks(rpc) - before, 50)
         self.limit(rpc, 512)
         self.assertEqual(late.getresponse().status, 200)
         self.assertGreaterEqual(self.metric(h, "http_accept_pauses_total"), 1)
@@ -134,12 +134,6 @@ class Connections(Limited):
         with open("/proc/%d/status" % pid, encoding="ascii") as f:
             uid = int(next(line for line in f if line.startswith("Uid:")).split()[1])
         subprocess.run(["prlimit", "--pid", str(pid), "--nofile=%d:" % n], user=uid, group=uid, extra_groups=[] if harness.ROOT else None, check=True)
-
-    def cpu(self, pid):
-        """In ticks."""
-        with open("/proc/%d/stat" % pid, encoding="ascii") as f:
-            words = f.read().rpartition(")")[2].split()
-        return int(words[11]) + int(words[12])
 
 
 class Requests(Limited):

@@ -136,8 +136,8 @@ class Measure:
         self.before = self.look()
 
     def look(self):
-        return (harness.descriptors(self.h.pid), harness.descriptors(self.rpc),
-                harness.private_kb(self.h.pid) + harness.private_kb(self.rpc), self.h.leaves())
+        memory = harness.private_kb(self.h.pid) + harness.private_kb(self.rpc)
+        return harness.descriptors(self.h.pid), harness.descriptors(self.rpc), memory, self.h.leaves()
 
     def check(self, case):
         case.assertEqual(self.h.rpc_pid(), self.rpc, "agentd-rpc died on the way")
