@@ -20,6 +20,7 @@
 #include "proc/caps.h"
 #include "proc/snap.h"
 
+#define SWEEPS 16 /* in one helper */
 #define SWEEP_TIMEOUT_US 20000000
 #define SWEEP_AGAIN_US 100000
 #define SWEEP_TRIES 3
@@ -250,22 +251,27 @@ static void end_process(const struct pidref *ref)
         ;
 }
 
-static void kill_match(pid_t pid, const char *rest, void *arg)
+static bool kill_match(pid_t pid, const char *rest, void *arg)
 {
     struct pidref ref;
     char alias[LIMIT_ALIAS + 8];
     size_t n = strcspn(rest, ":");
 
     snprintf(alias, sizeof(alias), "%.*s", (int)n, rest);
-    if (is_kept(alias, rest[n] ? (unsigned)strtoul(rest + n + 1, NULL, 10) : 0) || pidref_open(&ref, pid) < 0)
-        return;
+    if (is_kept(alias, rest[n] ? (unsigned)strtoul(rest + n + 1, NULL, 10) : 0))
+        return true;
+    if (pidref_open(&ref, pid) < 0)
+        return false;
     end_process(&ref);
     pidref_done(&ref);
+    *(bool *)arg = true;
+    return true;
 }
 
 /* Members of a dead worker's session that dropped the cookie. While there are any, the session's id is given
- * to no new process: a process that has it now, and is not main itself, means that ours are gone. */
-static int end_session(const struct facts *f)
+ * to no new process: a process that has it now, and is not main itself, means that ours are gone.
+ * True in *any: there were some. */
+static int end_session(const struct facts *f, bool *any)
 {
     uint64_t looked = pidref_ticks(clock_boot_us());
     struct pidref_stat st;
@@ -276,38 +282,47 @@ static int end_session(const struct facts *f)
         return r;
     if (r == 0 && st.start != f->start)
         return 0;
-    if ((r = snap_tree_of_session(f->pid, &tree)) < 0)
-        return r;
+    r = snap_tree_of_session(f->pid, &tree);
     for (size_t i = 0; i < tree.n; i++) {
         struct pidref ref;
         if (pidref_open(&ref, tree.pids[i]) < 0)
             continue;
-        /* Older than main: not of this session. Younger than the look: the pid is somebody else's by now. */
+        /* Older than main: not of this session. Younger than the look: the pid is somebody else's by now, or
+         * the next look tells. */
         if (ref.start >= f->start && ref.start <= looked)
             end_process(&ref);
+        *any |= ref.start >= f->start;
         pidref_done(&ref);
     }
     snap_tree_done(&tree);
-    return 0;
+    return r;
 }
 
+static bool end_sessions(bool *any)
+{
+    bool failed = false;
+
+    for (size_t k = 0; k < n_old; k++)
+        if (old_facts[k].phase >= FACTS_SPAWNED && old_facts[k].pid > 1 &&
+            !is_kept(old_facts[k].alias, old_facts[k].generation))
+            failed |= end_session(&old_facts[k], any) < 0;
+    return failed;
+}
+
+/* Whoever is ended may have forked just before: until nobody is met. */
 static int run_sweep(int out, void *arg)
 {
     char prefix[32];
-    bool failed = false;
+    bool failed = true, any = true;
 
     snprintf(prefix, sizeof(prefix), "%016llx:", (unsigned long long)wk_host.dir_hash);
     caps_enter(CAPS_LOOK);
-    /* Twice: a process that was forked while we looked is met by the second look. */
-    for (int i = 0; i < 2; i++) {
-        failed = false;
-        for (size_t k = 0; k < n_old; k++)
-            if (old_facts[k].phase >= FACTS_SPAWNED && old_facts[k].pid > 1 &&
-                !is_kept(old_facts[k].alias, old_facts[k].generation))
-                failed |= end_session(&old_facts[k]) < 0;
-        failed |= snap_sweep_cookie("AGENTD_COOKIE", prefix, kill_match, NULL) < 0;
+    for (int i = 0; (failed || any) && i < SWEEPS; i++) {
+        any = false;
+        failed = end_sessions(&any);
+        failed |= snap_sweep_cookie("AGENTD_COOKIE", prefix, kill_match, &any) < 0;
     }
-    return failed;
+    return failed || any;
 }
 
 /* A worker whose file has become right, and whose main process is gone or not proven to be it. Without
@@ -317,6 +332,7 @@ void sup_left_clear_one(const struct wk *w)
     const struct facts *f = sup_left_of(w->def->alias);
     char name[LIMIT_ALIAS + 8];
     enum caps_scope scope;
+    bool any = false;
 
     if (!f)
         return;
@@ -328,7 +344,7 @@ void sup_left_clear_one(const struct wk *w)
         scope = caps_enter(CAPS_LOOK);
         waited_ms = 0;
         if (f->phase >= FACTS_SPAWNED && f->pid > 1 && !is_kept(f->alias, f->generation))
-            end_session(f);
+            end_session(f, &any);
     }
     caps_enter(scope);
 }

@@ -54,8 +54,7 @@ static void signal_session(const struct wk_command *c, int sig)
 {
     struct snap_tree tree;
 
-    if (snap_tree_of_session(c->ref.pid, &tree) < 0)
-        return;
+    snap_tree_of_session(c->ref.pid, &tree); /* those that it met, if not all */
     for (size_t i = 0; i < tree.n; i++) {
         struct pidref ref = PIDREF_NULL;
         if (tree.pids[i] != c->ref.pid && pidref_open(&ref, tree.pids[i]) == 0)

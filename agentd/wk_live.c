@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A changed limit, nice level or OOM score reaches the tree that runs. A setting that is taken out of the
  * file gets the value that a start without it would give. */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,8 +16,13 @@
 static int list_tree(void *arg, struct snap_tree *ret)
 {
     const struct wk *w = arg;
+    int r;
 
-    return w->leaf.fd >= 0 ? snap_tree_of_leaf(&w->leaf, ret) : snap_tree_of_session(w->main.pid, ret);
+    if (w->leaf.fd >= 0)
+        return snap_tree_of_leaf(&w->leaf, ret);
+    r = snap_tree_of_session(w->main.pid, ret);
+    return r == -EAGAIN ? 0
+                        : r; /* a child has what its parent had: the next list has those that were missed */
 }
 
 static bool has_limit(const struct wk_def *d, int i)

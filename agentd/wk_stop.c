@@ -125,23 +125,27 @@ static int watch_member(struct wk *w, pid_t pid, struct wk_member **ret)
     return 0;
 }
 
+/* As snap.h has it: free the tree in any case. */
 static int tree_of(struct wk *w, struct snap_tree *tree)
 {
-    int r = 0;
+    int r;
 
     if (w->leaf.fd >= 0)
         return snap_tree_of_leaf(&w->leaf, tree);
     *tree = (struct snap_tree){0};
-    if (!w->session || (r = snap_tree_of_session(w->session, tree)) < 0 || w->main.pid)
-        return w->session ? r : 0;
+    if (!w->session)
+        return 0;
+    r = snap_tree_of_session(w->session, tree);
+    if (w->main.pid || (r < 0 && r != -EAGAIN))
+        return r;
     /* While a session has members the kernel gives its id to no new process. Once it has none, or the id is
      * a process again, it is ours no more: it is never looked at again. */
-    if (tree->n == 0 || snap_tree_has(tree, w->session)) {
+    if ((r == 0 && tree->n == 0) || snap_tree_has(tree, w->session)) {
         snap_tree_done(tree);
-        *tree = (struct snap_tree){0};
         w->session = 0;
+        return 0;
     }
-    return 0;
+    return r;
 }
 
 /* What those hear who are still there after main is gone. */
@@ -206,17 +210,15 @@ static void signal_fresh(struct wk *w, int sig)
 static int watch_tree(struct wk *w, int sig)
 {
     struct snap_tree tree = {0};
-    int n, r = get_stop(w) ? tree_of(w, &tree) : -ENOMEM;
+    int n, r, whole = get_stop(w) ? tree_of(w, &tree) : -ENOMEM;
 
-    if (r < 0)
-        return r;
-    n = watch_new(w, &tree);
+    n = whole == 0 || whole == -EAGAIN ? watch_new(w, &tree) : 0;
     snap_tree_done(&tree);
     if (n == 0)
-        return 0;
+        return whole;
     r = w->leaf.fd >= 0 ? forget_strangers(w) : 0;
     signal_fresh(w, sig);
-    return r < 0 ? r : n < 0 ? n : 0;
+    return r < 0 ? r : n < 0 ? n : whole;
 }
 
 static void signal_members(struct wk *w, int sig)
@@ -426,16 +428,17 @@ void wk_stop_resume(struct wk *w)
 
 /* --- without a cgroup: who carries our cookie? ------------------------------------------------ */
 
-static void print_match(pid_t pid, const char *rest, void *arg)
+static bool print_match(pid_t pid, const char *rest, void *arg)
 {
     struct pidref_stat st;
     char line[64];
     int n;
 
     if (pidref_read_stat(pid, &st) < 0 || st.state == 'Z')
-        return;
+        return false;
     n = snprintf(line, sizeof(line), "%d %llu\n", (int)pid, (unsigned long long)st.start);
     fd_write_all(*(int *)arg, line, (size_t)n);
+    return true;
 }
 
 static int run_sweep(int out, void *arg)
@@ -445,32 +448,6 @@ static int run_sweep(int out, void *arg)
     caps_enter(CAPS_LOOK);
     wk_cookie_prefix(arg, prefix, sizeof(prefix));
     return snap_sweep_cookie("AGENTD_COOKIE", prefix, print_match, &out) < 0;
-}
-
-static void on_sweep(int status, const char *p, size_t n, void *arg)
-{
-    struct wk *w = arg;
-    int pid, used = 0;
-    unsigned long long start;
-    bool any = false;
-
-    if (!w->stop)
-        return;
-    w->stop->sweep = NULL;
-    for (; sscanf(p, "%d %llu\n%n", &pid, &start, &used) == 2; p += used) {
-        struct wk_member *m;
-        if (is_watched(w->stop, pid) || pid == w->main.pid || watch_member(w, pid, &m) < 0)
-            continue;
-        if (m->ref.start != start) { /* the pid is somebody else's by now */
-            free_member(m);
-            continue;
-        }
-        any = true;
-    }
-    if (any)
-        signal_members(w, signal_of_rest(w));
-    w->stop->swept_clean = !any && status == 0;
-    wk_stop_check(w);
 }
 
 static void on_again(int fd, short what, void *arg)
@@ -487,6 +464,34 @@ static void look_again(struct wk *w)
         w->stop->again = loop_timer(LOOK_AGAIN_US, on_again, w);
 }
 
+static void on_sweep(int status, const char *p, size_t n, void *arg)
+{
+    struct wk *w = arg;
+    int pid, used = 0;
+    unsigned long long start;
+    bool any = false;
+
+    if (!w->stop)
+        return;
+    w->stop->sweep = NULL;
+    /* Who was met may have forked after, even if it is gone by now, or known: nothing is clean yet. */
+    for (; sscanf(p, "%d %llu\n%n", &pid, &start, &used) == 2; p += used) {
+        struct wk_member *m;
+        any = true;
+        if (is_watched(w->stop, pid) || pid == w->main.pid || watch_member(w, pid, &m) < 0)
+            continue;
+        if (m->ref.start != start) /* the pid is somebody else's by now */
+            free_member(m);
+    }
+    if (any)
+        signal_members(w, signal_of_rest(w));
+    w->stop->swept_clean = !any && status == 0;
+    if (status)
+        look_again(w);
+    else
+        wk_stop_check(w);
+}
+
 /* True once no process that we know of, none of main's session and none with our cookie is left. */
 static bool is_gone_without_cgroup(struct wk *w)
 {
@@ -499,8 +504,10 @@ static bool is_gone_without_cgroup(struct wk *w)
     /* Who dropped the cookie may have stayed in the session. */
     if (watch_tree(w, signal_of_rest(w)) < 0)
         look_again(w);
-    if (!LIST_EMPTY(&s->members) || s->again)
+    if (!LIST_EMPTY(&s->members) || s->again) {
+        s->swept_clean = false;
         return false;
+    }
     if (s->swept_clean)
         return true;
     s->sweep = helper_start(run_sweep, w, on_sweep, w, SWEEP_TIMEOUT_US, 65536);

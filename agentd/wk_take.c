@@ -116,10 +116,7 @@ static int move_others(struct wk *w)
 
     if ((r = snap_tree_of_leaf(&w->leaf, &inside)) < 0)
         return r;
-    if ((r = snap_tree_below(w->main.pid, &below)) < 0) {
-        snap_tree_done(&inside);
-        return r;
-    }
+    r = snap_tree_below(w->main.pid, &below);
     for (size_t i = 0; i < below.n; i++) {
         if (snap_tree_has(&inside, below.pids[i]))
             continue;
@@ -129,7 +126,7 @@ static int move_others(struct wk *w)
     }
     snap_tree_done(&inside);
     snap_tree_done(&below);
-    return error ? error : n;
+    return error ? error : r < 0 ? r : n;
 }
 
 int wk_take_rest(struct wk *w)

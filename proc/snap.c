@@ -16,7 +16,9 @@
 #include "base/str.h"
 #include "proc/pidref.h"
 
-#define LOOKS 3 /* at a process whose stat is refused: a refusal that passes hides nobody */
+#define PF_KTHREAD 0x00200000u /* include/linux/sched.h */
+#define LOOKS 3                /* at a process whose stat is refused: a refusal that passes hides nobody */
+#define LISTINGS 16            /* of /proc, until one is whole */
 
 void snap_tree_done(struct snap_tree *t)
 {
@@ -57,6 +59,106 @@ int snap_tree_of_leaf(const struct cgroup_leaf *leaf, struct snap_tree *ret)
     }
 }
 
+/* --- every process, although they come and go ------------------------------------------------------ */
+
+enum look {
+    LOOK_DONE,
+    LOOK_GONE, /* it has ended: a child of it may be younger than the list */
+    LOOK_AGAIN /* the same, or nothing can be said yet: who has its pid in the next list is looked at */
+};
+
+struct pids {
+    pid_t *pids; /* in order */
+    size_t n, size;
+};
+
+static int add_pid(struct pids *p, pid_t pid)
+{
+    if (p->n == p->size) {
+        size_t size = p->size ? p->size * 2 : 256;
+        pid_t *bigger = realloc(p->pids, size * sizeof(*bigger));
+        if (!bigger)
+            return -ENOMEM;
+        p->pids = bigger;
+        p->size = size;
+    }
+    p->pids[p->n++] = pid;
+    return 0;
+}
+
+static int compare_pids(const void *a, const void *b)
+{
+    pid_t x = *(const pid_t *)a, y = *(const pid_t *)b;
+
+    return (x > y) - (x < y);
+}
+
+static bool has_pid(const struct pids *p, pid_t pid)
+{
+    return p->n && bsearch(&pid, p->pids, p->n, sizeof(pid), compare_pids);
+}
+
+static int list_pids(DIR *d, struct pids *ret)
+{
+    int r = 0;
+
+    rewinddir(d);
+    while (r == 0) {
+        struct dirent *e;
+        errno = 0;
+        if (!(e = readdir(d))) {
+            r = -errno;
+            break;
+        }
+        if (isdigit((unsigned char)e->d_name[0]))
+            r = add_pid(ret, atoi(e->d_name));
+    }
+    if (ret->n)
+        qsort(ret->pids, ret->n, sizeof(pid_t), compare_pids);
+    return r;
+}
+
+typedef int (*look_fn)(pid_t pid, void *arg); /* enum look, or -errno */
+
+/* One listing, and a look at each that the one before did not have: *ret becomes who is known by now. True in
+ * *again: somebody may have been missed. */
+static int look_at_new(DIR *d, struct pids *known, look_fn look, void *arg, bool *again)
+{
+    struct pids all = {0}, next = {0};
+    int r = list_pids(d, &all);
+
+    *again = false;
+    for (size_t i = 0; r >= 0 && i < all.n; i++) {
+        int is = has_pid(known, all.pids[i]) ? LOOK_DONE : look(all.pids[i], arg);
+        *again |= is > LOOK_DONE;
+        r = is < 0 ? is : is == LOOK_AGAIN ? 0 : add_pid(&next, all.pids[i]);
+    }
+    free(all.pids);
+    free(known->pids);
+    *known = next;
+    return r;
+}
+
+/* /proc is listed at once, and looked at after: a process that forks and ends in between hides its child. So
+ * it is listed again until none had ended: then whoever lives was looked at, or is the child of one who lived
+ * when he was. 0, -EAGAIN: they come and go too fast for that; or -errno. */
+static int each_process(look_fn look, void *arg)
+{
+    struct pids known = {0};
+    DIR *d = opendir("/proc");
+    bool again = true;
+    int r = d ? 0 : -errno;
+
+    for (int i = 0; r == 0 && again && i < LISTINGS; i++)
+        r = look_at_new(d, &known, look, arg, &again);
+    free(known.pids);
+    if (d)
+        closedir(d);
+    return r == 0 && again ? -EAGAIN : r;
+}
+
+/* --- a tree ---------------------------------------------------------------------------------------- */
+
 struct proc_row {
     pid_t pid, ppid, session;
     bool in;
@@ -66,22 +168,6 @@ struct rows {
     struct proc_row *rows;
     size_t n, size;
 };
-
-/* 1, 0: not there, or hidden (proc(5) hidepid, a security module: not ours then), or -errno. */
-static int read_row(pid_t pid, struct proc_row *ret)
-{
-    struct pidref_stat st;
-    int r = -EIO;
-
-    for (int i = 0; i < LOOKS && r < 0 && r != -ESRCH; i++)
-        r = pidref_read_stat(pid, &st);
-    if (r == -ESRCH || r == -EACCES || r == -EPERM)
-        return 0;
-    if (r < 0)
-        return r;
-    *ret = (struct proc_row){pid, st.ppid, st.session, false};
-    return st.state != 'Z';
-}
 
 static int add_row(struct rows *rows, const struct proc_row *row)
 {
@@ -97,28 +183,23 @@ static int add_row(struct rows *rows, const struct proc_row *row)
     return 0;
 }
 
-/* Every process with its parent and session: all of them or an error. A tree that lacks a member would be
- * taken for the whole. */
-static int read_rows(struct rows *ret)
+/* Hidden (proc(5) hidepid, a security module): not ours then. */
+static int read_row(pid_t pid, void *arg)
 {
-    DIR *d = opendir("/proc");
-    struct dirent *e;
-    int r = 0;
+    struct pidref_stat st;
+    int r = -EIO;
 
-    if (!d)
-        return -errno;
-    while (r >= 0) {
-        struct proc_row row;
-        errno = 0;
-        if (!(e = readdir(d))) {
-            r = -errno;
-            break;
-        }
-        if (isdigit((unsigned char)e->d_name[0]) && (r = read_row(atoi(e->d_name), &row)) > 0)
-            r = add_row(ret, &row);
-    }
-    closedir(d);
-    return r < 0 ? r : 0;
+    for (int i = 0; i < LOOKS && r < 0 && r != -ESRCH; i++)
+        r = pidref_read_stat(pid, &st);
+    if (r == -EACCES || r == -EPERM)
+        return LOOK_DONE;
+    if (r == -ESRCH || (r == 0 && (st.state == 'X' || st.session < 0))) /* it is in none once it is reaped */
+        return LOOK_AGAIN;
+    if (r == 0 && st.state == 'Z')
+        return LOOK_GONE;
+    if (r == 0)
+        r = add_row(arg, &(struct proc_row){pid, st.ppid, st.session, false});
+    return r < 0 ? r : LOOK_DONE;
 }
 
 static bool has_member(const struct rows *r, pid_t pid)
@@ -146,12 +227,12 @@ static void mark_members(struct rows *r, pid_t main, pid_t session)
 static int tree_from(pid_t main, pid_t session, struct snap_tree *ret)
 {
     struct rows rows = {0};
-    int r = read_rows(&rows);
+    int r = each_process(read_row, &rows);
 
     *ret = (struct snap_tree){0};
-    if (r == 0 && !(ret->pids = calloc(rows.n + 1, sizeof(pid_t))))
+    if ((r == 0 || r == -EAGAIN) && !(ret->pids = calloc(rows.n + 1, sizeof(pid_t))))
         r = -ENOMEM;
-    if (r == 0) {
+    if (ret->pids) {
         mark_members(&rows, main, session);
         for (size_t i = 0; i < rows.n; i++)
             if (rows.rows[i].in)
@@ -217,30 +298,65 @@ static const char *find_env(const char *block, size_t len, const char *name)
     return NULL;
 }
 
-int snap_sweep_cookie(const char *name, const char *prefix,
-                      void (*fn)(pid_t pid, const char *rest, void *arg), void *arg)
-{
-    DIR *d = opendir("/proc");
-    struct dirent *e;
+struct sweep {
+    const char *name, *prefix;
+    snap_match_fn fn;
+    void *arg;
+};
 
-    if (!d)
-        return -errno;
-    while ((e = readdir(d))) {
-        _cleanup_free_ char *env = NULL;
-        char path[300];
-        const char *v;
-        ssize_t n;
-        int fd;
-        if (!isdigit((unsigned char)e->d_name[0]) || atoi(e->d_name) == getpid())
-            continue;
-        snprintf(path, sizeof(path), "%s/environ", e->d_name);
-        if ((fd = openat(dirfd(d), path, O_RDONLY | O_CLOEXEC)) < 0)
-            continue;
-        n = fd_read_all(fd, 4 << 20, &env);
-        fd_close(fd);
-        if (n > 0 && (v = find_env(env, (size_t)n, name)) && str_starts(v, prefix))
-            fn(atoi(e->d_name), v + strlen(prefix), arg);
-    }
-    closedir(d);
-    return 0;
+/* The nth field of /proc/PID/stat, of those behind the name: proc(5). */
+static uint64_t stat_field(const char *text, int nth)
+{
+    const char *at = strrchr(text, ')');
+
+    for (int n = 2; at && n < nth; n++)
+        at = strchr(at + 1, ' ');
+    return at ? strtoull(at, NULL, 10) : 0;
+}
+
+/* It has ended, is about to, or executes a program and has no environment for a moment (field 51: where that
+ * ends), unless it has none for ever: a thread of the kernel (field 9), or started without one. */
+static int look_at_empty(pid_t pid)
+{
+    char path[32], text[1024];
+    struct pidref_stat st;
+
+    snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
+    if (fd_read_file(AT_FDCWD, path, text, sizeof(text)) <= 0 || pidref_parse_stat(text, &st) < 0)
+        return LOOK_AGAIN;
+    if (st.state == 'Z')
+        return LOOK_GONE;
+    return stat_field(text, 9) & PF_KTHREAD || stat_field(text, 51) ? LOOK_DONE : LOOK_AGAIN;
+}
+
+static int look_for_cookie(pid_t pid, void *arg)
+{
+    const struct sweep *s = arg;
+    _cleanup_free_ char *env = NULL;
+    char path[32];
+    const char *v;
+    ssize_t n;
+    int fd;
+
+    if (pid == getpid())
+        return LOOK_DONE;
+    snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
+    if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 && (errno == EACCES || errno == EPERM))
+        return LOOK_DONE; /* not ours */
+    if (fd < 0)
+        return errno == ENOENT || errno == ESRCH ? look_at_empty(pid) : -errno;
+    n = fd_read_all(fd, 4 << 20, &env);
+    fd_close(fd);
+    if (n == -ENOMEM)
+        return -ENOMEM;
+    if (n <= 0)
+        return look_at_empty(pid);
+    if (!(v = find_env(env, (size_t)n, s->name)) || !str_starts(v, s->prefix))
+        return LOOK_DONE;
+    return s->fn(pid, v + strlen(s->prefix), s->arg) ? LOOK_DONE : LOOK_AGAIN;
+}
+
+int snap_sweep_cookie(const char *name, const char *prefix, snap_match_fn fn, void *arg)
+{
+    return each_process(look_for_cookie, &(struct sweep){name, prefix, fn, arg});
 }

@@ -25,8 +25,9 @@ struct snap_usage {
 int snap_tree_of_leaf(const struct cgroup_leaf *leaf, struct snap_tree *ret);
 
 /* Without a cgroup: the session of main, and everything below main or below a member of the session.
- * A process that left both is not found by this (see the sweep by cookie). 0, or -errno if a process could
- * not be looked at: never a part. */
+ * A process that left both is not found by this (see the sweep by cookie). 0: the whole tree. -EAGAIN:
+ * they come and go too fast to say so, and these were met; or another -errno if a process could not be looked
+ * at, and none. Free with snap_tree_done, in any case. */
 int snap_tree_of_session(pid_t main, struct snap_tree *ret);
 /* main and all that descends from it by its living parents: not its session, which may be a shell's. */
 int snap_tree_below(pid_t main, struct snap_tree *ret);
@@ -39,9 +40,13 @@ void snap_usage(const struct snap_tree *t, struct snap_usage *ret);
 /* Real uid of a process. 0, -ESRCH or -errno. */
 int snap_uid(pid_t pid, uid_t *ret);
 
+/* False: that process has ended meanwhile. */
+typedef bool (*snap_match_fn)(pid_t pid, const char *rest, void *arg);
+
 /* Blocks on the memory locks of all processes: in a helper only. Calls fn for every process (but us) whose
- * environment has NAME=value with this prefix of value; the rest of the value is handed over. */
-int snap_sweep_cookie(const char *name, const char *prefix,
-                      void (*fn)(pid_t pid, const char *rest, void *arg), void *arg);
+ * environment has NAME=value with this prefix of value; the rest of the value is handed over. 0: there is no
+ * other, but for children of those that fn was called for. -EAGAIN: that can't be said, they come and go too
+ * fast; or -errno. */
+int snap_sweep_cookie(const char *name, const char *prefix, snap_match_fn fn, void *arg);
 
 #endif

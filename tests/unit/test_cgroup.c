@@ -26,6 +26,8 @@
 #include "proc/pidref.h"
 #include "proc/snap.h"
 
+#define RUN_AWAY_LOOKS 300
+
 static struct cgroup_root root = CGROUP_ROOT_NULL;
 static struct cgroup_leaf leaf = CGROUP_LEAF_NULL;
 static bool have;
@@ -308,12 +310,13 @@ static void test_no_root(void **state)
 
 /* --- without cgroups: session and cookie --- */
 
-static void note_pid(pid_t pid, const char *rest, void *arg)
+static bool note_pid(pid_t pid, const char *rest, void *arg)
 {
     pid_t *found = arg;
 
     assert_string_equal(rest, "rest");
     *found = *found ? -1 : pid;
+    return true;
 }
 
 static void test_session_and_cookie(void **state)
@@ -357,6 +360,91 @@ static void test_session_and_cookie(void **state)
     reap_all();
 }
 
+static bool count_living(pid_t pid, const char *rest, void *arg)
+{
+    bool lives = kill(pid, 0) == 0;
+
+    *(int *)arg += lives;
+    return lives;
+}
+
+/* A daemon that is never the same process: it forks and ends, again and again, until the pipe's other end is
+ * closed; each of them in a session of its own, or all in one. */
+static void run_away(int go, bool sessions)
+{
+    struct pollfd end = {.fd = go, .events = POLLIN};
+
+    while (poll(&end, 1, 0) == 0) {
+        if (sessions)
+            setsid();
+        if (fork() != 0)
+            _exit(0);
+    }
+    _exit(0);
+}
+
+static pid_t start_to_run_away(bool sessions, int *ret_go)
+{
+    char value[64];
+    int go[2];
+    pid_t pid;
+
+    snprintf(value, sizeof(value), "run-%d:rest", (int)getpid());
+    assert_int_equal(pipe(go), 0);
+    signal(SIGCHLD, SIG_IGN); /* they come to us, thousands of them, and are reaped by the kernel */
+    if ((pid = fork()) == 0) {
+        close(go[1]);
+        dup2(go[0], 0);
+        setsid();
+        setenv("UNIT_COOKIE", value, 1);
+        setenv("UNIT_SESSIONS", sessions ? "1" : "", 1);
+        execl("/proc/self/exe", "run-away", NULL);
+        _exit(127);
+    }
+    close(go[0]);
+    *ret_go = go[1];
+    return pid;
+}
+
+/* Whoever looks while one has forked and ended meets the child, or says that he can't tell. */
+static void test_sweep_of_who_runs_away(void **state)
+{
+    int go, none = 0;
+    char prefix[32];
+
+    start_to_run_away(true, &go);
+    snprintf(prefix, sizeof(prefix), "run-%d:", (int)getpid());
+    for (int n = 0; n == 0;)
+        snap_sweep_cookie("UNIT_COOKIE", prefix, count_living, &n);
+    for (int i = 0; i < RUN_AWAY_LOOKS; i++) {
+        int n = 0, r = snap_sweep_cookie("UNIT_COOKIE", prefix, count_living, &n);
+        assert_true(r == 0 || r == -EAGAIN);
+        none += r == 0 && n == 0;
+    }
+    close(go);
+    reap_all();
+    signal(SIGCHLD, SIG_DFL);
+    assert_int_equal(none, 0);
+}
+
+static void test_tree_of_who_runs_away(void **state)
+{
+    int go, none = 0;
+    pid_t pid = start_to_run_away(false, &go);
+
+    for (int i = 0; i < RUN_AWAY_LOOKS; i++) {
+        struct snap_tree tree;
+        int r = snap_tree_of_session(pid, &tree);
+        assert_true(r == 0 || r == -EAGAIN);
+        none += r == 0 && tree.n == 0;
+        snap_tree_done(&tree);
+    }
+    close(go);
+    reap_all();
+    signal(SIGCHLD, SIG_DFL);
+    assert_int_equal(none, 0);
+}
+
 /* A tree that lacks a member is worse than none. */
 static void test_tree_whole_or_none(void **state)
 {
@@ -377,7 +465,7 @@ static void test_tree_whole_or_none(void **state)
     snap_tree_done(&tree);
 }
 
-int main(void)
+int main(int argc, char *argv[])
 {
 #define WITH_LEAF(f) cmocka_unit_test_setup_teardown(f, open_leaf, close_leaf)
 #define CLEAN_ITSELF(f) cmocka_unit_test_setup(f, open_leaf)
@@ -391,8 +479,13 @@ int main(void)
         WITH_LEAF(test_list),
         cmocka_unit_test(test_no_root),
         cmocka_unit_test(test_session_and_cookie),
+        cmocka_unit_test(test_sweep_of_who_runs_away),
+        cmocka_unit_test(test_tree_of_who_runs_away),
         cmocka_unit_test(test_tree_whole_or_none),
     };
+
+    if (str_eq(argv[0], "run-away"))
+        run_away(0, getenv("UNIT_SESSIONS")[0] != 0);
 
     return cmocka_run_group_tests_name("cgroup", tests, open_root, close_root);
 }
