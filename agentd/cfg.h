@@ -87,6 +87,8 @@ struct cfg_report {
 
 void cfg_report_init(struct cfg_report *r);
 void cfg_report_free(struct cfg_report *r);
+/* What first has, before what is in r, and counted: errors of agentd.conf come before those of workers. */
+void cfg_report_before(struct cfg_report *r, const struct cfg_report *first);
 /* What was reported from offset at of the errors on, n messages, in one line: the first, and how many more.
  * malloc'ed; NULL if nothing was. */
 char *cfg_report_why(const struct cfg_report *r, size_t at, unsigned n);

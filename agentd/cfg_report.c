@@ -21,6 +21,25 @@ void cfg_report_free(struct cfg_report *r)
     buf_free(&r->warnings);
 }
 
+static void put_before(struct buf *b, const struct buf *first)
+{
+    struct buf whole = BUF_INIT(REPORT_BYTES);
+
+    buf_put(&whole, first->p ? first->p : "", first->len);
+    buf_put(&whole, b->p ? b->p : "", b->len);
+    buf_free(b);
+    *b = whole;
+}
+
+void cfg_report_before(struct cfg_report *r, const struct cfg_report *first)
+{
+    put_before(&r->errors, &first->errors);
+    put_before(&r->warnings, &first->warnings);
+    r->n_errors += first->n_errors;
+    r->n_agent_errors += first->n_agent_errors;
+    r->n_warnings += first->n_warnings;
+}
+
 /* One line; what a file says can't forge another. */
 static void put(struct buf *b, const char *file, unsigned line, unsigned col, const char *kind,
                 const char *text)

@@ -333,7 +333,10 @@ void cfg_resolved_put(const struct cfg *cfg, const struct cfg_report *report, st
         put_ids(b, &d->ids);
     }
     put_bytes(b, report->errors.p ? report->errors.p : "", report->errors.len);
+    put_bytes(b, report->warnings.p ? report->warnings.p : "", report->warnings.len);
     put_u32(b, report->n_errors);
+    put_u32(b, report->n_agent_errors);
+    put_u32(b, report->n_warnings);
     put_u32(b, cfg->n_broken);
     for (unsigned i = 0; i < cfg->n_broken; i++) {
         const char *why = cfg->broken_why[i] ? cfg->broken_why[i] : "";
@@ -428,22 +431,23 @@ static void get_worker(struct reader *r, struct cfg *cfg, unsigned *i)
         r->bad = true;
 }
 
-/* The helper's report goes on from ours: what we have already is not said twice. */
-static void get_report(struct reader *r, struct cfg_report *report)
+static void get_lines(struct reader *r, struct buf *b)
 {
     _cleanup_free_ char *text = get_text(r);
-    uint32_t n = get_u32(r);
-    const char *own = report->errors.p ? report->errors.p : "";
 
-    if (r->bad)
-        return;
-    if (str_starts(text, own)) {
-        buf_str(&report->errors, text + strlen(own));
-        report->n_errors = n > report->n_errors ? n : report->n_errors;
-    } else {
-        buf_str(&report->errors, text);
-        report->n_errors += n;
-    }
+    buf_reset(b);
+    if (!r->bad)
+        buf_str(b, text);
+}
+
+/* The helper's report has gone on from ours. */
+static void get_report(struct reader *r, struct cfg_report *report)
+{
+    get_lines(r, &report->errors);
+    get_lines(r, &report->warnings);
+    report->n_errors = get_u32(r);
+    report->n_agent_errors = get_u32(r);
+    report->n_warnings = get_u32(r);
 }
 
 /* Why one is broken, where it is not known here yet. */

@@ -20,7 +20,6 @@
 
 #define RESOLVE_TIMEOUT_US 60000000
 #define MAX_CALLS 64
-#define TLS_WRONG 2        /* the resolver's status */
 #define ROWS_MAX (4 << 20) /* bytes of all rows; more are not shown */
 
 /* Who wants the same, from one reading of the files. */
@@ -186,22 +185,13 @@ static void refuse(const char *why)
     buf_free(&rows);
 }
 
-/* What is wrong with TLS refuses all of agentd.conf, as any other error of it. */
-static int refuse_tls(int out)
-{
-    const char *text = report.errors.p ? report.errors.p : "";
-
-    return fd_write_all(out, text, strlen(text)) < 0 ? 1 : TLS_WRONG;
-}
-
 static int run_resolve(int out, void *arg)
 {
     struct buf b = BUF_INIT(16 << 20);
     int r;
 
-    if (tls_check(next, listener, &report) < 0)
-        return refuse_tls(out);
     cfg_resolve(next, &report);
+    tls_check(next, listener, &report);
     cfg_resolved_put(next, &report, &b);
     r = b.error ? 1 : fd_write_all(out, b.p ? b.p : "", b.len) < 0;
     buf_free(&b);
@@ -211,15 +201,10 @@ static int run_resolve(int out, void *arg)
 static void on_resolved(int status, const char *p, size_t n, void *arg)
 {
     resolver = NULL;
-    if (status == TLS_WRONG) {
-        report.n_errors = report.n_agent_errors = 1;
-        buf_reset(&report.errors);
-        buf_put(&report.errors, p, n);
-        refuse(NULL);
-        return;
-    }
     if (status != 0 || cfg_resolved_get(next, &report, p, n) < 0)
         refuse("user and group names could not be resolved");
+    else if (report.n_agent_errors)
+        refuse(NULL);
     else
         apply();
 }

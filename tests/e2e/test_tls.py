@@ -357,6 +357,19 @@ class Reload(Tls):
         self.assertNotEqual(self.serial(), before)
         h.stop()
 
+    def test_wrong_one_beside_a_wrong_worker(self):
+        """The whole configuration is refused for the pair, and says so first."""
+        h = self.up()
+        before = self.serial()
+        h.write("workers.d/broken.conf", "[Worker]\nId=77\n[Service]\nRestart=sometimes\n")
+        self.put(h, "renewed", key="server")
+        r = h.http("POST", "/agentd/v1/reload")
+        self.assertEqual((r.status, r.json["error"]["code"]), (500, 1503))
+        first, last = r.message.find("tls.key:1:1: the key is not that"), r.message.find("broken.conf:")
+        self.assertTrue(0 <= first and (last < 0 or first < last), r.message)
+        self.assertEqual(self.serial(), before)
+        h.stop()
+
     def test_other_authorities(self):
         """Who was proven by the earlier ones has to come anew."""
         h = self.up()
@@ -373,7 +386,9 @@ class Reload(Tls):
         h = self.up()
         self.assertNotIn("TlsCertificate", json.dumps(h.ok("GET", "/agentd/v1/doctor")))
         self.put(h, "past")
-        h.ok("POST", "/agentd/v1/reload")
+        r = h.http("POST", "/agentd/v1/reload")
+        self.assertEqual(r.status, 200, r)
+        self.assertIn("tls.pem:1:1: the certificate has expired", h.log())
         self.assertIn("the certificate of TlsCertificate= has expired", h.ctl("doctor").stdout)
         self.assertIn("TlsCertificate=: the certificate has expired", h.log())
         h.stop()
