@@ -213,6 +213,14 @@ int events_take(const struct wire_frame *f)
     return 0;
 }
 
+void events_arm(void)
+{
+    uint32_t ms = link_hello()->heartbeat_ms;
+
+    if (!LIST_EMPTY(&readers))
+        event_add(heartbeat, &(struct timeval){(time_t)(ms / 1000), (suseconds_t)(ms % 1000) * 1000});
+}
+
 static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
 {
     struct reader *rd, *next;
@@ -223,6 +231,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *arg)
         buf_str(&line, ": here\n\n");
         send_line(rd);
     }
+    events_arm();
 }
 
 void events_end_all(void)
@@ -268,12 +277,9 @@ void events_serve(struct request *r)
     rd->last = from;
     r->stream = rd;
     r->events = true;
-    if (LIST_EMPTY(&readers)) {
-        uint32_t ms = link_hello()->heartbeat_ms;
-        event_add(heartbeat, &(struct timeval){(time_t)(ms / 1000), (suseconds_t)(ms % 1000) * 1000});
-    }
     LIST_INSERT_HEAD(&readers, rd, link);
-    n_readers++;
+    if (n_readers++ == 0)
+        events_arm();
     reply_events(r);
     if (r->verb == ROUTE_HEAD) {
         end_reader(rd);
@@ -289,6 +295,6 @@ void events_serve(struct request *r)
 int events_init(struct event_base *base)
 {
     piece = evbuffer_new();
-    heartbeat = event_new(base, -1, EV_PERSIST, on_heartbeat, NULL);
+    heartbeat = event_new(base, -1, 0, on_heartbeat, NULL);
     return piece && heartbeat ? 0 : -ENOMEM;
 }

@@ -10,6 +10,7 @@ struct event_base;
 
 int events_init(struct event_base *base);
 int events_take(const struct wire_frame *f); /* one more happened; 0, -EBADMSG or -ENOMEM */
+void events_arm(void);                       /* HeartbeatSec= may be another one: from now */
 unsigned events_count(void);                 /* readers */
 void events_gone(struct request *r);         /* a reader left */
 /* Each reader is told the number of the last event that it got, and goes: another listener has them all. */

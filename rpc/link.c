@@ -136,6 +136,7 @@ static int on_synced(const struct wire_frame *f)
         return -EBADMSG;
     auth_commit();
     tls_commit(); /* if it is wrong, what was in force goes on, and all else does */
+    events_arm();
     listen_serve();
     return 0;
 }
