@@ -193,7 +193,8 @@ static void print_record(const struct json *j)
     putchar('\n');
 }
 
-static void show_line(const struct options *o, const struct audit_line *l, bool first)
+/* True: it is a record, and stands there. */
+static bool show_line(const struct options *o, const struct audit_line *l, bool first)
 {
     struct json j;
     bool good = json_parse(&j, l->text, l->n, TOKENS) == 0;
@@ -205,6 +206,7 @@ static void show_line(const struct options *o, const struct audit_line *l, bool 
     else
         print_record(&j);
     json_free(&j);
+    return good;
 }
 
 static int show(const struct options *o)
@@ -219,9 +221,10 @@ static int show(const struct options *o)
     }
     if ((code = audit_read(o, o->words + 2, &t)) == EXIT_DONE) {
         size_t from = t.n_lines > n ? t.n_lines - (size_t)n : 0;
+        bool none = true;
         printf("%s", o->json ? "[" : "");
         for (size_t i = from; i < t.n_lines; i++)
-            show_line(o, &t.lines[i], i == from);
+            none &= !show_line(o, &t.lines[i], none);
         printf("%s", o->json ? "]\n" : "");
     }
     audit_read_free(&t);

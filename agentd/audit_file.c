@@ -70,15 +70,18 @@ static ssize_t read_file(unsigned number, char **ret)
     return fd_read_all(fd, READ_MAX, ret);
 }
 
-/* Where the chain stands after the last of these lines (n bytes). One that is no line of ours has no number:
- * the head knows it. */
+/* Where the chain stands after the last of these lines (n bytes). One that is no line of ours, or has a
+ * number that none can follow, has none: the head knows it. */
 static void take_end(const char *text, size_t n)
 {
     const char *before = memrchr(text, '\n', n - 1), *line = before ? before + 1 : text;
     size_t len = (size_t)(text + n - 1 - line);
     char prev[CHAIN_HEX];
+    uint64_t seq;
 
-    self.broken = chain_read(line, len, &self.at.seq, prev) < 0;
+    self.broken = chain_read(line, len, &seq, prev) < 0 || seq == UINT64_MAX;
+    if (!self.broken)
+        self.at.seq = seq;
     chain_hash(self.at.hash, line, len);
 }
 

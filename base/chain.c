@@ -53,17 +53,19 @@ int chain_read(const char *line, size_t n, uint64_t *seq, char prev[CHAIN_HEX])
 {
     char text[CHAIN_PREFIX_MAX], again[CHAIN_PREFIX_MAX];
     struct chain_at before;
+    uint64_t number;
     int len;
 
     str_copy(text, n < sizeof(text) ? n + 1 : sizeof(text), line);
-    if (sscanf(text, "{\"seq\":%" SCNu64 ",\"prev\":\"%64[0-9a-f]\"", seq, before.hash) != 2 ||
-        !is_hash(before.hash) || *seq == 0)
+    if (sscanf(text, "{\"seq\":%" SCNu64 ",\"prev\":\"%64[0-9a-f]\"", &number, before.hash) != 2 ||
+        !is_hash(before.hash) || number == 0)
         return -EBADMSG;
-    before.seq = *seq - 1;
+    before.seq = number - 1;
     len = chain_prefix(again, &before);
     if ((size_t)len > n || memcmp(again, line, (size_t)len) != 0)
         return -EBADMSG;
     memcpy(prev, before.hash, CHAIN_HEX);
+    *seq = number;
     return 0;
 }
 

@@ -28,7 +28,8 @@ void chain_hash(char hex[CHAIN_HEX], const char *line, size_t n);
 /* What a line begins with: {"seq":N,"prev":"HASH" */
 #define CHAIN_PREFIX_MAX 112
 int chain_prefix(char text[CHAIN_PREFIX_MAX], const struct chain_at *before); /* its length */
-/* The same, read: before->hash is of the line before, *seq the line's own number. 0, or -EBADMSG. */
+/* The same, read: prev is the hash of the line before, *seq the line's own number. 0, or -EBADMSG: neither is
+ * set. */
 int chain_read(const char *line, size_t n, uint64_t *seq, char prev[CHAIN_HEX]);
 
 void chain_head_put(char text[CHAIN_HEAD_LEN + 1], const struct chain_head *h);

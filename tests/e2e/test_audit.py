@@ -552,6 +552,21 @@ class Kept(Audit):
             self.assertIn("audit trail is not what it was", h.log())
 
 
+    def test_number_of_no_record(self):
+        """What only looks like a record gives the next one no number."""
+        for line in (b'{"seq": 999,"prev":"%s","event":"x"}' % (b"0" * 64), b'{"seq":18446744073709551615,"prev":"%s","event":"x"}' % (b"0" * 64)):
+            h = self.up()
+            h.stop()
+            lines = self.trail.lines()
+            self.trail.write(b"\n".join(lines + [line]) + b"\n")
+            h.start()
+            h.stop()
+            self.assertEqual(json.loads(self.trail.lines()[len(lines) + 1])["seq"], len(lines) + 1)
+            r = self.verify(h)
+            self.assertEqual(r.returncode, 1, r)
+            self.assertIn("%s:%d: " % (self.trail.path(), len(lines) + 1), r.stdout)
+
+
 class Tampered(Audit):
     """Each kind, in each place, is found, and named with its line."""
 
@@ -645,6 +660,10 @@ class Tampered(Audit):
         self.assertEqual(self.verify(None, empty).returncode, 3)
         run = subprocess.run([STAGED + "/agentctl", "audit"], capture_output=True, text=True, check=False)
         self.assertEqual(run.returncode, 2)
+        self.put([b"rubbish", *self.good[1:-1], b"rubbish"])
+        run = subprocess.run([STAGED + "/agentctl", "-o", "json", "audit", "show", self.dir], capture_output=True, text=True, check=False)
+        self.assertEqual([r["seq"] for r in json.loads(run.stdout)], list(range(2, 12)))
+        self.assertIn("line 1 is no record", run.stderr)
         self.put(self.good[:-1])
         r = self.verify(None, "-o", "json", self.dir)
         self.assertEqual((r.returncode, json.loads(r.stdout)["findings"][0]["what"]), (1, "truncated"))

@@ -60,10 +60,10 @@ static void test_other_forms(void **state)
         " {\"seq\":1,\"prev\":\"" FIRST "\"}",
     };
     char prev[CHAIN_HEX];
-    uint64_t seq;
+    uint64_t seq = 7;
 
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
-        if (chain_read(bad[i], strlen(bad[i]), &seq, prev) == 0)
+        if (chain_read(bad[i], strlen(bad[i]), &seq, prev) == 0 || seq != 7)
             fail_msg("%s", bad[i]);
 }
 
