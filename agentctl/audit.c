@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "agentctl/audit_trail.h"
+#include "agentctl/out.h"
 #include "agentctl/verbs.h"
 #include "base/str.h"
 #include "rpc/json_dec.h"
@@ -78,31 +79,19 @@ static void keep_told(const struct audit_trail *t, struct findings *all)
     }
 }
 
-static const char *quoted(char *buf, size_t size, const char *s)
-{
-    size_t n = 0;
-
-    for (; *s && n + 7 < size; s++)
-        n += (size_t)snprintf(buf + n, size - n,
-                              *s == '"' || *s == '\\'    ? "\\%c"
-                              : (unsigned char)*s < 0x20 ? "\\u%04x"
-                                                         : "%c",
-                              *s);
-    buf[n] = 0;
-    return buf;
-}
-
 static void print_json(const struct audit_trail *t, const struct findings *all)
 {
     const struct audit_line *last = t->n_lines ? &t->lines[t->n_lines - 1] : NULL;
-    char file[1200], message[400];
 
     printf("{\"whole\":%s,\"records\":%zu,\"files\":%u,\"last\":%" PRIu64 ",\"hash\":\"%s\",\"findings\":[",
            all->n ? "false" : "true", t->n_lines, t->n_files, last ? last->seq : 0, last ? last->hash : "");
-    for (const struct finding *f = all->first; f; f = f->next)
-        printf("%s{\"file\":\"%s\",\"line\":%u,\"what\":\"%s\",\"message\":\"%s\"}",
-               f == all->first ? "" : ",", quoted(file, sizeof(file), f->file), f->line, f->what,
-               quoted(message, sizeof(message), f->message));
+    for (const struct finding *f = all->first; f; f = f->next) {
+        printf("%s{\"file\":", f == all->first ? "" : ",");
+        out_string(f->file, strlen(f->file));
+        printf(",\"line\":%u,\"what\":\"%s\",\"message\":", f->line, f->what);
+        out_string(f->message, strlen(f->message));
+        putchar('}');
+    }
     printf("]}\n");
 }
 

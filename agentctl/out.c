@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/str.h"
 
 int64_t out_number(const struct json *j, int object, const char *name)
@@ -50,15 +51,11 @@ void out_data(const struct http_reply *r, const char *before, const char *after)
 
 void out_string(const char *s, size_t n)
 {
-    putchar('"');
-    for (; n--; s++)
-        if (*s == '"' || *s == '\\')
-            printf("\\%c", *s);
-        else if ((unsigned char)*s < 0x20)
-            printf("\\u%04x", (unsigned)*s);
-        else
-            putchar(*s);
-    putchar('"');
+    struct buf b = BUF_INIT(SIZE_MAX);
+
+    buf_json(&b, s, n);
+    fwrite(b.p ? b.p : "", 1, b.len, stdout);
+    buf_free(&b);
 }
 
 /* ESC and its like, and those of C1, in UTF-8. */

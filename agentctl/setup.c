@@ -174,7 +174,6 @@ static int write_ours(const struct place *p, const char *id)
 
 static int say(const struct options *o, const struct place *p, const char *id, const char *in_force)
 {
-    char path[2 * sizeof(p->path)];
     bool running = in_force != NULL;
 
     if (running && !str_eq(in_force, id)) {
@@ -182,12 +181,14 @@ static int say(const struct options *o, const struct place *p, const char *id, c
                          p->path, *in_force ? in_force : "unset", o->config);
         return EXIT_REFUSED;
     }
-    if (o->json)
-        printf("{\"hostId\":%s,\"file\":\"%s\",\"running\":%s}\n", id,
-               str_escape(path, sizeof(path), p->path), running ? "true" : "false");
-    else
-        printf("HostId=%s: %s %s\n", id, p->path,
-               running ? "is in force" : "is in force once agentd starts; it does not run");
+    if (o->json) {
+        printf("{\"hostId\":%s,\"file\":", id);
+        out_string(p->path, strlen(p->path));
+        printf(",\"running\":%s}\n", running ? "true" : "false");
+        return EXIT_DONE;
+    }
+    printf("HostId=%s: %s %s\n", id, p->path,
+           running ? "is in force" : "is in force once agentd starts; it does not run");
     return EXIT_DONE;
 }
 

@@ -50,25 +50,20 @@ static struct {
 
 /* --- a record ----------------------------------------------------------------------------------------- */
 
-/* JSON, RFC 8259. Words from outside may be no UTF-8. */
-static void put_quoted(struct buf *b, const char *s)
+/* Cut between two characters, not in one. */
+static size_t cut(const char *s)
 {
-    char text[LIMIT_AUDIT_WORDS + 1];
-    bool good;
+    size_t n = strnlen(s, LIMIT_AUDIT_WORDS + 1), whole = 0;
 
-    str_copy(text, sizeof(text), s);
-    good = str_is_utf8(text, strlen(text));
-    buf_char(b, '"');
-    for (const unsigned char *p = (const unsigned char *)text; *p; p++)
-        if (*p == '"' || *p == '\\')
-            buf_printf(b, "\\%c", *p);
-        else if (*p < 0x20 || *p == 0x7f)
-            buf_printf(b, "\\u%04x", *p);
-        else if (*p < 0x80 || good)
-            buf_char(b, (char)*p);
-        else
-            buf_str(b, "\\ufffd");
-    buf_char(b, '"');
+    if (n <= LIMIT_AUDIT_WORDS)
+        return n;
+    for (;;) {
+        size_t len = str_utf8_len(s + whole, n - whole);
+        len = len ? len : 1;
+        if (whole + len > LIMIT_AUDIT_WORDS)
+            return whole;
+        whole += len;
+    }
 }
 
 static void put(struct buf *b, const char *name, const char *value)
@@ -76,7 +71,7 @@ static void put(struct buf *b, const char *name, const char *value)
     if (!value || !value[0])
         return;
     buf_printf(b, ",\"%s\":", name);
-    put_quoted(b, value);
+    buf_json(b, value, cut(value));
 }
 
 static void put_number(struct buf *b, const char *name, uint64_t value)

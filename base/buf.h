@@ -23,6 +23,9 @@ void buf_put(struct buf *b, const void *p, size_t n);
 void buf_str(struct buf *b, const char *s);
 void buf_char(struct buf *b, char c);
 void buf_uint(struct buf *b, uint64_t v); /* in decimal */
+/* n bytes as a string of JSON, with its quotes: what is no UTF-8 is U+FFFD, and what a terminal would obey is
+ * escaped. RFC 8259. */
+void buf_json(struct buf *b, const char *s, size_t n);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 #endif

@@ -213,9 +213,9 @@ unsigned str_distance(const char *a, const char *b)
     return row[lb];
 }
 
-/* Length of the valid UTF-8 sequence at s (n bytes left), 0 if there is none. RFC 3629. */
-static size_t utf8_len(const unsigned char *s, size_t n)
+size_t str_utf8_len(const char *text, size_t n)
 {
+    const unsigned char *s = (const unsigned char *)text;
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
     size_t len = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;
     uint32_t c;
@@ -234,7 +234,7 @@ static size_t utf8_len(const unsigned char *s, size_t n)
 bool str_is_utf8(const char *s, size_t len)
 {
     for (size_t i = 0, n; i < len; i += n)
-        if (!(n = utf8_len((const unsigned char *)s + i, len - i)))
+        if (!(n = str_utf8_len(s + i, len - i)))
             return false;
     return true;
 }
@@ -244,7 +244,7 @@ char *str_escape(char *dst, size_t size, const char *src)
     size_t left = strlen(src), at = 0;
 
     while (left) {
-        size_t n = utf8_len((const unsigned char *)src, left);
+        size_t n = str_utf8_len(src, left);
         unsigned char c = (unsigned char)*src;
         bool c1 = n == 2 && c == 0xc2 && (unsigned char)src[1] < 0xa0; /* a terminal may obey these too */
         bool plain = (n > 1 && !c1) || (n == 1 && c >= 0x20 && c != 0x7f);

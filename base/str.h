@@ -44,6 +44,9 @@ unsigned str_distance(const char *a, const char *b);
  * valid UTF-8 escaped as \xNN, so that input can't forge a log line. Returns dst. */
 char *str_escape(char *dst, size_t size, const char *src);
 
+/* Length of the valid UTF-8 sequence at text (n bytes left, at least 1), 0 if there is none. RFC 3629. */
+size_t str_utf8_len(const char *text, size_t n);
+
 /* True if s is valid UTF-8 without NUL (s has len bytes). */
 bool str_is_utf8(const char *s, size_t len);
 

@@ -44,58 +44,10 @@ void json_key(struct buf *b, const char *name)
     buf_put(b, "\":", 2);
 }
 
-/* Length of the UTF-8 sequence at s, 0 if there is no valid one. */
-static size_t sequence(const char *s)
-{
-    size_t n = strnlen(s, 4);
-
-    for (size_t len = 2; len <= n; len++)
-        if (str_is_utf8(s, len))
-            return len;
-    return 0;
-}
-
-static const char *put_special(struct buf *b, const char *s)
-{
-    static const char hex[] = "0123456789abcdef";
-    static const char shorts[] = "\bb\ff\nn\rr\tt\"\"\\\\";
-    unsigned char c = (unsigned char)*s;
-    char text[6] = {'\\', 'u', '0', '0', hex[c >> 4], hex[c & 15]};
-    size_t n;
-
-    if (c >= 0x80) {
-        n = sequence(s);
-        if (n == 2 && c == 0xc2 && (unsigned char)s[1] < 0xa0) { /* a terminal may obey these too */
-            buf_printf(b, "\\u%04x", (unsigned)(unsigned char)s[1]);
-            return s + n;
-        }
-        buf_put(b, n ? s : "\xef\xbf\xbd", n ? n : 3);
-        return s + (n ? n : 1);
-    }
-    for (size_t i = 0; i < sizeof(shorts) - 1; i += 2)
-        if ((unsigned char)shorts[i] == c) {
-            text[1] = shorts[i + 1];
-            buf_put(b, text, 2);
-            return s + 1;
-        }
-    buf_put(b, text, 6);
-    return s + 1;
-}
-
 void json_put_str(struct buf *b, const char *s)
 {
     separate(b);
-    buf_char(b, '"');
-    while (*s) {
-        const char *from = s;
-        while ((unsigned char)*s >= 0x20 && (unsigned char)*s < 0x7f && *s != '"' && *s != '\\')
-            s++;
-        if (s > from)
-            buf_put(b, from, (size_t)(s - from));
-        if (*s)
-            s = put_special(b, s);
-    }
-    buf_char(b, '"');
+    buf_json(b, s, strlen(s));
 }
 
 void json_put_uint(struct buf *b, uint64_t v)

@@ -119,12 +119,13 @@ class Written(Audit):
         h.worker("fixed", section="Operable=no")
         h.proc.send_signal(signal.SIGHUP)
         eventually(lambda: "fixed" in h.all(), what="the reload")
-        r = h.http("POST", "/agentd/v1/workers/a/restart?secret=x", headers={"Agentd-Reason": "a \"new\" \u00fc".encode().decode("latin1")})
+        r = h.http("POST", "/agentd/v1/workers/a/restart?secret=x", headers={"Agentd-Reason": "a \"new\" \u00fc\u009b".encode().decode("latin1")})
         op = r.headers["Agentd-Operation"]
         asked = self.trail.find(operation=op, event="request")
         self.assertEqual({k: asked[k] for k in ("actor", "source", "what", "verb", "alias", "reason", "result")},
                          {"actor": me, "source": "unix", "what": "POST /agentd/v1/workers/a/restart", "verb": "restart", "alias": "a",
-                          "reason": "a \"new\" \u00fc", "result": "accepted"})
+                          "reason": "a \"new\" \u00fc\u009b", "result": "accepted"})
+        self.assertNotIn(b"\xc2\x9b", b"".join(self.trail.lines()), "a terminal would obey it")
         end = self.trail.find(operation=op, event="end")
         self.assertEqual((end["result"], end["alias"], end["actor"]), ("done", "a", me))
         self.assertGreater(end["seq"], asked["seq"])

@@ -288,6 +288,21 @@ static void test_buf(void **state)
     buf_free(&big);
 }
 
+static void test_buf_json(void **state)
+{
+    struct buf b = BUF_INIT(100);
+
+    buf_json(&b, "a\0\"\\/\t\x1f\xc2\x9b\xc3\xa4\xff\xe2\x82\xac", 15);
+    assert_string_equal(b.p, "\"a\\u0000\\\"\\\\/\\t\\u001f\\u009b\xc3\xa4\xef\xbf\xbd\xe2\x82\xac\"");
+    buf_reset(&b);
+    buf_json(&b, "\xe2\x82\xac", 2); /* what is cut off is no character */
+    assert_string_equal(b.p, "\"\xef\xbf\xbd\xef\xbf\xbd\"");
+    buf_reset(&b);
+    buf_json(&b, "", 0);
+    assert_string_equal(b.p, "\"\"");
+    buf_free(&b);
+}
+
 static void test_err(void **state)
 {
     struct err e = {0};
@@ -470,12 +485,12 @@ static void test_log_stderr(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_u64),    cmocka_unit_test(test_bool),       cmocka_unit_test(test_usec),
-        cmocka_unit_test(test_size),   cmocka_unit_test(test_copy),       cmocka_unit_test(test_escape),
-        cmocka_unit_test(test_utf8),   cmocka_unit_test(test_distance),   cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_buf),    cmocka_unit_test(test_err),        cmocka_unit_test(test_clock_iso),
-        cmocka_unit_test(test_clocks), cmocka_unit_test(test_read_all),   cmocka_unit_test(test_files),
-        cmocka_unit_test(test_log),    cmocka_unit_test(test_log_stderr),
+        cmocka_unit_test(test_u64),       cmocka_unit_test(test_bool),     cmocka_unit_test(test_usec),
+        cmocka_unit_test(test_size),      cmocka_unit_test(test_copy),     cmocka_unit_test(test_escape),
+        cmocka_unit_test(test_utf8),      cmocka_unit_test(test_distance), cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_buf),       cmocka_unit_test(test_buf_json), cmocka_unit_test(test_err),
+        cmocka_unit_test(test_clock_iso), cmocka_unit_test(test_clocks),   cmocka_unit_test(test_read_all),
+        cmocka_unit_test(test_files),     cmocka_unit_test(test_log),      cmocka_unit_test(test_log_stderr),
     };
 
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
