@@ -30,8 +30,9 @@ static bool is_where(const struct options_row *x)
     return options_listed("socket url user token-file cert key cacert", x->name);
 }
 
-/* The names of all options that pick says yes to, as alternatives of a case. */
-static void put_case(bool (*pick)(const struct options_row *x))
+/* The names of all options that pick says yes to, as alternatives of a case; joined: with their argument in
+ * the same word. */
+static void put_names_of(bool (*pick)(const struct options_row *x), bool joined)
 {
     const char *separator = "";
 
@@ -39,11 +40,21 @@ static void put_case(bool (*pick)(const struct options_row *x))
         const struct options_row *x = &options_table[i];
         if (!pick(x))
             continue;
-        printf("%s--%s", separator, x->name);
+        printf("%s--%s%s", separator, x->name, joined ? "=*" : "");
         if (x->letter)
-            printf("|-%c", x->letter);
+            printf("|-%c%s", x->letter, joined ? "?*" : "");
         separator = "|";
     }
+}
+
+static void put_case(bool (*pick)(const struct options_row *x))
+{
+    put_names_of(pick, false);
+}
+
+static void put_joined_case(bool (*pick)(const struct options_row *x))
+{
+    put_names_of(pick, true);
 }
 
 static bool takes_other(const struct options_row *x)
@@ -141,6 +152,8 @@ static void put_bash(void)
           stdout);
     put_case(is_where);
     fputs(") where+=(\"${line[i]}\" \"${line[i + 1]}\"); i=$((i + 1)) ;;\n    ", stdout);
+    put_joined_case(is_where);
+    fputs(") where+=(\"${line[i]}\") ;;\n    ", stdout);
     put_case(takes_other);
     fputs(") i=$((i + 1)) ;;\n"
           "    -*) ;;\n"
@@ -218,6 +231,8 @@ static void put_zsh(void)
           stdout);
     put_case(is_where);
     fputs(") where+=(\"${(Q)words[i]}\" \"${(Q)words[i+1]}\"); i=$((i + 1)) ;;\n    ", stdout);
+    put_joined_case(is_where);
+    fputs(") where+=(\"${(Q)words[i]}\") ;;\n    ", stdout);
     put_case(takes_other);
     fputs(") i=$((i + 1)) ;;\n"
           "    -*) ;;\n"
@@ -328,6 +343,13 @@ static void put_fish(void)
     fputs("\n"
           "      set -a where $word\n"
           "      set take 1\n"
+          "    else if string match -qr -- '^--(",
+          stdout);
+    for (unsigned i = 0, n = 0; i < options_count; i++)
+        if (is_where(&options_table[i]))
+            printf("%s%s", n++ ? "|" : "", options_table[i].name);
+    fputs(")=' $word\n"
+          "      set -a where $word\n"
           "    end\n"
           "  end\n"
           "  command $line[1] $where completion aliases 2>/dev/null\n"

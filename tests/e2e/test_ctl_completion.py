@@ -60,6 +60,7 @@ class Completion(Case):
         self.assertEqual(self.bash(where + "restart db "), ["web", "web2", "db", "w@1"])
         self.assertEqual(self.bash(where + "restart w@"), ["1"])
         self.assertEqual(self.bash(where + "restart w@", "@"), ["1"])
+        self.assertEqual(self.bash("agentctl --socket=%s restart we" % h.socket), ["web", "web2"])
         self.assertEqual(self.bash(where + "signal U"), ["USR1", "USR2"])
         self.assertEqual(self.bash(where + "--reason restart sta"), ["status", "start"])
         h.stop()
