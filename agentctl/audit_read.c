@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "agentctl/audit_trail.h"
+#include "agentctl/conf.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/str.h"
@@ -133,23 +134,17 @@ static int take_dir(struct audit_trail *t, const char *dir)
 /* StateDirectory= of [Agent], as far as it can be read without agentd. */
 static int find_dir(const struct options *o, char *dir, size_t size)
 {
-    char line[2048], *p;
-    bool agent = false;
-    FILE *f = fopen(o->config, "re");
+    char path[1000];
+    int r;
 
     str_copy(dir, size, STATE_DIR);
-    if (!f)
-        return errno == ENOENT && str_eq(o->config, OPTIONS_CONFIG) ? EXIT_DONE : cannot(o->config, errno);
-    while (fgets(line, sizeof(line), f)) {
-        line[strcspn(line, "\r\n")] = 0;
-        p = line + strspn(line, " \t");
-        if (p[0] == '[')
-            agent = str_starts(p, "[Agent]");
-        else if (agent && str_starts(p, "StateDirectory") && (p = strchr(p, '=')))
-            str_copy(dir, size, p + 1 + strspn(p + 1, " \t"));
-    }
-    fclose(f);
-    return EXIT_DONE;
+    r = conf_find(o->config, "StateDirectory", dir, size, path);
+    if (r < 0 && (r != -ENOENT || !str_eq(o->config, OPTIONS_CONFIG)))
+        return cannot(path, -r);
+    if (!strchr(dir, '%'))
+        return EXIT_DONE;
+    options_complain("audit: StateDirectory=%s is known to agentd only: name the folder", dir);
+    return EXIT_USAGE;
 }
 
 static bool is_dir(const char *path)

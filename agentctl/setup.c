@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agentctl/conf.h"
 #include "agentctl/out.h"
 #include "agentctl/verbs.h"
 #include "base/fd.h"
@@ -55,35 +56,12 @@ static int open_place(const char *config, struct place *p)
 
 /* ---- what others say ---- */
 
-/* The last HostId= of an [Agent] section, "" if there is none. */
-static void find_host_id(FILE *f, char *value, size_t size, unsigned *ret_line)
-{
-    char line[LIMIT_CONFIG_LINE], *p;
-    bool agent = false, more = false, here;
-
-    *value = 0;
-    for (unsigned number = 1; fgets(line, sizeof(line), f); number++) {
-        size_t n = strcspn(line, "\r\n");
-        here = !more;
-        more = n && line[n - 1] == '\\';
-        line[n] = 0;
-        p = line + strspn(line, " \t");
-        if (here && *p == '[')
-            agent = str_starts(p, "[Agent]");
-        if (!here || !agent || !str_starts(p, "HostId") || *(p += 6 + strspn(p + 6, " \t")) != '=')
-            continue;
-        p += 1 + strspn(p + 1, " \t");
-        p[strcspn(p, " \t")] = 0;
-        str_copy(value, size, p);
-        *ret_line = number;
-    }
-}
-
 /* A drop-in that is read after ours must not say otherwise. */
 static int judge(const struct place *p, const char *name, const char *id)
 {
     char value[64];
     unsigned line = 0;
+    bool says;
     int fd = openat(p->fd, name, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
 
@@ -92,9 +70,9 @@ static int judge(const struct place *p, const char *name, const char *id)
         fd_close(fd);
         return EXIT_REFUSED;
     }
-    find_host_id(f, value, sizeof(value), &line);
+    says = conf_get(f, "HostId", value, sizeof(value), &line);
     fclose(f);
-    if (!line || str_eq(value, id))
+    if (!says || str_eq(value, id))
         return EXIT_DONE;
     options_complain("setup: %s/%s:%u says HostId=%s, and is read after " NAME
                      ": take it out there, or set it there",
@@ -104,9 +82,7 @@ static int judge(const struct place *p, const char *name, const char *id)
 
 static bool is_later(const char *name)
 {
-    size_t n = strlen(name);
-
-    return *name != '.' && n > 5 && str_eq(name + n - 5, ".conf") && strcmp(name, NAME) > 0;
+    return conf_is_drop_in(name) && strcmp(name, NAME) > 0;
 }
 
 static int judge_others(const struct place *p, const char *id)

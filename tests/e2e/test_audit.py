@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -661,6 +662,20 @@ class Tampered(Audit):
         self.assertEqual(self.verify(None, empty).returncode, 3)
         run = subprocess.run([STAGED + "/agentctl", "audit"], capture_output=True, text=True, check=False)
         self.assertEqual(run.returncode, 2)
+        config = self.dir + "/agentd.conf"
+        os.mkdir(config + ".d")
+        for main, drop_in, words in (("[Agent]\nStateDirectory=%s \t\n[Rpc]\nStateDirectory=/x\n" % self.dir, None, "whole: 12 records"),
+                                     ("[Agent]\nStateDirectory=/x\\\nStateDirectory=/y\n", " [Agent]\n StateDirectory = %s" % self.dir, "whole: 12 records"),
+                                     ("[Agent]\nStateDirectory=/x/%h\n", None, "StateDirectory=/x/%h is known to agentd only")):
+            with open(config, "w", encoding="ascii") as f:
+                f.write(main)
+            if drop_in:
+                with open(config + ".d/50-a.conf", "w", encoding="ascii") as f:
+                    f.write(drop_in)
+            run = subprocess.run([STAGED + "/agentctl", "--config", config, "audit", "verify"], capture_output=True, text=True, check=False)
+            self.assertIn(words, run.stdout + run.stderr)
+            shutil.rmtree(config + ".d")
+            os.mkdir(config + ".d")
         self.put([b"rubbish", *self.good[1:-1], b"rubbish"])
         run = subprocess.run([STAGED + "/agentctl", "-o", "json", "audit", "show", self.dir], capture_output=True, text=True, check=False)
         self.assertEqual([r["seq"] for r in json.loads(run.stdout)], list(range(2, 12)))
