@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Debian package under systemd on Debian's stock kernel, with all controllers of cgroup v2, in an emulated machine: systemd.py BUILDDIR
-FOLDER-OF-DEB. Prints TAP lines. The machine's root is an initramfs of what the packages of this machine hold; nothing of it is kept, so a
-reboot is a second machine that is given what the first one had in its state."""
+FOLDER-OF-DEB [SUITE]. Prints TAP lines. The machine's root is an initramfs of what the packages of this machine hold, or with SUITE, another
+release of Debian, of what mmdebstrap fetches; nothing of it is kept, so a reboot is a second machine that is given what the first one had in
+its state."""
 import base64
 import glob
 import io
@@ -77,24 +78,46 @@ def write(root, path, text, mode=0o644):
     os.chmod(root + path, mode)
 
 
-def make_root(root, build, deb):
+def depends_of(deb):
+    text = subprocess.run(["dpkg-deb", "-f", deb, "Depends"], capture_output=True, text=True, check=True).stdout
+    return [w.split("(")[0].split("|")[0].strip() for w in text.split(",")]
+
+
+def own_root(root, deb):
+    """Of the packages that are installed here."""
     for d in ("usr/bin", "usr/sbin", "usr/lib", "usr/lib64", "proc", "sys", "dev", "run", "tmp", "etc", "var/lib/dpkg/info", "var/lib/dpkg/updates", "var/log",
               "root", "opt/workers.d", "etc/agentd"):
         os.makedirs(os.path.join(root, d))
     os.rmdir(root + "/etc/agentd")
     for d in ("bin", "sbin", "lib", "lib64"):
         os.symlink("usr/" + d, os.path.join(root, d))
-    depends = subprocess.run(["dpkg-deb", "-f", deb, "Depends"], capture_output=True, text=True, check=True).stdout
-    packages = closure([*WANTED, *(w.split("(")[0].split("|")[0].strip() for w in depends.split(","))])
-    for path in query("-L", *sorted(packages)).splitlines():
+    for path in query("-L", *sorted(closure([*WANTED, *depends_of(deb)]))).splitlines():
         copy(root, path)
     write(root, "/etc/passwd", "root:x:0:0::/root:/bin/bash\nnobody:x:65534:65534::/:/usr/sbin/nologin\n")
     write(root, "/etc/group", "root:x:0:\nadm:x:4:\ntty:x:5:\nnogroup:x:65534:\n")
-    write(root, "/etc/machine-id", "")
-    write(root, "/etc/fstab", "")
     write(root, "/var/lib/dpkg/status", open("/var/lib/dpkg/status", encoding="utf-8").read())
     for name in query("-W", "-f", "${binary:Package}\n").split():
         write(root, "/var/lib/dpkg/info/%s.list" % name, "/.\n")
+
+
+def fetched_root(root, deb, suite):
+    """Of another release; apt finds what has another name there."""
+    leave = ["--dpkgopt=path-exclude=" + p for p in ("/usr/share/doc/*", "/usr/share/man/*", "/usr/share/locale/*", "/usr/share/zoneinfo/*",
+                                                     "/usr/share/i18n/*", "/usr/lib/udev/hwdb*", "/usr/lib/x86_64-linux-gnu/gconv/*")]
+    subprocess.run(["mmdebstrap", "--quiet", "--variant=apt", "--include=" + ",".join([*WANTED, *depends_of(deb)]), *leave, suite, root],
+                   check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    for waste in ("/var/lib/apt/lists", "/var/cache/apt", "/boot"):
+        shutil.rmtree(root + waste, ignore_errors=True)
+    os.makedirs(root + "/opt/workers.d")
+
+
+def make_root(root, build, deb, suite):
+    if suite:
+        fetched_root(root, deb, suite)
+    else:
+        own_root(root, deb)
+    write(root, "/etc/fstab", "")
+    write(root, "/etc/machine-id", "")
     shutil.copy(os.path.join(build, "tests/lib/worker"), root + "/opt/worker")
     for alias, (args, service, id) in WORKERS.items():
         write(root, "/opt/workers.d/%s.conf" % alias, "[Service]\nExecStart=/opt/worker %s\n%s\n[Worker]\nId=%d\n" % (args, service, id))
@@ -140,14 +163,17 @@ def report(said, which):
 
 def main():
     build, debs = (os.path.abspath(a) for a in sys.argv[1:3])
+    suite = sys.argv[3] if len(sys.argv) > 3 else None
     if os.uname().machine != "x86_64" or not shutil.which("qemu-system-x86_64") or not shutil.which("dpkg-deb"):
         skip("for x86_64, with qemu and dpkg: ./dev deps")
+    if suite and not shutil.which("mmdebstrap"):
+        skip("mmdebstrap is not installed")
     if not os.access(KERNEL, os.R_OK):
         skip("no kernel: ./dev deps could not fetch one")
     deb, = glob.glob(debs + "/agentd_*.deb")
     with tempfile.TemporaryDirectory(prefix="agentd-qemu.") as work:
         root = work + "/root"
-        make_root(root, build, deb)
+        make_root(root, build, deb, suite)
         unit(root, "first")
         said = boot(work, root)
         good = report(said, "first")
