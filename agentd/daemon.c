@@ -169,10 +169,28 @@ static int make_dir(const char *path, mode_t mode)
     return 0;
 }
 
+/* A user's own lie in folders that may not be there yet, ~/.local/state and the like. For root a missing one
+ * is a name that is wrong. */
+static void make_parents(const char *path)
+{
+    char parent[600];
+
+    if (geteuid() == 0)
+        return;
+    str_copy(parent, sizeof(parent), path);
+    for (char *p = strchr(parent + 1, '/'); p; p = strchr(p + 1, '/')) {
+        *p = 0;
+        mkdir(parent, 0700); /* XDG Base Directory Specification; that of the last one tells */
+        *p = '/';
+    }
+}
+
 static int make_dirs(const struct cfg_agent *a)
 {
     int r;
 
+    make_parents(a->state_dir);
+    make_parents(a->log_dir);
     if ((r = make_dir(a->runtime_dir, 0755)) < 0 || (r = make_dir(a->state_dir, 0700)) < 0)
         return r;
     return make_dir(a->log_dir, 0755);
@@ -231,6 +249,13 @@ static void raise_limits(void)
     }
 }
 
+/* A user's manager before systemd 255 leaves no mark on what it delegates. */
+static void ask_for_delegation(void)
+{
+    if (geteuid() != 0 && sdn_is_there() && sdn_is_delegated() > 0)
+        cgroup_assume_delegated();
+}
+
 static void find_cgroups(const struct cfg_agent *a)
 {
     char name[17], why[1200] = "";
@@ -239,6 +264,7 @@ static void find_cgroups(const struct cfg_agent *a)
     if (getenv("AGENTD_NO_CGROUP"))
         return; /* for tests, and for hosts where the hierarchy is somebody else's */
     snprintf(name, sizeof(name), "%016llx", (unsigned long long)wk_host.dir_hash);
+    ask_for_delegation();
     scope = caps_enter(CAPS_FILES);
     if (cgroup_root_open(&wk_host.cgroups, name, why, sizeof(why)) < 0) {
         log_warn("main", "workers are tracked without cgroups: %s", why);

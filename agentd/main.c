@@ -7,11 +7,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "agentd/daemon.h"
 #include "agentd/upgrade.h"
 #include "base/log.h"
 #include "proc/cgroup.h"
+#include "systemd/sdn.h"
 
 struct args {
     const char *file;
@@ -77,7 +79,11 @@ static int take_option(int c, struct args *a)
 /* For the unit's ExecStopPost=. */
 static int release(void)
 {
-    int r = cgroup_release_controllers();
+    int r;
+
+    if (geteuid() != 0 && sdn_is_delegated() > 0)
+        cgroup_assume_delegated();
+    r = cgroup_release_controllers();
 
     if (r < 0)
         fprintf(stderr, "agentd: --release-cgroup: %s\n", strerror(-r));

@@ -63,6 +63,29 @@ static bool is_delegated(const char *path)
            v[0] == '1';
 }
 
+/* What systemd runs for a delegated unit beside its main process sits in a leaf of its own. */
+#define CONTROL ".control"
+
+static bool assumed;
+
+void cgroup_assume_delegated(void)
+{
+    assumed = true;
+}
+
+/* Cuts our own path to that of the unit: a former image of ours moved into the leaf, or DelegateSubgroup=
+ * did. */
+static bool cut_to_delegated(char *path)
+{
+    char *last = strrchr(path, '/');
+
+    if (is_delegated(path))
+        return true;
+    if (last && (str_eq(last, "/" SUPERVISOR) || str_eq(last, "/" CONTROL)))
+        *last = 0;
+    return assumed || is_delegated(path);
+}
+
 static int open_dir(int at, const char *path)
 {
     int fd = openat(at, path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
@@ -90,17 +113,14 @@ static int move_self(int root_fd)
 
 static int open_delegated(struct cgroup_root *root, const char *mount)
 {
-    char own[1024], *last;
+    char own[1024];
     int r;
 
     if ((r = own_cgroup(own, sizeof(own))) < 0)
         return r;
     if (snprintf(root->path, sizeof(root->path), "%s%s", mount, own) >= (int)sizeof(root->path))
         return -ENAMETOOLONG;
-    last = strrchr(root->path, '/');
-    if (!is_delegated(root->path) && last && str_eq(last, "/" SUPERVISOR))
-        *last = 0; /* a former image of ours moved there, or DelegateSubgroup= did */
-    if (!is_delegated(root->path))
+    if (!cut_to_delegated(root->path))
         return -EPERM;
     if ((root->fd = open_dir(AT_FDCWD, root->path)) < 0)
         return root->fd;
@@ -148,23 +168,17 @@ int cgroup_root_open(struct cgroup_root *ret, const char *name, char *reason, si
     return 0;
 }
 
-/* What systemd runs for a delegated unit beside its main process sits in a leaf of its own. */
-#define CONTROL ".control"
-
 int cgroup_release_controllers(void)
 {
-    char own[1024], mount[1024], path[2100], text[512], word[64], *last, *save = NULL;
+    char own[1024], mount[1024], path[2100], text[512], word[64], *save = NULL;
     _cleanup_close_ int fd = -1;
     int r;
 
     if ((r = find_mount(mount, sizeof(mount))) < 0 || (r = own_cgroup(own, sizeof(own))) < 0)
         return r;
     snprintf(path, sizeof(path), "%s%s", mount, own);
-    last = strrchr(path, '/');
-    if (!is_delegated(path) && last && (str_eq(last, "/" CONTROL) || str_eq(last, "/" SUPERVISOR)))
-        *last = 0;
-    if (!is_delegated(path))
-        return -EPERM;
+    if (!cut_to_delegated(path))
+        return 0; /* nothing was handed down in it */
     if ((fd = open_dir(AT_FDCWD, path)) < 0)
         return fd;
     if ((r = fd_read_file(fd, "cgroup.subtree_control", text, sizeof(text))) < 0)

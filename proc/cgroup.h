@@ -31,10 +31,14 @@ struct cgroup_leaf {
         .fd = -1         \
     }
 
+/* The service manager says that our cgroup is delegated, and leaves no mark: a user's manager before systemd
+ * 255 or so. Before the two below look. */
+void cgroup_assume_delegated(void);
+
 /* Takes all controllers back that the delegated cgroup which this process is in, or beside, has handed down
  * to its leaves: with one handed down nothing can be put into it, so that a systemd before 254 could not
- * start the unit's next main process while leaves live (cgroups(7), "no internal processes"). 0 or -errno;
- * -EPERM: none is delegated. */
+ * start the unit's next main process while leaves live (cgroups(7), "no internal processes"). 0, also
+ * where none is delegated, or -errno. */
 int cgroup_release_controllers(void);
 
 /* Finds the root of the leaves: the cgroup that systemd delegated to us; else, as root, agentd-NAME in the

@@ -45,6 +45,9 @@ bool sdn_is_there(void);
  * systemd's answer: in a helper only. 0 or -errno. */
 int sdn_job(char *type, size_t size);
 
+/* Our own unit has Delegate=yes: 1, 0 or -errno. Waits for systemd's answer, at most 2 s: at a start only. */
+int sdn_is_delegated(void);
+
 /* True if standard error goes to the journal: then sdn_journal is the better sink. */
 bool sdn_has_journal(void);
 void sdn_journal(int level, const char *area, const struct log_about *about, const char *message);

@@ -12,6 +12,7 @@
 #include <systemd/sd-login.h>
 
 #define MANAGER "org.freedesktop.systemd1"
+#define ANSWER_US 2000000
 #define ROOT "/org/freedesktop/systemd1/unit"
 
 bool sdn_is_there(void)
@@ -60,6 +61,21 @@ static int job_path(sd_bus *bus, const char *unit, uint32_t *id, char *path, siz
         snprintf(path, size, "%s", p);
     sd_bus_message_unref(m);
     return r;
+}
+
+int sdn_is_delegated(void)
+{
+    char *unit = NULL;
+    sd_bus *bus = NULL;
+    int yes = 0, r;
+
+    if ((r = own_unit(&unit)) >= 0 && (r = connect_to(&bus)) >= 0) {
+        sd_bus_set_method_call_timeout(bus, ANSWER_US);
+        r = sd_bus_get_property_trivial(bus, MANAGER, unit, MANAGER ".Service", "Delegate", NULL, 'b', &yes);
+    }
+    free(unit);
+    sd_bus_unref(bus);
+    return r < 0 ? r : yes;
 }
 
 int sdn_job(char *type, size_t size)

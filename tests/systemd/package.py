@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The Debian package on a booted systemd, from its installation to its purge: package.py BUILDDIR FOLDER-OF-DEB. Prints TAP lines."""
 import glob
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,20 @@ sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__f
 import run  # noqa: E402
 from bell import Bell  # noqa: E402
 from box import Box, Impossible  # noqa: E402
+
+
+ETC = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "etc")
+NGINX = """pid %(home)s/nginx/nginx.pid;
+error_log %(home)s/nginx/error.log;
+worker_processes 2;
+events {}
+http {
+  access_log off;
+  client_body_temp_path %(home)s/nginx/body; proxy_temp_path %(home)s/nginx/proxy; fastcgi_temp_path %(home)s/nginx/fastcgi;
+  uwsgi_temp_path %(home)s/nginx/uwsgi; scgi_temp_path %(home)s/nginx/scgi;
+  server { listen 127.0.0.1:%(port)d; location / { return 200 "a user's own\\n"; } }
+}
+"""
 
 
 def next_version(deb, to):
@@ -30,7 +46,7 @@ def next_version(deb, to):
 
 class Tests(run.Tests):
     def __init__(self, box, build, debs):
-        self.box, self.bell = box, Bell()
+        self.box, self.bell, self.build = box, Bell(), build
         for path in glob.glob("/proc/%d/root/run/log/journal/*" % box.leader):
             self.bell.listen(path)
         os.makedirs(box.path("/opt/agentd"))
@@ -68,6 +84,11 @@ class Tests(run.Tests):
         self.until(lambda: len(self.workers()) == 2, "two workers")
         self.all_up()
 
+    def test_same_as_a_unit(self):
+        """What a worker sees under the unit that is installed is what it would see as a unit of its own."""
+        self.test_same_as_systemd()
+        os.unlink(self.box.path("/etc/agentd/env"))
+
     def test_upgraded(self):
         """In place: the same pid, the same workers, active all the time, and no restart."""
         before, main, since = self.identities(), self.show("MainPID"), self.show("ActiveEnterTimestampMonotonic")
@@ -78,6 +99,90 @@ class Tests(run.Tests):
         assert last["result"] == "done", last
         self.do("dpkg", "-i", "/opt/first.deb")  # and back
         assert (self.identities(), self.show("MainPID")) == (before, main)
+
+    # --- agentd of a user ---------------------------------------------------------------------------
+
+    def demo_of(self, user, where):
+        """The demo's workers, as that user's own; the configuration's path."""
+        home, port = "/home/" + user, 9000 + 10 * len(user)
+        self.do("useradd", "-m", user)
+        shutil.copy(os.path.join(self.build, "bin/ob_cleaner"), self.box.path("/opt/agentd/ob_cleaner"))
+        for d in ("nginx", "redis", "cleaner/rotated", ".config/agentd/workers.d"):
+            os.makedirs(self.box.path("%s/%s" % (home, d)))
+        self.write(home + "/nginx/nginx.conf", NGINX % {"home": home, "port": port})
+        for name in ("nginx", "redis", "ob_cleaner"):
+            with open(os.path.join(ETC, "demo/workers.d/%s.conf.in" % name), encoding="utf-8") as f:
+                text = re.sub("(?m)^(User|Group)=.*\n", "", f.read())
+            for mark, value in (("DIR", home), ("BIN", "/opt/agentd"), ("NGINX_PORT", port), ("REDIS_PORT", port + 1)):
+                text = text.replace("@%s@" % mark, str(value))
+            self.write("%s/.config/agentd/workers.d/%s.conf" % (home, name), text)
+        config = home + "/.config/agentd/agentd.conf"
+        self.write(config, "[Agent]\nHostId=20\nWorkersDirectory=%%h/.config/agentd/workers.d\n%s\n[Rpc]\nListenStream=%s/agentd.sock\n" % (where, home))
+        self.do("chown", "-R", user + ":", home)
+        return config
+
+    def ctl_of(self, user, *words):
+        return self.do("agentctl", "--socket", "/home/%s/agentd.sock" % user, *words)
+
+    def demo_is_up(self, user):
+        """{alias: pid} once all three are."""
+        def look():
+            r = self.box.run("agentctl", "--socket", "/home/%s/agentd.sock" % user, "-o", "json", "status")
+            rows = json.loads(r.stdout)["contents"] if r.returncode == 0 else []
+            return len(rows) == 3 and all(w["state"] == "UP" and w["user"] == user for w in rows) and {w["alias"]: w["pid"] for w in rows}
+        return self.until(look, "three workers of %s" % user)
+
+    def test_users_own(self):
+        """systemd --user with its delegation: nobody has one who has not asked, and then it is as the system's own."""
+        config = self.demo_of("joe", "RuntimeDirectory=%t/agentd\nStateDirectory=%S/agentd\nLogDirectory=%L/agentd")
+        uid = self.do("id", "-u", "joe").strip()
+        self.do("systemctl", "start", "user@%s.service" % uid)
+        for path in glob.glob(self.box.path("/var/log/journal/*")):
+            self.bell.listen(path)
+
+        def systemctl(*words):
+            return self.do("runuser", "-u", "joe", "--", "env", "XDG_RUNTIME_DIR=/run/user/" + uid, "systemctl", "--user", *words)
+
+        def main_pid():
+            return int(systemctl("show", "-P", "MainPID", "agentd.service"))
+        assert systemctl("show", "-P", "ActiveState", "agentd.service").strip() == "inactive", "it runs though nobody has enabled it"
+        systemctl("enable", "--now", "agentd.service")
+        pids = self.demo_is_up("joe")
+        group = "/sys/fs/cgroup/user.slice/user-%s.slice/user@%s.service/app.slice/agentd.service" % (uid, uid)
+        for alias, pid in pids.items():
+            assert str(pid) in self.do("cat", "%s/w-%s/cgroup.procs" % (group, alias)).split(), (alias, pid)
+        for _ in range(3):
+            systemctl("restart", "agentd.service")
+            assert self.demo_is_up("joe") == pids
+        before = main_pid()
+        self.do("kill", "-9", str(before))
+        self.until(lambda: main_pid() not in (0, before) and self.demo_is_up("joe") == pids, "the next agentd of joe")
+        told = json.loads(self.ctl_of("joe", "-o", "json", "doctor"))
+        assert "without cgroups" not in json.dumps(told), told
+        assert "runs as uid " + uid in json.dumps(told), told
+        assert self.ctl_of("joe", "restart", "redis")
+        systemctl("stop", "agentd.service")
+        for pid in self.do("ps", "-o", "comm=", "-u", "joe").split():
+            assert pid not in ("agentd", "agentd-rpc", "nginx", "redis-server", "ob_cleaner"), pid
+        assert config
+        self.do("systemctl", "stop", "user@%s.service" % uid)
+
+    def test_users_own_with_nothing(self):
+        """No service manager, no cgroup, no capability: what that costs is told."""
+        home = "/home/mary"
+        config = self.demo_of("mary", "RuntimeDirectory=%%h/run\nStateDirectory=%%h/state/agentd\nLogDirectory=%%h/log".replace("%%", "%"))
+        agentd = self.box.popen("runuser", "-u", "mary", "--", "env", "-i", "HOME=" + home, "/usr/sbin/agentd", "-c", config)
+        try:
+            pids = self.demo_is_up("mary")
+            told = json.dumps(json.loads(self.ctl_of("mary", "-o", "json", "doctor")))
+            for words in ("workers are tracked without cgroups", "runs as uid"):
+                assert words in told, told
+            self.do("kill", "-9", str(pids["nginx"]))
+            self.until(lambda: self.demo_is_up("mary")["nginx"] != pids["nginx"], "nginx again")
+        finally:
+            self.box.run("pkill", "-x", "-u", "mary", "agentd")
+            agentd.communicate(timeout=60)
+        assert self.box.run("ps", "-u", "mary").stdout.count("\n") == 1, self.box.run("ps", "-u", "mary").stdout
 
     def test_removed(self):
         """No process is left; what the administrator wrote is."""

@@ -68,8 +68,10 @@ class Tests:
         return self.do("systemctl", "show", "-P", what, "agentd.service").strip()
 
     def until(self, condition, what):
-        if not look_until(condition, DEADLINE, self.bell):
+        value = look_until(condition, DEADLINE, self.bell)
+        if not value:
             raise AssertionError("%s did not come true\n%s" % (what, self.journal()))
+        return value
 
     def journal(self):
         self.do("journalctl", "--sync")
