@@ -88,6 +88,8 @@ libagentd_a_SOURCES = \
 	agentd/order.c \
 	agentd/order.h \
 	agentd/passed.c \
+	agentd/wk_keep.c \
+	agentd/wk_keep.h \
 	agentd/passed.h \
 	agentd/paths.c \
 	agentd/paths.h \

@@ -8,6 +8,7 @@
 #include "agentd/loop.h"
 #include "agentd/sup.h"
 #include "agentd/wk.h"
+#include "agentd/wk_keep.h"
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -93,6 +94,7 @@ static void on_status(int fd, short what, void *arg)
     char line[LINE];
 
     loop_free(&status);
+    wk_keep_all();
     put_line(line, sizeof(line));
     if (str_eq(line, said))
         return;

@@ -25,7 +25,7 @@ void passed_init(void)
 /* By its name: socket units name theirs after themselves, or as they are told to. */
 static bool is_kept(const char *name)
 {
-    return str_eq(name, PASSED_OWN) || str_starts(name, PASSED_WORKER);
+    return str_eq(name, PASSED_OWN) || str_starts(name, PASSED_WORKER) || str_starts(name, PASSED_PID);
 }
 
 int passed_take(const struct cfg_listener *l, bool *ours)
@@ -37,6 +37,14 @@ int passed_take(const struct cfg_listener *l, bool *ours)
             *ours = is_kept(all[i].name);
         return TAKE_FD(all[i].fd);
     }
+    return -ENOENT;
+}
+
+int passed_take_named(const char *name)
+{
+    for (unsigned i = 0; i < n_all; i++)
+        if (all[i].fd >= 0 && str_eq(all[i].name, name))
+            return TAKE_FD(all[i].fd);
     return -ENOENT;
 }
 

@@ -119,6 +119,10 @@ struct wk {
     enum wk_reason reason;
     uint32_t generation, restarts;
     struct pidref main; /* pid 0: none; a zombie that is not yet reaped counts as alive for waiting only */
+    struct {
+        pid_t pid; /* 0: none */
+        uint64_t start;
+    } kept;        /* whose pidfd the service manager has */
     pid_t session; /* main.pid of this incarnation, until nothing of it is left: its members outlive main */
     uid_t uid;
     bool adopted, ready, removed, stale, dirty, draining, broken;

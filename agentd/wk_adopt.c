@@ -15,6 +15,7 @@
 #include "agentd/notify.h"
 #include "agentd/op.h"
 #include "agentd/reap.h"
+#include "agentd/wk_keep.h"
 #include "agentd/wk_sock.h"
 #include "agentd/wk_adopt.h"
 #include "base/clock.h"
@@ -99,8 +100,15 @@ static bool is_same_program(const struct facts *f)
 static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
 {
     enum caps_scope scope;
+    int kept = wk_keep_take(w, f);
 
     w->main = ref;
+    if (kept >= 0) {
+        fd_close(w->main.fd);
+        w->main.fd = kept;
+        w->kept.pid = ref.pid;
+        w->kept.start = ref.start;
+    }
     w->session = ref.pid;
     w->adopted = true;
     w->was_ready = f->phase == FACTS_READY;
@@ -217,11 +225,13 @@ static void hold(struct wk *w, struct pidref ref)
     wk_adopt_hold(w);
 }
 
-/* The guardian of an upgrade held its pidfd open: its status may still be told. */
+/* The guardian of an upgrade or the service manager held its pidfd open: its status may still be told. */
 static bool know_end(struct wk *w, const struct facts *f)
 {
+    _cleanup_close_ int kept = wk_keep_take(w, f);
     int fd = wk_host.pidfds ? wk_image_main_fd(wk_host.pidfds, w->def->alias, f->pid) : -1, st;
 
+    fd = fd < 0 ? kept : fd;
     if (fd < 0 || sys_pidfd_exit_status(fd, &st) != 1)
         return false;
     w->last = (struct wk_exit){WIFEXITED(st)   ? WK_END_EXITED

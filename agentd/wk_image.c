@@ -69,6 +69,10 @@ void wk_image_save(const struct wk *w, struct buf *b)
 #undef ROW
     put_pidref(b, "main", "main_start", "main_fd", &w->main);
     put_pidref(b, "held", "held_start", "held_fd", &w->held);
+    if (w->kept.pid) {
+        state_put(b, "kept_pid", w->kept.pid);
+        state_put_u64(b, "kept_start", w->kept.start);
+    }
     put_past(b, w);
     state_put_text(b, "message", w->message);
     state_put_text(b, "goal_by", w->goal_by);
@@ -171,6 +175,8 @@ void wk_image_load(struct wk *w, const struct state *s, const char *line)
 #undef ROW
     w->main = get_pidref(s, line, "main", "main_start", "main_fd");
     w->held = get_pidref(s, line, "held", "held_start", "held_fd");
+    w->kept.pid = (pid_t)state_get(s, line, "kept_pid");
+    w->kept.start = state_get_u64(s, line, "kept_start");
     if (w->ready)
         w->phase = FACTS_READY; /* (an earlier image did not say) */
     w->stale = w->main.pid && w->ran_hash != w->def->hash;

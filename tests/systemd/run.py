@@ -297,6 +297,26 @@ class Tests:
         for how in ("KILL", "SEGV", "ABRT"):
             self.died(how)
 
+    def test_how_one_ended_that_nobody_watched(self):
+        """systemd has had its pidfd: the kernel still knows."""
+        workers = self.all_up()
+        at_least = len(workers) + 1  # and a listener
+        self.until(lambda: int(self.show("NFileDescriptorStore")) >= at_least, "all pidfds with systemd")
+        main, pid = self.show("MainPID"), workers["told"]["pid"]
+        self.do("kill", "-STOP", main)  # so that both are dead before anybody looks
+        self.do("kill", "-9", str(pid))
+        self.do("kill", "-9", main)
+        self.until(lambda: self.show("MainPID") not in ("0", main) and self.show("ActiveState") == "active", "a new agentd")
+        now = self.all_up()
+        told = now.pop("told")
+        assert (told["lastExit"]["pid"], told["generation"]) == (pid, workers["told"]["generation"] + 1), told
+        if tuple(int(x) for x in os.uname().release.split(".")[:2]) >= (6, 15):
+            assert (told["lastExit"]["kind"], told["lastExit"]["signal"]) == ("killed", 9), told["lastExit"]
+        else:
+            assert told["lastExit"]["kind"] == "unknown", told["lastExit"]
+        assert {a: w["pid"] for a, w in now.items()} == {a: w["pid"] for a, w in workers.items() if a != "told"}
+        self.until(lambda: int(self.show("NFileDescriptorStore")) == at_least, "the same number again")
+
     def test_watchdog(self):
         """One that hangs: systemd ends it, and its successor takes over, all within WatchdogSec= and a second."""
         since = time.monotonic()

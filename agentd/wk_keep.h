@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentd/wk_keep: pidfds of the main processes in the hands of the service manager, for the next agentd: one
+ * that was opened while its process lived still tells how that has ended, after nobody has watched (Linux
+ * 6.15). Each has the name of its incarnation. Never knows who is adopted. */
+#ifndef AGENTD_WK_KEEP_H
+#define AGENTD_WK_KEEP_H
+
+#include "agentd/facts.h"
+#include "agentd/wk.h"
+
+void wk_keep_all(void); /* brings what the manager has in line with what runs */
+
+/* The one of this incarnation that an earlier agentd gave away, now the caller's; -ENOENT: there is none. */
+int wk_keep_take(const struct wk *w, const struct facts *f);
+
+#endif
