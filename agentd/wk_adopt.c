@@ -100,7 +100,7 @@ static bool is_same_program(const struct facts *f)
 static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
 {
     enum caps_scope scope;
-    int kept = wk_keep_take(w, f);
+    int kept = wk_keep_take(w, f, false);
 
     w->main = ref;
     if (kept >= 0) {
@@ -228,7 +228,7 @@ static void hold(struct wk *w, struct pidref ref)
 /* The guardian of an upgrade or the service manager held its pidfd open: its status may still be told. */
 static bool know_end(struct wk *w, const struct facts *f)
 {
-    _cleanup_close_ int kept = wk_keep_take(w, f);
+    _cleanup_close_ int kept = wk_keep_take(w, f, true);
     int fd = wk_host.pidfds ? wk_image_main_fd(wk_host.pidfds, w->def->alias, f->pid) : -1, st;
 
     fd = fd < 0 ? kept : fd;

@@ -39,9 +39,12 @@ void wk_keep_all(void)
         keep(w);
 }
 
-int wk_keep_take(const struct wk *w, const struct facts *f)
+int wk_keep_take(const struct wk *w, const struct facts *f, bool last)
 {
     char name[NAME];
+    int fd = passed_take_named(name_of(name, w->id, f->pid, f->start));
 
-    return passed_take_named(name_of(name, w->id, f->pid, f->start));
+    if (fd >= 0 && last)
+        sdn_forget(name);
+    return fd;
 }

@@ -10,7 +10,8 @@
 
 void wk_keep_all(void); /* brings what the manager has in line with what runs */
 
-/* The one of this incarnation that an earlier agentd gave away, now the caller's; -ENOENT: there is none. */
-int wk_keep_take(const struct wk *w, const struct facts *f);
+/* The one of this incarnation that an earlier agentd gave away, now the caller's, and with last the manager's
+ * no more; -ENOENT: there is none. */
+int wk_keep_take(const struct wk *w, const struct facts *f, bool last);
 
 #endif
