@@ -143,42 +143,24 @@ static int verify(const struct options *o)
 
 /* --- show --------------------------------------------------------------------------------------------- */
 
-static void print_word(const struct json *j, const char *before, const char *name, const char *after)
-{
-    char raw[1100], safe[4400];
-
-    if (json_member(j, 0, name) < 0)
-        return;
-    json_copy(j, json_member(j, 0, name), raw, sizeof(raw));
-    printf("%s%s%s", before, str_escape(safe, sizeof(safe), raw), after);
-}
-
-static void print_number(const struct json *j, const char *before, const char *name)
-{
-    int64_t v;
-
-    if (json_to_int(j, json_member(j, 0, name), &v))
-        printf("%s%" PRId64, before, v);
-}
-
 static void print_record(const struct json *j)
 {
-    print_word(j, "", "time", "");
-    print_number(j, " ", "seq");
-    print_word(j, " ", "event", "");
-    print_word(j, " ", "actor", "");
-    print_word(j, "@", "source", "");
-    print_word(j, " ", "what", "");
-    print_word(j, " ", "verb", "");
-    print_word(j, " ", "signal", "");
-    print_word(j, " ", "alias", "");
-    print_number(j, " pid ", "pid");
-    print_word(j, ": ", "result", "");
-    print_number(j, " ", "status");
-    print_number(j, " ", "count");
-    print_word(j, " ", "operation", "");
-    print_word(j, ": ", "message", "");
-    print_word(j, " (", "reason", ")");
+    out_word(j, 0, "", "time", "");
+    out_figure(j, 0, " ", "seq", "");
+    out_word(j, 0, " ", "event", "");
+    out_word(j, 0, " ", "actor", "");
+    out_word(j, 0, "@", "source", "");
+    out_word(j, 0, " ", "what", "");
+    out_word(j, 0, " ", "verb", "");
+    out_word(j, 0, " ", "signal", "");
+    out_word(j, 0, " ", "alias", "");
+    out_figure(j, 0, " pid ", "pid", "");
+    out_word(j, 0, ": ", "result", "");
+    out_figure(j, 0, " ", "status", "");
+    out_figure(j, 0, " ", "count", "");
+    out_word(j, 0, " ", "operation", "");
+    out_word(j, 0, ": ", "message", "");
+    out_word(j, 0, " (", "reason", ")");
     putchar('\n');
 }
 

@@ -31,14 +31,6 @@ static void on_interrupt(int sig)
     _exit(EXIT_DONE); /* each line is written at once */
 }
 
-static void print_word(const struct json *j, const char *before, const char *name, const char *after)
-{
-    char text[OUT_TEXT];
-
-    if (*out_text(j, 0, name, text))
-        printf("%s%s%s", before, text, after);
-}
-
 static void print_event(const struct json *j)
 {
     char kind[OUT_TEXT], time[OUT_TEXT];
@@ -46,17 +38,17 @@ static void print_event(const struct json *j)
 
     printf("%" PRId64 "  %s  %-9s", out_number(j, 0, "id"), out_text(j, 0, "time", time),
            out_text(j, 0, "kind", kind));
-    print_word(j, "  ", "alias", "");
-    print_word(j, "  ", "verb", "");
-    print_word(j, "  ", "state", "");
-    print_word(j, ": ", "reason", "");
+    out_word(j, 0, "  ", "alias", "");
+    out_word(j, 0, "  ", "verb", "");
+    out_word(j, 0, "  ", "state", "");
+    out_word(j, 0, ": ", "reason", "");
     if (pid)
         printf(", pid %" PRId64, pid);
     if (generation)
         printf(" (generation %" PRId64 ")", generation);
-    print_word(j, " by ", "actor", "");
-    print_word(j, " (operation ", "operation", ")");
-    print_word(j, ": ", "message", "");
+    out_word(j, 0, " by ", "actor", "");
+    out_word(j, 0, " (operation ", "operation", ")");
+    out_word(j, 0, ": ", "message", "");
     putchar('\n');
 }
 

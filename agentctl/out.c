@@ -1,12 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentctl/out.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/str.h"
+
+#define LONGEST 1300 /* bytes of a word */
 
 int64_t out_number(const struct json *j, int object, const char *name)
 {
@@ -39,6 +42,23 @@ int64_t out_time(const char *text)
     tm.tm_year -= 1900;
     tm.tm_mon--;
     return timegm(&tm) - (sign == '-' ? -1 : 1) * (h * 3600 + m * 60);
+}
+
+void out_word(const struct json *j, int object, const char *before, const char *name, const char *after)
+{
+    char raw[LONGEST], safe[4 * LONGEST];
+    int t = json_member(j, object, name);
+
+    if (json_kind(j, t) == JSON_STRING && *json_copy(j, t, raw, sizeof(raw)))
+        printf("%s%s%s", before, str_escape(safe, sizeof(safe), raw), after);
+}
+
+void out_figure(const struct json *j, int object, const char *before, const char *name, const char *after)
+{
+    int64_t v;
+
+    if (json_to_int(j, json_member(j, object, name), &v))
+        printf("%s%" PRId64 "%s", before, v, after);
 }
 
 void out_data(const struct http_reply *r, const char *before, const char *after)

@@ -13,6 +13,9 @@
 
 int64_t out_number(const struct json *j, int object, const char *name); /* 0: there is none */
 const char *out_text(const struct json *j, int object, const char *name, char text[OUT_TEXT]); /* escaped */
+/* The same printed, between two texts; nothing at all if there is none, or it is empty. */
+void out_word(const struct json *j, int object, const char *before, const char *name, const char *after);
+void out_figure(const struct json *j, int object, const char *before, const char *name, const char *after);
 int64_t out_time(const char *text); /* an answer's time, in seconds since 1970; 0: it is none */
 void out_data(const struct http_reply *r, const char *before, const char *after); /* as JSON */
 

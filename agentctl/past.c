@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agentctl/http.h"
+#include "agentctl/out.h"
 #include "agentctl/verbs.h"
 #include "base/str.h"
 
@@ -17,42 +18,21 @@ static bool has(const struct json *j, int object, const char *name)
            (k != JSON_STRING || *json_copy(j, json_member(j, object, name), text, sizeof(text)));
 }
 
-/* Nothing of it reaches the terminal as a control sequence. */
-static void print_word(const struct json *j, int object, const char *before, const char *name,
-                       const char *after)
-{
-    char raw[1300], safe[5200];
-
-    if (!has(j, object, name))
-        return;
-    json_copy(j, json_member(j, object, name), raw, sizeof(raw));
-    printf("%s%s%s", before, str_escape(safe, sizeof(safe), raw), after);
-}
-
-static void print_number(const struct json *j, int object, const char *before, const char *name,
-                         const char *after)
-{
-    int64_t v;
-
-    if (has(j, object, name) && json_to_int(j, json_member(j, object, name), &v))
-        printf("%s%" PRId64 "%s", before, v, after);
-}
-
 static void print_cause(const struct json *j, int x, const char *alias)
 {
     char worker[128];
 
     json_copy(j, json_member(j, x, "worker"), worker, sizeof(worker));
-    print_word(j, x, "", "at", " ");
+    out_word(j, x, "", "at", " ");
     if (!has(j, x, "at"))
         printf("(time not known) ");
     if (!str_eq(worker, alias))
-        print_word(j, x, "", "worker", ": ");
-    print_word(j, x, "", "what", "");
-    print_word(j, x, ", by ", "by", "");
-    print_word(j, x, " from ", "source", "");
-    print_word(j, x, ": ", "reason", "");
-    print_word(j, x, " (operation ", "operation", ")");
+        out_word(j, x, "", "worker", ": ");
+    out_word(j, x, "", "what", "");
+    out_word(j, x, ", by ", "by", "");
+    out_word(j, x, " from ", "source", "");
+    out_word(j, x, ": ", "reason", "");
+    out_word(j, x, " (operation ", "operation", ")");
     putchar('\n');
 }
 
@@ -60,18 +40,18 @@ static void print_incarnation(const struct json *j, int x, const char *alias)
 {
     int exit = json_member(j, x, "exit");
 
-    print_word(j, x, "", "startedAt", "");
-    print_number(j, x, "  generation ", "generation", "");
-    print_number(j, x, "  pid ", "pid", "");
-    print_word(j, x, "  ", "reason", "");
-    print_word(j, x, " by ", "actor", "");
-    print_word(j, x, " (operation ", "operation", ")");
-    print_number(j, x, ", ready after ", "readyMs", " ms");
+    out_word(j, x, "", "startedAt", "");
+    out_figure(j, x, "  generation ", "generation", "");
+    out_figure(j, x, "  pid ", "pid", "");
+    out_word(j, x, "  ", "reason", "");
+    out_word(j, x, " by ", "actor", "");
+    out_word(j, x, " (operation ", "operation", ")");
+    out_figure(j, x, ", ready after ", "readyMs", " ms");
     if (json_kind(j, exit) == JSON_OBJECT) {
-        print_word(j, exit, "; ", "kind", "");
-        print_number(j, exit, " ", "status", "");
-        print_word(j, exit, ", ", "reason", "");
-        print_number(j, x, ", after ", "durationMs", " ms");
+        out_word(j, exit, "; ", "kind", "");
+        out_figure(j, exit, " ", "status", "");
+        out_word(j, exit, ", ", "reason", "");
+        out_figure(j, x, ", after ", "durationMs", " ms");
     }
     putchar('\n');
 }

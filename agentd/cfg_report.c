@@ -66,52 +66,60 @@ static void warn_line(struct cfg_ctx *c, const char *file, unsigned line, unsign
         put(&c->report->warnings, file, line, col, "warning: ", text);
 }
 
-void cfg_error(struct cfg_ctx *c, const struct cfg_line *l, size_t at, const char *fmt, ...)
+typedef void (*tell_fn)(struct cfg_ctx *c, const char *file, unsigned line, unsigned col, const char *text);
+
+static void tell(struct cfg_ctx *c, tell_fn fn, const char *file, unsigned line, unsigned col,
+                 const char *fmt, va_list ap)
 {
     char text[MESSAGE_MAX];
+
+    vsnprintf(text, sizeof(text), fmt, ap);
+    fn(c, file, line, col, text);
+}
+
+static void tell_at(struct cfg_ctx *c, tell_fn fn, const struct cfg_line *l, size_t at, const char *fmt,
+                    va_list ap)
+{
     unsigned line, col;
+
+    cfg_line_at(l, at, &line, &col);
+    tell(c, fn, l->file, line, col, fmt, ap);
+}
+
+void cfg_error(struct cfg_ctx *c, const struct cfg_line *l, size_t at, const char *fmt, ...)
+{
     va_list ap;
 
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    tell_at(c, error_line, l, at, fmt, ap);
     va_end(ap);
-    cfg_line_at(l, at, &line, &col);
-    error_line(c, l->file, line, col, text);
 }
 
 void cfg_warn(struct cfg_ctx *c, const struct cfg_line *l, size_t at, const char *fmt, ...)
 {
-    char text[MESSAGE_MAX];
-    unsigned line, col;
     va_list ap;
 
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    tell_at(c, warn_line, l, at, fmt, ap);
     va_end(ap);
-    cfg_line_at(l, at, &line, &col);
-    warn_line(c, l->file, line, col, text);
 }
 
 void cfg_error_in(struct cfg_ctx *c, const char *file, unsigned line, unsigned col, const char *fmt, ...)
 {
-    char text[MESSAGE_MAX];
     va_list ap;
 
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    tell(c, error_line, file, line, col, fmt, ap);
     va_end(ap);
-    error_line(c, file, line, col, text);
 }
 
 void cfg_warn_in(struct cfg_ctx *c, const char *file, unsigned line, unsigned col, const char *fmt, ...)
 {
-    char text[MESSAGE_MAX];
     va_list ap;
 
     va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
+    tell(c, warn_line, file, line, col, fmt, ap);
     va_end(ap);
-    warn_line(c, file, line, col, text);
 }
 
 char *cfg_report_why(const struct cfg_report *r, size_t at, unsigned n)

@@ -67,13 +67,7 @@ static void end_reader(struct reader *rd)
 
     r->stream = NULL;
     free_reader(rd);
-    if (!r->conn) {
-        evhttp_request_free(r->http);
-    } else {
-        listen_attach(r->conn, NULL);
-        evhttp_send_reply_end(r->http);
-    }
-    request_free(r);
+    reply_end(r);
 }
 
 /* What stands in line, to one reader; one that does not take it is dropped, so that it costs no more. */

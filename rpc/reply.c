@@ -332,6 +332,17 @@ void reply_events(struct request *r)
     start_stream(r, "text/event-stream");
 }
 
+void reply_end(struct request *r)
+{
+    if (!r->conn) {
+        evhttp_request_free(r->http);
+    } else {
+        listen_attach(r->conn, NULL);
+        evhttp_send_reply_end(r->http);
+    }
+    request_free(r);
+}
+
 void reply_refusal(struct evbuffer *out, const struct listen_conn *c, int status, enum wire_error e,
                    const char *reason)
 {

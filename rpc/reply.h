@@ -30,6 +30,7 @@ void reply_tag(struct request *r, uint32_t generation); /* ETag */
 /* Starts a reply without an end of its own; the body is the stream's. */
 void reply_stream(struct request *r, const char *cursor);
 void reply_events(struct request *r); /* the same, for server-sent events */
+void reply_end(struct request *r);    /* of either; whose caller may have gone */
 
 /* A whole HTTP response for what evhttp must not see: c is its connection. */
 void reply_refusal(struct evbuffer *out, const struct listen_conn *c, int status, enum wire_error e,

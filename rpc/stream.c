@@ -84,13 +84,7 @@ static void end_stream(struct stream *s)
 
     r->stream = NULL;
     free_stream(s);
-    if (!r->conn) {
-        evhttp_request_free(r->http);
-    } else {
-        listen_attach(r->conn, NULL);
-        evhttp_send_reply_end(r->http);
-    }
-    request_free(r);
+    reply_end(r);
 }
 
 static void fail_stream(struct stream *s, const char *message)

@@ -7,14 +7,12 @@ import re
 import shutil
 import subprocess
 import sys
-import traceback
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 sys.path.append(os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "e2e"))
 import run  # noqa: E402
 from bell import Bell  # noqa: E402
-from box import Box, Impossible  # noqa: E402
 
 
 ETC = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "etc")
@@ -45,6 +43,8 @@ def next_version(deb, to):
 
 
 class Tests(run.Tests):
+    AREA = "package"
+
     def __init__(self, box, build, debs):
         self.box, self.bell, self.build = box, Bell(), build
         for path in glob.glob("/proc/%d/root/run/log/journal/*" % box.leader):
@@ -54,9 +54,8 @@ class Tests(run.Tests):
         deb, = glob.glob(debs + "/agentd_*.deb")
         shutil.copy(deb, box.path("/opt/first.deb"))
         next_version(deb, box.path("/opt/second.deb"))
-        for policy in ("/usr/sbin/policy-rc.d",):  # of whoever made this root: services start as on a host
-            if os.path.exists(box.path(policy)):
-                os.unlink(box.path(policy))
+        # the machine's own, that are none of the package's
+        self.known = set(self.do("find", "/etc", "/lib", "/usr", "/var", "/run", "-xdev", "-name", "*agentd*").split())
 
     def worker(self, alias, id, args="", service="", section=""):
         self.write("/etc/agentd/workers.d/%s.conf" % alias,
@@ -200,33 +199,12 @@ class Tests(run.Tests):
         assert self.box.run("pgrep", "-x", "agentd|agentd-rpc|worker").returncode == 1
         left = self.do("find", "/etc", "/lib", "/usr", "/var", "/run", "/sys/fs/cgroup/system.slice", "-xdev", "-name", "*agentd*", "-not", "-path", "*/journal/*")
         mine = [x for x in left.split() if not x.startswith(("/opt", "/usr/share/doc", "/usr/src"))]
-        known = self.known
-        assert [x for x in mine if x not in known] == [], mine
+        assert [x for x in mine if x not in self.known] == [], mine
 
 
 def main():
     build, debs = (os.path.abspath(a) for a in sys.argv[1:3])
-    run.make_root_a_mount_point()
-    names = [n for n in vars(Tests) if n.startswith("test_")]
-    bad = 0
-    try:
-        with Box() as box:
-            tests = Tests(box, build, debs)
-            # the machine's own, that are none of the package's
-            tests.known = set(tests.do("find", "/etc", "/lib", "/usr", "/var", "/run", "-xdev", "-name", "*agentd*").split())
-            for i, n in enumerate(names, 1):
-                try:
-                    getattr(tests, n)()
-                    print("ok %d - package.%s" % (i, n), flush=True)
-                except Exception:  # noqa: BLE001
-                    bad += 1
-                    print("not ok %d - package.%s" % (i, n))
-                    text = traceback.format_exc()
-                    print("".join("# %s\n" % line for line in (text + tests.journal()).splitlines()), flush=True)
-    except Impossible as e:
-        print("ok 1 - package # SKIP %s" % str(e).replace("\n", " "))
-    print("1..%d" % len(names))
-    return 1 if bad else 0
+    return run.run_all(Tests, lambda box: Tests(box, build, debs))
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ BASE = "/compute/hosts/20/agent/processes/"
 
 class Tests:
     """Each test_ method is one TAP line, in this order; they share one box and build on each other."""
+    AREA = "systemd"
 
     def __init__(self, box, build):
         self.box, self.bell = box, Bell()
@@ -538,23 +539,21 @@ def make_root_a_mount_point():
                           *(os.path.abspath(a) for a in sys.argv[1:])])
 
 
-def main():
-    if len(sys.argv) != 2:
-        print(__doc__, file=sys.stderr)
-        return 2
+def run_all(kind, make):
+    """Its tests, in their order, in one box; make(box) makes them. 1 if one of them failed."""
     make_root_a_mount_point()
-    names = [n for n in vars(Tests) if n.startswith("test_")]
-    bad = 0
+    names = [n for n in vars(kind) if n.startswith("test_")]
+    area, bad = kind.AREA, 0
     try:
         with Box() as box:
-            tests = Tests(box, os.path.abspath(sys.argv[1]))
+            tests = make(box)
             for i, n in enumerate(names, 1):
                 try:
                     getattr(tests, n)()
-                    print("ok %d - systemd.%s" % (i, n), flush=True)
+                    print("ok %d - %s.%s" % (i, area, n), flush=True)
                 except Exception:  # noqa: BLE001
                     bad += 1
-                    print("not ok %d - systemd.%s" % (i, n))
+                    print("not ok %d - %s.%s" % (i, area, n))
                     text = traceback.format_exc()
                     try:
                         text += tests.journal()
@@ -562,9 +561,16 @@ def main():
                         text += "no journal: %s" % e
                     print("".join("# %s\n" % line for line in text.splitlines()), flush=True)
     except Impossible as e:
-        print("ok 1 - systemd # SKIP %s" % str(e).replace("\n", " "))
+        print("ok 1 - %s # SKIP %s" % (area, str(e).replace("\n", " ")))
     print("1..%d" % len(names))
     return 1 if bad else 0
+
+
+def main():
+    if len(sys.argv) != 2:
+        print(__doc__, file=sys.stderr)
+        return 2
+    return run_all(Tests, lambda box: Tests(box, os.path.abspath(sys.argv[1])))
 
 
 if __name__ == "__main__":
