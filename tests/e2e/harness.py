@@ -10,6 +10,7 @@ AGENTD_TEST_RUNNER=I/N: the Ith of N that run at once.
 import atexit
 import contextlib
 import http.client
+import http.server
 import json
 import os
 import random
@@ -209,6 +210,11 @@ def str_hash(text):
 class Reply:
     def __init__(self, status, headers, body):
         self.status, self.headers, self.body = status, headers, body
+
+    @classmethod
+    def of(cls, response):
+        """Of one of http.client."""
+        return cls(response.status, response.headers, response.read())
 
     @property
     def json(self):
@@ -508,8 +514,7 @@ class Host:
             if body is None and method == "POST":
                 h["Content-Length"] = "0"
             c.request(method, path, body, h)
-            r = c.getresponse()
-            return Reply(r.status, r.headers, r.read())
+            return Reply.of(c.getresponse())
         finally:
             c.close()
 
@@ -591,6 +596,14 @@ class Case(unittest.TestCase):
         h = Host(**how)
         self.addCleanup(self.finish, h)
         return h
+
+    def serve(self, handler):
+        """Somebody else's HTTP server; its URL."""
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self.addCleanup(server.server_close)
+        self.addCleanup(server.shutdown)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        return "http://127.0.0.1:%d" % server.server_address[1]
 
     def finish(self, h):
         outcome = getattr(self, "_outcome", None)

@@ -81,8 +81,7 @@ class Call:
         if self.body or self.method == "POST":
             c.putheader("Content-Length", str(len(self.body)))
         c.endheaders(self.body or None)
-        r = c.getresponse()
-        return Reply(r.status, r.headers, r.read())
+        return Reply.of(c.getresponse())
 
 
 def basic(user, password):
@@ -111,8 +110,7 @@ class Auth(Case):
 
     def get(self, c, authorization=None):
         c.request("GET", WORKERS, headers={"Authorization": authorization} if authorization else {})
-        r = c.getresponse()
-        return Reply(r.status, r.headers, r.read())
+        return Reply.of(c.getresponse())
 
     def ways(self, r):
         return [w.split()[0] for w in r.headers.get_all("WWW-Authenticate", [])]

@@ -54,8 +54,7 @@ class Base(Case):
         return c
 
     def hear(self, c):
-        r = c.getresponse()
-        return Reply(r.status, r.headers, r.read())
+        return Reply.of(c.getresponse())
 
     def ask(self, *args, **more):
         return self.hear(self.send(self.connect(), *args, **more))

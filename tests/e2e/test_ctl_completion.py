@@ -9,7 +9,6 @@ import select
 import shutil
 import subprocess
 import termios
-import threading
 import unittest
 
 import harness
@@ -82,11 +81,7 @@ class Completion(Case):
 
     def test_hostile_names(self):
         """Names that a shell would take for more than names are no candidates."""
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Hostile)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = "http://127.0.0.1:%d" % server.server_address[1]
+        url = self.serve(Hostile)
         self.assertEqual(self.ctl("--url", url, "completion", "aliases"), "good\n")
         self.assertEqual(self.bash("agentctl --url %s stop " % url), ["good"])
         # nobody is asked for a password while a word is completed, though there is a terminal

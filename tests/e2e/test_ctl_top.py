@@ -11,7 +11,6 @@ import signal
 import struct
 import subprocess
 import termios
-import threading
 import types
 
 import harness
@@ -138,11 +137,7 @@ class Plain(http.server.BaseHTTPRequestHandler):
 class Words(Case):
     def test_plain_text(self):
         """What agentd sends as plain text is left as it is, but a terminal is not driven by it."""
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Plain)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        url = "http://127.0.0.1:%d" % server.server_address[1]
+        url = self.serve(Plain)
         out = subprocess.run([harness.STAGED + "/agentctl", "--url", url, "metrics"], capture_output=True, check=True).stdout
         self.assertEqual(out.decode(), Plain.BODY)
         t = Terminal(self, types.SimpleNamespace(socket="/", environment=dict), "--url", url, "metrics")

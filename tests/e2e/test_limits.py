@@ -39,8 +39,7 @@ class Limited(Case):
 
     def ask(self, c, method="GET", path=WORKERS, headers=None, body=None):
         c.request(method, path, body, {**TOKEN, **(headers or {})})
-        r = c.getresponse()
-        return Reply(r.status, r.headers, r.read())
+        return Reply.of(c.getresponse())
 
     def metric(self, h, name):
         text = h.http("GET", "/metrics").body.decode()

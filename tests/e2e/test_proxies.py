@@ -47,8 +47,7 @@ class Calls(proxies.Case):
         if method == "POST" and body is None:
             h["Content-Length"] = "0"
         c.request(method, path, body, h)
-        r = c.getresponse()
-        return Reply(r.status, r.headers, r.read())
+        return Reply.of(c.getresponse())
 
     def setUp(self):
         self.kept = {}

@@ -137,8 +137,7 @@ class Tls(Case):
 
     def ask(self, c, method="GET", path=WORKERS, **headers):
         c.request(method, path, headers=headers)
-        r = c.getresponse()
-        return Reply(r.status, r.headers, r.read())
+        return Reply.of(c.getresponse())
 
     def refused(self, who, versions=None):
         """The handshake, or what follows it: with TLS 1.3 a client hears of its certificate after it has said all of its own."""
