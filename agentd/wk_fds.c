@@ -2,12 +2,10 @@
 #include "agentd/wk_fds.h"
 
 #include <inttypes.h>
-#include <linux/kcmp.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "agentd/helper.h"
@@ -18,6 +16,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "proc/sys.h"
 #include "systemd/sdn.h"
 
 #define SCM_MAX_FD 253 /* of one message: the kernel's, unix(7) */
@@ -177,13 +176,6 @@ void wk_fds_remove(struct wk *w, const char *name)
 /* --- taking ----------------------------------------------------------------------------------------------
  */
 
-static bool is_same(int a, int b)
-{
-    pid_t self = getpid();
-
-    return syscall(SYS_kcmp, self, self, KCMP_FILE, a, b) == 0;
-}
-
 /* systemd's rule for a name; another one is called "stored". */
 static const char *name_of(const char *text, char name[NAME_MAX_])
 {
@@ -210,7 +202,7 @@ static bool keep(struct wk *w, int fd, const char *name)
     char kept[KEPT_NAME];
 
     for (unsigned i = 0; f && i < f->n; i++)
-        if (is_same(f->fds[i], fd))
+        if (sys_is_same_file(f->fds[i], fd))
             return false;
     if (!f && !(f = w->fds = calloc(1, sizeof(*f))))
         return false;

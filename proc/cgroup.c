@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/feature.h"
 #include "base/str.h"
 #include "proc/sys.h"
 
@@ -142,6 +143,12 @@ static int open_own(struct cgroup_root *root, const char *mount, const char *nam
     return root->fd < 0 ? root->fd : 0;
 }
 
+static void note_files(int root)
+{
+    feature_note(FEATURE_CGROUP_KILL, faccessat(root, "cgroup.kill", F_OK, 0) == 0);
+    feature_note(FEATURE_CGROUP_FREEZE, faccessat(root, "cgroup.freeze", F_OK, 0) == 0);
+}
+
 int cgroup_root_open(struct cgroup_root *ret, const char *name, char *reason, size_t reason_size)
 {
     struct cgroup_root root = CGROUP_ROOT_NULL;
@@ -149,6 +156,7 @@ int cgroup_root_open(struct cgroup_root *ret, const char *name, char *reason, si
     int r;
 
     *ret = root;
+    feature_note(FEATURE_CGROUP2, false);
     if (find_mount(mount, sizeof(mount)) < 0) {
         snprintf(reason, reason_size, "no cgroup2 file system is mounted");
         return -ENOENT;
@@ -164,6 +172,8 @@ int cgroup_root_open(struct cgroup_root *ret, const char *name, char *reason, si
         fd_close(root.fd);
         return r;
     }
+    feature_note(FEATURE_CGROUP2, true);
+    note_files(root.fd);
     *ret = root;
     return 0;
 }

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/feature.h"
 #include "base/str.h"
 
 #define PERIOD_US 100000
@@ -151,6 +152,15 @@ static unsigned read_controllers(int dir, const char *file)
             if (str_eq(word, controllers[i]))
                 found |= 1u << i;
     return found;
+}
+
+void cgroup_res_find_features(const struct cgroup_root *root)
+{
+    static const enum feature_id ids[] = {FEATURE_CPU, FEATURE_MEMORY, FEATURE_PIDS};
+    unsigned there = root->fd < 0 ? 0 : read_controllers(root->fd, "cgroup.controllers");
+
+    for (unsigned i = 0; i < ARRAY_LEN(ids) && root->fd >= 0; i++)
+        feature_note(ids[i], there & 1u << i);
 }
 
 int cgroup_res_enable(struct cgroup_root *root, unsigned wanted)

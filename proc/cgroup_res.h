@@ -45,6 +45,9 @@ unsigned cgroup_res_lost(const struct cgroup_res *r, unsigned controllers);
  */
 int cgroup_res_enable(struct cgroup_root *root, unsigned controllers);
 
+/* Tells base/feature which controllers can be had now. */
+void cgroup_res_find_features(const struct cgroup_root *root);
+
 struct cgroup_res_result {
     unsigned failed; /* bit per row */
     int error;       /* of the first, 0: none */

@@ -123,10 +123,12 @@ enum pidref_check pidref_check(const struct pidref *p)
 
 int pidref_signal(const struct pidref *p, int sig)
 {
+    int r;
+
     if (!pidref_is_set(p))
         return -ESRCH;
-    if (p->fd >= 0)
-        return sys_pidfd_send_signal(p->fd, sig);
+    if (p->fd >= 0 && (r = sys_pidfd_send_signal(p->fd, sig)) != -ENOSYS)
+        return r;
     switch (pidref_check(p)) {
     case PIDREF_SAME:
         return sys_kill(p->pid, sig);

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/kcmp.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,6 +12,9 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include "base/fd.h"
+#include "base/feature.h"
 
 /* Numbers and layouts newer than the oldest headers that we build with; the same on all architectures. */
 #ifndef __NR_pidfd_send_signal
@@ -36,6 +40,7 @@ struct sys_clone_args {
 };
 
 #if defined(__x86_64__)
+#define HAS_STACK true
 /* The child comes back from the system call on another stack, where no C frame exists: so it is sent into fn
  * before the compiler has a say. Registers survive the call, rcx and r11 apart. */
 static long clone3_on_stack(struct sys_clone_args *args, void (*fn)(void *), void *arg)
@@ -60,11 +65,23 @@ static long clone3_on_stack(struct sys_clone_args *args, void (*fn)(void *), voi
     return rax;
 }
 #else
+#define HAS_STACK false
 static long clone3_on_stack(struct sys_clone_args *args, void (*fn)(void *), void *arg)
 {
     return -ENOSYS;
 }
 #endif
+
+/* Other errors are of the moment, or of this cgroup. E2BIG: a kernel whose clone_args has no cgroup yet. */
+static void note_clone(long r, bool into)
+{
+    bool refused = r == -ENOSYS || r == -EPERM || r == -EINVAL || r == -E2BIG;
+
+    if (r > 0 || r == -ENOSYS || (refused && !into))
+        feature_note(FEATURE_CLONE3, r > 0);
+    if (into && (r > 0 || refused))
+        feature_note(FEATURE_CLONE_INTO_CGROUP, r > 0);
+}
 
 pid_t sys_clone(void *stack, size_t stack_size, int cgroup_fd, void (*fn)(void *), void *arg, int *ret_pidfd)
 {
@@ -90,6 +107,8 @@ pid_t sys_clone(void *stack, size_t stack_size, int cgroup_fd, void (*fn)(void *
         if (r < 0)
             r = -errno;
     }
+    if (!stack || HAS_STACK)
+        note_clone(r, cgroup_fd >= 0);
     *ret_pidfd = r > 0 ? pidfd : -1;
     return (pid_t)r;
 }
@@ -147,6 +166,48 @@ int sys_pidfd_exit_status(int pidfd, int *ret_wstatus)
     return 1;
 }
 
+bool sys_is_same_file(int a, int b)
+{
+    pid_t self = getpid();
+
+    return syscall(SYS_kcmp, self, self, KCMP_FILE, a, b) == 0;
+}
+
+/* Where nothing can be refused for a reason, EPERM is the word of a container's filter. */
+static bool is_there(long r)
+{
+    return r != -ENOSYS && r != -EPERM;
+}
+
+/* Of a living process the kernel tells no exit, and no more whether it ever would: 6.13 and 6.14 don't. */
+static void find_exit(void)
+{
+    _cleanup_close_ int fd = -1;
+    int status;
+    pid_t pid = fork();
+
+    if (pid == 0)
+        _exit(0);
+    if (pid < 0)
+        return;
+    fd = sys_pidfd_open(pid);
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (fd >= 0)
+        feature_note(FEATURE_PIDFD_EXIT, sys_pidfd_exit_status(fd, &status) == 1);
+}
+
+void sys_find_features(void)
+{
+    _cleanup_close_ int fd = sys_pidfd_open(getpid()), copy = sys_pidfd_getfd(fd, STDIN_FILENO);
+
+    feature_note(FEATURE_PIDFD_OPEN, is_there(fd));
+    feature_note(FEATURE_PIDFD_GETFD, is_there(copy));
+    feature_note(FEATURE_PIDFD_SEND_SIGNAL, is_there(sys_pidfd_send_signal(fd, 0)));
+    feature_note(FEATURE_KCMP, sys_is_same_file(STDIN_FILENO, STDIN_FILENO));
+    find_exit();
+}
+
 static int cloexec_by_proc(int from)
 {
     DIR *d = opendir("/proc/self/fd");
@@ -167,9 +228,10 @@ int sys_cloexec_from(int fd)
 {
     enum { RANGE_CLOEXEC = 1 << 2 };
 
-    if (syscall(__NR_close_range, fd, ~0u, RANGE_CLOEXEC) == 0)
-        return 0;
-    return cloexec_by_proc(fd);
+    bool done = syscall(__NR_close_range, fd, ~0u, RANGE_CLOEXEC) == 0;
+
+    feature_note(FEATURE_CLOSE_RANGE, done);
+    return done ? 0 : cloexec_by_proc(fd);
 }
 
 void sys_close_range(unsigned first, unsigned last)

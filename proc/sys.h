@@ -5,6 +5,7 @@
 #define PROC_SYS_H
 
 #include <signal.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -27,6 +28,13 @@ pid_t sys_wait_any(siginfo_t *si);
  * *ret_wstatus as wait(2) gives it; -EAGAIN if its parent has not reaped it yet (or the kernel is one of 6.13
  * and 6.14, which never tell); 0 if it does not tell. */
 int sys_pidfd_exit_status(int pidfd, int *ret_wstatus);
+
+/* Two descriptors of ours are of the same open file; false too where the kernel does not tell: kcmp(2). */
+bool sys_is_same_file(int a, int b);
+
+/* Tries on ourselves what the calls above do without where it is missing, for base/feature. Once, at the
+ * start, while there is little memory to copy: it takes a child. */
+void sys_find_features(void);
 
 /* close_range(2) with CLOSE_RANGE_CLOEXEC from fd on; falls back to /proc/self/fd. */
 int sys_cloexec_from(int fd);
