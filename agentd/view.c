@@ -39,11 +39,11 @@ static int tree_of(const struct wk *w, struct snap_tree *tree)
 }
 
 /* The cgroups that a worker's sockets are known by. 0: they are to be found by descriptors, since there is no
- * leaf, or it has more below it than are looked up, or it was adopted and its sockets may be older than its
- * leaf, or agentd made some of them. */
-static size_t find_cgroups(const struct wk *w, uint64_t ids[IDS_MAX])
+ * leaf, or the kernel does not tell the cgroup of a socket, or the leaf has more below it than are looked up,
+ * or it was adopted and its sockets may be older than its leaf, or agentd made some of them. */
+static size_t find_cgroups(const struct wk *w, const struct ports_table *t, uint64_t ids[IDS_MAX])
 {
-    bool own = w->leaf.fd >= 0 && !w->adopted && !w->def->n_sockets;
+    bool own = t->by_cgroup && w->leaf.fd >= 0 && !w->adopted && !w->def->n_sockets;
     ssize_t n = own ? cgroup_leaf_ids(&w->leaf, ids, IDS_MAX) : 0;
 
     return n > 0 && n <= IDS_MAX ? (size_t)n : 0;
@@ -54,7 +54,7 @@ static char *find_ports(const struct wk *w, const struct ports_table *t, const s
 {
     enum caps_scope scope;
     uint64_t ids[IDS_MAX];
-    size_t n = find_cgroups(w, ids);
+    size_t n = find_cgroups(w, t, ids);
 
     if (n)
         return ports_of_cgroups(t, ids, n, text, PORTS_TEXT);
@@ -152,12 +152,12 @@ int view_listens(struct wk *w, unsigned port)
     struct ports_table t;
     struct snap_tree tree;
     uint64_t ids[IDS_MAX];
-    size_t n = find_cgroups(w, ids);
+    size_t n;
     int found;
 
     if ((found = ports_dump(&t)) < 0)
         return found;
-    if (n) {
+    if ((n = find_cgroups(w, &t, ids))) {
         found = ports_cgroups_listen(&t, ids, n, port);
     } else if ((found = tree_of(w, &tree)) == 0) {
         enum caps_scope scope = caps_enter(CAPS_LOOK);

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include "base/fd.h"
+#include "base/feature.h"
 #include "base/str.h"
 
 #define ATTR_CGROUP_ID 21   /* INET_DIAG_CGROUP_ID, Linux 5.7 */
@@ -85,6 +86,7 @@ static int take_socket(struct ports_table *t, const struct nlmsghdr *h, bool tcp
         left -= step;
         a = (const void *)((const char *)a + step);
     }
+    t->by_cgroup = t->by_cgroup || s.cgroup;
     return s.port ? add(t, s) : 0;
 }
 
@@ -114,6 +116,19 @@ static int take_dump(int fd, struct ports_table *t, uint32_t seq, bool tcp)
     }
 }
 
+/* What was short for a moment says nothing of the kernel; without a socket on the host there is no cgroup of
+ * one. */
+static void note_features(const struct ports_table *t, int error)
+{
+    bool passes =
+        error == -EMFILE || error == -ENFILE || error == -ENOMEM || error == -ENOBUFS || error == -EAGAIN;
+
+    if (!passes)
+        feature_note(FEATURE_SOCK_DIAG, error == 0);
+    if (error == 0 && t->n)
+        feature_note(FEATURE_SOCK_CGROUP, t->by_cgroup);
+}
+
 int ports_dump(struct ports_table *ret)
 {
     static const struct {
@@ -137,9 +152,10 @@ int ports_dump(struct ports_table *ret)
             continue; /* no IPv6 here */
         if (r < 0) {
             ports_done(ret);
-            return ports_dump_proc(ret);
+            fd = r;
         }
     }
+    note_features(ret, fd < 0 ? fd : 0);
     return fd < 0 ? ports_dump_proc(ret) : 0;
 }
 

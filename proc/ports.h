@@ -22,6 +22,7 @@ struct ports_socket {
 struct ports_table {
     struct ports_socket *sockets;
     size_t n, size;
+    bool by_cgroup; /* the kernel told the cgroups of its sockets; else they are found by processes alone */
 };
 
 /* All sockets that listen or are bound, now. 0 or -errno. Free with ports_done. */

@@ -176,7 +176,7 @@ static void test_print(void **state)
 {
     struct ports_socket s[] = {{7, 1, 443, true},    {7, 2, 80, false},  {8, 3, 22, true}, {7, 4, 80, true},
                                {7, 5, 65535, false}, {0, 6, 9999, true}, {7, 7, 1, true}};
-    struct ports_table t = {s, ARRAY_LEN(s), ARRAY_LEN(s)};
+    struct ports_table t = {s, ARRAY_LEN(s), ARRAY_LEN(s), false};
     char text[64];
     const uint64_t seven = 7, eight = 8, nine = 9, none = 0, both[] = {7, 8};
 
@@ -199,7 +199,7 @@ static void test_print(void **state)
 static void test_print_many(void **state)
 {
     static struct ports_socket s[65535];
-    struct ports_table t = {s, ARRAY_LEN(s), ARRAY_LEN(s)};
+    struct ports_table t = {s, ARRAY_LEN(s), ARRAY_LEN(s), false};
     static char text[65536 * 6], want[65536 * 6];
     const uint64_t five = 5;
     size_t at = 0;
@@ -216,7 +216,7 @@ static void test_print_many(void **state)
 static void test_listen(void **state)
 {
     struct ports_socket s[] = {{7, 1, 80, true}, {7, 2, 53, false}, {8, 3, 22, true}, {0, 4, 99, true}};
-    struct ports_table t = {s, ARRAY_LEN(s), ARRAY_LEN(s)};
+    struct ports_table t = {s, ARRAY_LEN(s), ARRAY_LEN(s), false};
     const uint64_t seven = 7, both[] = {7, 8}, none = 0;
 
     assert_true(ports_cgroups_listen(&t, &seven, 1, 80));
