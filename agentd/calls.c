@@ -147,10 +147,12 @@ static void take_why(struct wk *w, const struct wire_call *c)
 
 static void take_doctor(struct wk *w, const struct wire_call *c)
 {
-    struct buf b = BUF_INIT(LIMIT_WIRE_STRING);
+    struct buf b = BUF_INIT(LIMIT_WIRE_STRING), features = BUF_INIT(LIMIT_WIRE_FEATURES);
 
     doctor_look(&b);
-    link_reply(&(struct wire_reply){.call = c->call, .items = b.p});
+    doctor_look_at_features(&features);
+    link_reply(&(struct wire_reply){.call = c->call, .items = b.p, .features = features.p});
+    buf_free(&features);
     buf_free(&b);
 }
 

@@ -46,6 +46,7 @@
 #include "agentd/wk_sock.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/feature.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "proc/caps.h"
@@ -262,8 +263,11 @@ static void find_cgroups(const struct cfg_agent *a)
     char name[17], why[1200] = "";
     enum caps_scope scope;
 
-    if (getenv("AGENTD_NO_CGROUP"))
-        return; /* for tests, and for hosts where the hierarchy is somebody else's */
+    if (getenv("AGENTD_NO_CGROUP")) { /* for tests, and for hosts where the hierarchy is somebody else's */
+        feature_note(FEATURE_CGROUP2, false);
+        doctor_note_cgroups("AGENTD_NO_CGROUP is set");
+        return;
+    }
     snprintf(name, sizeof(name), "%016llx", (unsigned long long)wk_host.dir_hash);
     ask_for_delegation();
     scope = caps_enter(CAPS_FILES);
@@ -640,6 +644,7 @@ int daemon_run(const char *file)
     int r;
 
     clean_descriptors();
+    sys_find_features();
     if (sdn_has_journal())
         log_set_sink(sdn_journal);
     upgrade_init(file, save);

@@ -10,11 +10,15 @@
 #include "agentd/facts.h"
 #include "agentd/history.h"
 #include "agentd/op.h"
+#include "agentd/state.h"
 #include "agentd/store.h"
 #include "agentd/sup.h"
 #include "agentd/wk.h"
+#include "base/feature.h"
 #include "base/limits.h"
 #include "base/str.h"
+#include "proc/cgroup_res.h"
+#include "proc/pressure.h"
 
 #define ROOM_LEFT 400 /* of a reply, for the last line */
 
@@ -44,10 +48,6 @@ static void look_at_host(struct buf *b)
     if (geteuid() != 0)
         say(b, "warning", "run it as root to serve workers of other users", "agentd runs as uid %u",
             (unsigned)geteuid());
-    if (wk_host.cgroups.fd < 0)
-        say(b, "warning",
-            "Delegate=yes in the unit, or a writable cgroup2 mount, lets the kernel keep each tree together",
-            "workers are tracked without cgroups%s%s", cgroups[0] ? ": " : "", cgroups);
 }
 
 static void look_at_disks(struct buf *b)
@@ -94,6 +94,28 @@ static void look_at_worker(struct buf *b, const struct wk *w)
     if (w->clamped)
         say(b, "info", "give agentd the right to set it, or lower it",
             "%s: a limit or score was refused by the kernel", alias);
+}
+
+/* clang-format off */
+#define FEATURE(id, name, since, severity, cost, cure) name "\tuntried\t\n"
+static const char longest[] =
+#include "base/feature.def"
+;
+#undef FEATURE
+/* clang-format on */
+_Static_assert(sizeof(longest) + 2 * sizeof(cgroups) <= LIMIT_WIRE_FEATURES, "all of them fit");
+
+void doctor_look_at_features(struct buf *b)
+{
+    char why[2 * sizeof(cgroups)];
+
+    cgroup_res_find_features(&wk_host.cgroups);
+    pressure_avg10(PRESSURE_CPU);
+    feature_note(FEATURE_MEMFD, state_can_seal());
+    str_escape(why, sizeof(why), cgroups);
+    for (unsigned i = 0; i < FEATURE_MAX; i++)
+        buf_printf(b, "%s\t%s\t%s\n", feature_table[i].name, feature_state_name(feature_state(i)),
+                   i == FEATURE_CGROUP2 ? why : "");
 }
 
 void doctor_look(struct buf *b)

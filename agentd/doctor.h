@@ -8,6 +8,9 @@
 
 /* Lines "severity\twhat\tadvice\n"; severity: error (a promise can't be kept now), warning, info. */
 void doctor_look(struct buf *b);
+/* Lines "name\tstate\twhy\n" of base/feature, for all of it; why: "" or what more there is to say of a lack.
+ */
+void doctor_look_at_features(struct buf *b);
 /* What find_cgroups had to say; "" if all is well. */
 void doctor_note_cgroups(const char *why);
 

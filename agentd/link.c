@@ -32,6 +32,7 @@
 #include "agentd/wk.h"
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/feature.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "proc/caps.h"
@@ -364,7 +365,8 @@ static struct peer *make_wire(int *ret_theirs)
     setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &size, sizeof(size)); /* a whole table at once, if allowed */
     /* Descriptors go one way: one that a listener sent would be closed by us, for as long as that takes.
      * Linux 6.16. */
-    setsockopt(fds[0], SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int));
+    feature_note(FEATURE_PASS_RIGHTS,
+                 setsockopt(fds[0], SOL_SOCKET, SO_PASSRIGHTS, &(int){0}, sizeof(int)) == 0);
     *ret_theirs = fds[1];
     return peer_new(PEER_LISTENER, fds[0], 0, on_wire_end);
 }

@@ -23,6 +23,7 @@ void state_put(struct buf *b, const char *key, int64_t value);          /* 0 is 
 void state_put_u64(struct buf *b, const char *key, uint64_t value);     /* the same */
 void state_put_text(struct buf *b, const char *key, const char *value); /* NULL and "" are left out */
 void state_end(struct buf *b);
+bool state_can_seal(void); /* the kernel has what it takes */
 /* A sealed memfd with the lines of b, or -errno. */
 int state_seal(const struct buf *b);
 

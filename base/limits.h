@@ -29,14 +29,15 @@
 #define LIMIT_TLS_FRAMES (4 * LIMIT_CONFIG_FILE) /* bytes of what TLS is made of, as frames */
 
 /* the wire between agentd and agentd-rpc */
-#define LIMIT_WIRE_PACKET 32768 /* bytes of one SOCK_SEQPACKET packet */
-#define LIMIT_WIRE_STRING 8192  /* bytes of one string in a frame */
-#define LIMIT_WIRE_RECORD 12288 /* bytes of one worker's record: agentd/link keeps so much room */
-#define LIMIT_WIRE_CALLS 512    /* calls that agentd holds open for the listener */
-#define LIMIT_WIRE_RATE 50000   /* calls of one listener within a second; beyond, it is replaced */
-#define LIMIT_WIRE_ACTOR 320    /* bytes of who asks, and from where */
-#define LIMIT_WIRE_WHAT 263     /* bytes of what was asked for: method and path, cut */
-#define LIMIT_WIRE_NAME 2048    /* bytes of what a call names: a file, an operation, hosts */
+#define LIMIT_WIRE_PACKET 32768  /* bytes of one SOCK_SEQPACKET packet */
+#define LIMIT_WIRE_STRING 8192   /* bytes of one string in a frame */
+#define LIMIT_WIRE_FEATURES 2048 /* bytes of what agentd tells of the kernel's features */
+#define LIMIT_WIRE_RECORD 12288  /* bytes of one worker's record: agentd/link keeps so much room */
+#define LIMIT_WIRE_CALLS 512     /* calls that agentd holds open for the listener */
+#define LIMIT_WIRE_RATE 50000    /* calls of one listener within a second; beyond, it is replaced */
+#define LIMIT_WIRE_ACTOR 320     /* bytes of who asks, and from where */
+#define LIMIT_WIRE_WHAT 263      /* bytes of what was asked for: method and path, cut */
+#define LIMIT_WIRE_NAME 2048     /* bytes of what a call names: a file, an operation, hosts */
 #define LIMIT_WIRE_REPLIES                                                          \
     1024 /* frames queued for a listener that does not read; beyond, it is replaced \
           */

@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/feature.h"
 #include "base/limits.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -141,10 +142,13 @@ static enum method_role role_of_groups(int fd)
     socklen_t len = sizeof(few), cred_len = sizeof(struct ucred);
     struct ucred cred;
     const struct wire_hello *h = link_hello();
+    int r;
 
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &cred_len) < 0)
         return METHOD_NONE;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, few, &len) < 0) {
+    r = getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, few, &len);
+    feature_note(FEATURE_PEER_GROUPS, r == 0 || errno == ERANGE);
+    if (r < 0) {
         /* ERANGE tells the length; a kernel without the option leaves the primary group */
         if (errno != ERANGE || !(many = malloc(len)) ||
             getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, many, &len) < 0)

@@ -18,6 +18,7 @@
 #include <seccomp.h>
 
 #include "base/fd.h"
+#include "base/feature.h"
 #include "base/log.h"
 
 int sandbox_early(void)
@@ -78,6 +79,7 @@ int sandbox_files(void)
                              : sizeof(attr.fs);
     int fd, r;
 
+    feature_note(FEATURE_LANDLOCK, abi >= 1);
     if (abi < 1) {
         log_info("sandbox",
                  "the kernel has no landlock: files are out of reach by the system call filter alone");

@@ -50,7 +50,7 @@ enum wire_verb {
     WIRE_VERB_RELOAD_PLAN,
     WIRE_VERB_OPERATIONS, /* all that are remembered: items with lines "id\tverb\talias\tresult\tcreated_us"
                            */
-    WIRE_VERB_DOCTOR,     /* what is not as it should be: lines "severity\twhat\tadvice" */
+    WIRE_VERB_DOCTOR,     /* what is not as it should be: lines "severity\twhat\tadvice", and features */
     WIRE_VERB_ADOPT,      /* private socket only */
     WIRE_VERB_UPGRADE,    /* private socket only */
     WIRE_VERB_SIGNAL,     /* name: of the signal, for the main process */
