@@ -10,9 +10,11 @@
 #include "agentd/facts.h"
 #include "agentd/history.h"
 #include "agentd/op.h"
+#include "agentd/rotate.h"
 #include "agentd/state.h"
 #include "agentd/store.h"
 #include "agentd/sup.h"
+#include "agentd/view.h"
 #include "agentd/wk.h"
 #include "base/feature.h"
 #include "base/limits.h"
@@ -29,8 +31,7 @@ void doctor_note_cgroups(const char *why)
     str_copy(cgroups, sizeof(cgroups), why);
 }
 
-static void __attribute__((format(printf, 4, 5)))
-say(struct buf *b, const char *severity, const char *advice, const char *fmt, ...)
+void doctor_say(struct buf *b, const char *severity, const char *advice, const char *fmt, ...)
 {
     char what[256], line[1024];
     va_list ap;
@@ -43,32 +44,42 @@ say(struct buf *b, const char *severity, const char *advice, const char *fmt, ..
     buf_printf(b, "%s\t%s\t%s\n", severity, str_escape(line, sizeof(line), what), advice);
 }
 
-static void look_at_host(struct buf *b)
-{
-    if (geteuid() != 0)
-        say(b, "warning", "run it as root to serve workers of other users", "agentd runs as uid %u",
-            (unsigned)geteuid());
-}
-
 static void look_at_disks(struct buf *b)
 {
     if (!op_is_durable())
-        say(b, "error", "free space in RuntimeDirectory",
-            "the journal of operations can't be written: what is under way is "
-            "forgotten if agentd dies");
+        doctor_say(b, "error", "free space in RuntimeDirectory",
+                   "the journal of operations can't be written: what is under way is "
+                   "forgotten if agentd dies");
     if (!facts_are_kept())
-        say(b, "error", "free space in RuntimeDirectory",
-            "the facts of workers can't be written: a worker may not be found again if "
-            "agentd dies");
+        doctor_say(b, "error", "free space in RuntimeDirectory",
+                   "the facts of workers can't be written: a worker may not be found again if "
+                   "agentd dies");
     if (audit_lost())
-        say(b, "error", "free space in StateDirectory; agentctl audit verify",
-            "the audit trail can't be written: %llu records are lost", (unsigned long long)audit_lost());
+        doctor_say(b, "error", "free space in StateDirectory; agentctl audit verify",
+                   "the audit trail can't be written: %llu records are lost",
+                   (unsigned long long)audit_lost());
     if (history_is_failing())
-        say(b, "warning", "free space in StateDirectory",
-            "the history of workers can't be written: incarnations will be missing in it");
+        doctor_say(b, "warning", "free space in StateDirectory",
+                   "the history of workers can't be written: incarnations will be missing in it");
     if (store_is_failing())
-        say(b, "error", "free space in StateDirectory",
-            "the state can't be written: what was wanted may be lost after a reboot");
+        doctor_say(b, "error", "free space in StateDirectory",
+                   "the state can't be written: what was wanted may be lost after a reboot");
+}
+
+static void look_at_output(struct buf *b, const struct wk *w)
+{
+    const char *why = rotate_trouble(w);
+    char pids[160];
+
+    if (why)
+        doctor_say(
+            b, "warning",
+            "it is tried again, at SIGUSR1 at once; it takes room for a copy, on ext4, xfs, btrfs or tmpfs",
+            "%s: its output cannot be rotated: %s", w->def->alias, why);
+    view_leftovers(w, pids, sizeof(pids));
+    if (pids[0])
+        doctor_say(b, "info", "end them if nobody wants them: KillMode=process has left them alone",
+                   "%s: processes of an earlier start live on: %s", w->def->alias, pids);
 }
 
 static void look_at_worker(struct buf *b, const struct wk *w)
@@ -77,23 +88,24 @@ static void look_at_worker(struct buf *b, const struct wk *w)
     char keys[200];
 
     if (w->broken)
-        say(b, "error", "agentd --check-config says where",
-            "%s: its file is wrong: it stays on its last good definition", alias);
+        doctor_say(b, "error", "agentd --check-config says where",
+                   "%s: its file is wrong: it stays on its last good definition", alias);
     if (w->held.pid)
-        say(b, "error", "end that process, or agentctl restart",
-            "%s: process %d may be this worker, but that can't be proven", alias, (int)w->held.pid);
+        doctor_say(b, "error", "end that process, or agentctl restart",
+                   "%s: process %d may be this worker, but that can't be proven", alias, (int)w->held.pid);
     if (w->stale || w->stale_program)
-        say(b, "info", "agentctl restart brings it up to date", "%s: runs an earlier %s", alias,
-            w->stale ? "definition" : "program");
+        doctor_say(b, "info", "agentctl restart brings it up to date", "%s: runs an earlier %s", alias,
+                   w->stale ? "definition" : "program");
     if (w->res_lost)
-        say(b, "warning", "Delegate=yes in the unit, or those controllers in the cgroup2 mount",
-            "%s: without effect: %s", alias, wk_res_lost(w, "=", keys, sizeof(keys)));
+        doctor_say(b, "warning", "Delegate=yes in the unit, or those controllers in the cgroup2 mount",
+                   "%s: without effect: %s", alias, wk_res_lost(w, "=", keys, sizeof(keys)));
     if (w->state == WK_COOLDOWN)
-        say(b, "warning", "its message tells why: agentctl status",
-            "%s: was started too often in a short time", alias);
+        doctor_say(b, "warning", "its message tells why: agentctl status",
+                   "%s: was started too often in a short time", alias);
     if (w->clamped)
-        say(b, "info", "give agentd the right to set it, or lower it",
-            "%s: a limit or score was refused by the kernel", alias);
+        doctor_say(b, "info", "give agentd the right to set it, or lower it",
+                   "%s: a limit or score was refused by the kernel", alias);
+    look_at_output(b, w);
 }
 
 /* clang-format off */
@@ -122,7 +134,7 @@ void doctor_look(struct buf *b)
 {
     struct wk *w;
 
-    look_at_host(b);
+    doctor_look_at_host(b);
     look_at_disks(b);
     TAILQ_FOREACH (w, &sup_workers, link)
         look_at_worker(b, w);

@@ -11,6 +11,11 @@ void doctor_look(struct buf *b);
 /* Lines "name\tstate\twhy\n" of base/feature, for all of it; why: "" or what more there is to say of a lack.
  */
 void doctor_look_at_features(struct buf *b);
+/* doctor_host.c: what agentd stands on: its unit, limits, clock, sockets and secrets. */
+void doctor_look_at_host(struct buf *b);
+/* One line of the above. Nothing is said once the reply is full. */
+__attribute__((format(printf, 4, 5))) void doctor_say(struct buf *b, const char *severity, const char *advice,
+                                                      const char *fmt, ...);
 /* What find_cgroups had to say; "" if all is well. */
 void doctor_note_cgroups(const char *why);
 

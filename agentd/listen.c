@@ -214,7 +214,7 @@ const struct listen_socket *listen_get(unsigned i)
     return i < n_sockets ? &sockets[i] : NULL;
 }
 
-static bool is_ours(const struct listen_socket *s)
+bool listen_is_there(const struct listen_socket *s)
 {
     struct stat st;
 
@@ -247,7 +247,7 @@ int listen_repair(void)
     int n = 0;
 
     for (unsigned i = 0; i < n_sockets; i++)
-        if (sockets[i].path && !is_ours(&sockets[i]))
+        if (sockets[i].path && !listen_is_there(&sockets[i]))
             n += open_again(&sockets[i]) == 0;
     if (n)
         listen_keep();
@@ -258,7 +258,7 @@ void listen_close(bool for_good)
 {
     for (unsigned i = 0; i < n_sockets; i++) {
         struct listen_socket *s = &sockets[i];
-        if (for_good && s->path && !s->foreign && is_ours(s))
+        if (for_good && s->path && !s->foreign && listen_is_there(s))
             unlink(s->path);
         fd_close(s->fd);
         free(s->text);

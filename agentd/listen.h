@@ -27,7 +27,8 @@ bool listen_restore(const struct state *s);
 
 /* Opens all; a path where somebody still answers is refused. 0 or -errno with err filled. */
 int listen_open(const struct cfg_rpc *rpc, struct err *err);
-const struct listen_socket *listen_get(unsigned i); /* NULL behind the last */
+const struct listen_socket *listen_get(unsigned i);  /* NULL behind the last */
+bool listen_is_there(const struct listen_socket *s); /* of a unix socket: its path still leads to it */
 /* Opens those unix sockets anew whose path was removed or replaced: how many. */
 int listen_repair(void);
 /* Has the service manager keep them for the next agentd. */

@@ -53,6 +53,7 @@ libagentd_a_SOURCES = \
 	agentd/daemon.h \
 	agentd/doctor.c \
 	agentd/doctor.h \
+	agentd/doctor_host.c \
 	agentd/event.c \
 	agentd/event.h \
 	agentd/facts.c \

@@ -95,6 +95,14 @@ static void say(struct rotate_file *f, char **said, const char *done, const char
     event_log(f->w, text, why);
 }
 
+const char *rotate_trouble(const struct wk *w)
+{
+    for (unsigned i = 0; w->rotate && i < ARRAY_LEN(w->rotate->file); i++)
+        if (w->rotate->file[i] && w->rotate->file[i]->said)
+            return w->rotate->file[i]->said;
+    return NULL;
+}
+
 static void put_off(struct rotate_file *f, const char *why)
 {
     f->put_off_us = f->put_off_us ? 2 * f->put_off_us : PUT_OFF_US;

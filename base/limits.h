@@ -132,8 +132,10 @@
 #define LIMIT_NOTIFY_WAITING 1024 /* messages to the service manager, while it is behind */
 
 /* workers */
-#define LIMIT_SPAWN_STACKS 8   /* stacks kept for the next spawns */
-#define LIMIT_STDERR_TAIL 4096 /* bytes of stderr read for a failed start */
+#define LIMIT_DOCTOR_FDS 64        /* descriptors that doctor reckons for agentd itself, */
+#define LIMIT_DOCTOR_FDS_WORKER 10 /* and for a worker at most, beside its sockets and what it stores */
+#define LIMIT_SPAWN_STACKS 8       /* stacks kept for the next spawns */
+#define LIMIT_STDERR_TAIL 4096     /* bytes of stderr read for a failed start */
 #define LIMIT_STDERR_LINES 20
 #define LIMIT_HELPERS 32          /* helper processes at once */
 #define LIMIT_HELPERS_OWN 8       /* of them, kept for what the listener has not asked for */

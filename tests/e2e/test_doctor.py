@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """agentctl doctor: the kernel's features as another program finds them, what a lack of each costs, and what else is not as it should be."""
+import contextlib
 import ctypes
 import errno
 import fcntl
@@ -7,13 +8,17 @@ import json
 import os
 import platform
 import re
+import resource
+import shutil
+import signal
 import socket
 import struct
 import subprocess
+import time
 import unittest
 
 import harness
-from harness import NOSYS, ORDINARY, ROOT, Case, both
+from harness import NOSYS, ORDINARY, ROOT, Case, both, descriptors, eventually, needs_root
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 KCMP = {"x86_64": 312, "aarch64": 272}.get(platform.machine())
@@ -122,6 +127,9 @@ class Doctor(Case):
             subprocess.run([harness.STAGED + "/agentctl", "--socket", h.socket, "status"], user=ORDINARY, group=ORDINARY, extra_groups=[],
                            env=h.environment(), capture_output=True, timeout=harness.DEADLINE, check=False)
 
+    def told(self, h):
+        return h.ctl("doctor").stdout
+
 
 @both
 class Features(Doctor):
@@ -212,6 +220,134 @@ class Features(Doctor):
         if not ROOT:
             self.skipTest("needs somebody else who asks")
         self.check(["getsockopt:2:%d=%d" % (SO_PEERGROUPS, errno.ENOPROTOOPT)], ["SO_PEERGROUPS"])
+
+
+class Own(Doctor):
+    """What agentd stands on."""
+
+    def up(self, **how):
+        h = self.host(**how)
+        h.worker("a")
+        h.start()
+        h.all_up()
+        return h
+
+    def test_descriptors(self):
+        h = self.host()
+        for n in range(20):
+            h.worker("w%d" % n)
+        h.start()
+        h.all_up()
+        self.assertNotIn("RLIMIT_NOFILE", self.told(h))
+        self.assertLess(descriptors(h.pid), 64 + 10 * 20, "no more than is reckoned")
+        was = resource.prlimit(h.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(h.pid, resource.RLIMIT_NOFILE, (263, was[1]))
+        self.assertIn("may have 263 descriptors (RLIMIT_NOFILE), and its 20 workers can need 264\n    systemctl edit agentd: ", self.told(h))
+        resource.prlimit(h.pid, resource.RLIMIT_NOFILE, (264, was[1]))
+        self.assertNotIn("RLIMIT_NOFILE", self.told(h))
+        h.stop()
+
+    def test_clock(self):
+        h = self.up()
+        t = (ctypes.c_long * 64)()  # struct timex: modes, ..., status behind five longs
+        self.assertGreaterEqual(LIBC.adjtimex(ctypes.byref(t)), 0)
+        unsync = bool(ctypes.c_int.from_buffer(t, 5 * ctypes.sizeof(ctypes.c_long)).value & 0x40)
+        self.assertEqual("the wall clock is not synchronised" in self.told(h), unsync)
+        self.assertNotIn("s behind", self.told(h))
+        eventually(lambda: os.path.exists(h.state + "/state"), what="a state")
+        ahead = time.time() + 1000
+        os.utime(h.state + "/state", (ahead, ahead))
+        self.assertRegex(self.told(h), r"the wall clock is (999|1000) s behind the last write of %s/state\n" % h.state)
+        h.operation("a", "stop")
+        eventually(lambda: "s behind" not in self.told(h), what="a newer state")
+        h.stop()
+
+    def test_credentials(self):
+        h = self.host()
+        path = h.write("credentials", "# none\n", 0o600)
+        h.start()
+        self.assertNotIn("credentials", self.told(h))
+        os.chmod(path, 0o640)
+        r = h.ctl("doctor")
+        self.assertEqual(r.returncode, 1)
+        self.assertIn("error: others may use %s (mode 0640)\n    chmod 0600" % path, r.stdout)
+        os.chmod(path, 0o600)
+        if ROOT:
+            os.chown(path, ORDINARY, -1)
+            self.assertIn("error: %s belongs to uid %d\n" % (path, ORDINARY), self.told(h))
+            os.chown(path, 0, -1)
+        self.assertNotIn("credentials", self.told(h))
+        h.stop()
+
+    def test_socket(self):
+        h = self.host()
+        h.rpc = "ListenStream=%s/extra/s.sock" % h.dir
+        h.write("agentd.conf", h.agentd_conf())
+        os.mkdir(h.dir + "/extra")
+        h.start()
+        self.assertNotIn("nobody can reach", self.told(h))
+        shutil.rmtree(h.dir + "/extra")
+        self.assertIn("nobody can reach %s/extra/s.sock: it was removed or replaced\n    make its folder again" % h.dir, self.told(h))
+        os.mkdir(h.dir + "/extra")
+        h.proc.send_signal(signal.SIGUSR1)
+        eventually(lambda: "nobody can reach" not in self.told(h), what="a path")
+        h.stop()
+
+    def test_output_that_is_not_rotated(self):
+        h = self.host(wrap=[NOSYS, "fallocate=%d" % errno.EOPNOTSUPP, "--"])
+        h.worker("w", "--lines 3000 100 10 0", section="LogMaxSize=64K")
+        h.start()
+        h.all_up()
+        words = "w: its output cannot be rotated: "
+        eventually(lambda: words in self.told(h), what="that it is told")
+        self.assertIn("can neither collapse nor punch a file\n    it is tried again", self.told(h))
+        h.worker("w", "", id=h.ids)
+        self.assertEqual(h.http("POST", "/agentd/v1/reload").status, 200)
+        eventually(lambda: words not in self.told(h), what="nothing to rotate")
+        h.stop()
+
+    @needs_root
+    def test_left_alone(self):
+        h = self.host()
+        if not h.cgroup:
+            self.skipTest("needs cgroups")
+        h.worker("a", "--children 1", "KillMode=process")
+        h.start()
+        h.all_up()
+        main = h.record("a")["pid"]
+        child = next(p for p in h.processes("a") if p != main)
+        self.assertNotIn("live on", self.told(h))
+        h.operation("a", "stop")
+        self.assertIn("a: processes of an earlier start live on: %d\n" % child, self.told(h))
+        os.kill(child, signal.SIGKILL)
+        harness.wait_gone(child)
+        eventually(lambda: "live on" not in self.told(h), what="that it is gone")
+        h.stop()
+
+    UNIT = ["sh", "-c", 'SYSTEMD_EXEC_PID=$$ INVOCATION_ID=x exec "$@"', "sh"]
+
+    @needs_root
+    def test_not_delegated(self):
+        for wrap in ([], self.UNIT):
+            h = self.up(wrap=wrap)
+            if not h.cgroup:
+                self.skipTest("needs cgroups")
+            words = "the unit has no Delegate=yes: the workers' cgroups are beside those of systemd, in %s\n" % h.cgroup_dir()
+            self.assertEqual(words in self.told(h), bool(wrap))
+            self.assertNotIn("Type=notify", self.told(h))
+            h.stop()
+
+    def test_not_notified(self):
+        h = self.host(wrap=[*self.UNIT, "env", "-u", "NOTIFY_SOCKET"])
+        h.worker("a")
+        h.start(wait=False)
+
+        def answers():
+            with contextlib.suppress(OSError):
+                return h.http("GET", "/readyz").status == 200
+        eventually(answers, what="an answer")
+        self.assertIn("the unit is not Type=notify: ", self.told(h))
+        h.stop()
 
 
 del Doctor

@@ -392,6 +392,15 @@ class Reload(Tls):
         self.assertIn("TlsCertificate=: the certificate has expired", h.log())
         h.stop()
 
+    def test_key_for_all(self):
+        h = self.up()
+        self.assertNotIn("tls.key", h.ctl("doctor").stdout)
+        os.chmod(h.dir + "/tls.key", 0o644)
+        r = h.ctl("doctor")
+        self.assertIn("error: others may use %s/tls.key (mode 0644)\n    chmod 0600" % h.dir, r.stdout)
+        self.assertEqual(r.returncode, 1)
+        h.stop()
+
 
 class Wrong(Tls):
     def test_check_config(self):
