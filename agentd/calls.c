@@ -147,13 +147,7 @@ static void take_why(struct wk *w, const struct wire_call *c)
 
 static void take_doctor(struct wk *w, const struct wire_call *c)
 {
-    struct buf b = BUF_INIT(LIMIT_WIRE_STRING), features = BUF_INIT(LIMIT_WIRE_FEATURES);
-
-    doctor_look(&b);
-    doctor_look_at_features(&features);
-    link_reply(&(struct wire_reply){.call = c->call, .items = b.p, .features = features.p});
-    buf_free(&features);
-    buf_free(&b);
+    doctor_request(c->call);
 }
 
 static void take_reload(struct wk *w, const struct wire_call *c)

@@ -6,12 +6,14 @@
 
 #include "base/buf.h"
 
+/* doctor_unit.c: answers a call of WIRE_VERB_DOCTOR with all of the following. */
+void doctor_request(uint64_t call);
 /* Lines "severity\twhat\tadvice\n"; severity: error (a promise can't be kept now), warning, info. */
 void doctor_look(struct buf *b);
 /* Lines "name\tstate\twhy\n" of base/feature, for all of it; why: "" or what more there is to say of a lack.
  */
 void doctor_look_at_features(struct buf *b);
-/* doctor_host.c: what agentd stands on: its unit, limits, clock, sockets and secrets. */
+/* doctor_host.c: what agentd stands on: limits, clock, sockets and secrets. */
 void doctor_look_at_host(struct buf *b);
 /* One line of the above. Nothing is said once the reply is full. */
 __attribute__((format(printf, 4, 5))) void doctor_say(struct buf *b, const char *severity, const char *advice,

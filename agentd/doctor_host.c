@@ -2,7 +2,6 @@
 #include "agentd/doctor.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/timex.h>
@@ -15,31 +14,6 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "proc/caps.h"
-#include "systemd/sdn.h"
-
-/* A service manager started just this process: what a shell inherits of another unit does not count.
- * systemd.exec(5); $SYSTEMD_EXEC_PID since 248. */
-static bool is_managed(void)
-{
-    const char *pid = getenv("SYSTEMD_EXEC_PID");
-
-    return getenv("INVOCATION_ID") && pid && atoi(pid) == (int)getpid();
-}
-
-static void look_at_unit(struct buf *b)
-{
-    if (!is_managed())
-        return;
-    if (!sdn_is_told())
-        doctor_say(
-            b, "warning", "systemctl edit agentd: [Service] Type=notify NotifyAccess=main",
-            "the unit is not Type=notify: systemd hears neither when agentd is ready nor that it hangs, and "
-            "keeps no sockets for it");
-    if (wk_host.cgroups.fd >= 0 && !wk_host.cgroups.delegated)
-        doctor_say(b, "warning", "systemctl edit agentd: [Service] Delegate=yes",
-                   "the unit has no Delegate=yes: the workers' cgroups are beside those of systemd, in %s",
-                   wk_host.cgroups.path);
-}
 
 static void look_at_limits(struct buf *b)
 {
@@ -119,7 +93,6 @@ void doctor_look_at_host(struct buf *b)
     if (geteuid() != 0)
         doctor_say(b, "warning", "run it as root to serve workers of other users", "agentd runs as uid %u",
                    (unsigned)geteuid());
-    look_at_unit(b);
     look_at_limits(b);
     look_at_clock(b);
     look_at_sockets(b);

@@ -54,6 +54,7 @@ libagentd_a_SOURCES = \
 	agentd/doctor.c \
 	agentd/doctor.h \
 	agentd/doctor_host.c \
+	agentd/doctor_unit.c \
 	agentd/event.c \
 	agentd/event.h \
 	agentd/facts.c \

@@ -132,6 +132,7 @@
 #define LIMIT_NOTIFY_WAITING 1024 /* messages to the service manager, while it is behind */
 
 /* workers */
+#define LIMIT_DOCTOR_WAITING 16    /* who asks for it while systemd is asked; beyond, without its answer */
 #define LIMIT_DOCTOR_FDS 64        /* descriptors that doctor reckons for agentd itself, */
 #define LIMIT_DOCTOR_FDS_WORKER 10 /* and for a worker at most, beside its sockets and what it stores */
 #define LIMIT_SPAWN_STACKS 8       /* stacks kept for the next spawns */

@@ -48,6 +48,10 @@ int sdn_job(char *type, size_t size);
 /* Our own unit has Delegate=yes: 1, 0 or -errno. Waits for systemd's answer, at most 2 s: at a start only. */
 int sdn_is_delegated(void);
 
+/* Settings of our own unit, as systemd has them now: lines "Key=value\n", of numbers "infinity" too; those
+ * that this systemd has. Waits for systemd's answer: in a helper only. 0 or -errno. */
+int sdn_unit(char *text, size_t size);
+
 /* True if standard error goes to the journal: then sdn_journal is the better sink. */
 bool sdn_has_journal(void);
 void sdn_journal(int level, const char *area, const struct log_about *about, const char *message);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What systemd is about to do with our unit, asked over its own socket: the bus may be gone at a shutdown. */
+/* What systemd is about to do with our unit, and how that is set, asked over its own socket: the bus may be
+ * gone at a shutdown. */
 #include "systemd/sdn.h"
 
 #include <errno.h>
@@ -95,4 +96,85 @@ int sdn_job(char *type, size_t size)
     free(unit);
     sd_bus_unref(bus);
     return r < 0 ? r : 0;
+}
+
+/* With the types that they travel as: a string, numbers, a list of strings. */
+static const struct {
+    const char *name;
+    char type;
+} settings[] = {
+    {"KillMode", 's'},         {"OOMPolicy", 's'},
+    {"Restart", 's'},          {"TasksMax", 't'},
+    {"MemoryMax", 't'},        {"FileDescriptorStoreMax", 'u'},
+    {"RuntimeDirectory", 'a'}, {"RuntimeDirectoryPreserve", 's'},
+};
+
+static int get_text(sd_bus *bus, const char *unit, const char *name, char *value, size_t size)
+{
+    char *text = NULL;
+    int r = sd_bus_get_property_string(bus, MANAGER, unit, MANAGER ".Service", name, NULL, &text);
+
+    if (r >= 0)
+        snprintf(value, size, "%s", text);
+    free(text);
+    return r;
+}
+
+/* The first of a list: whether there is one. */
+static int get_list(sd_bus *bus, const char *unit, const char *name, char *value, size_t size)
+{
+    char **list = NULL;
+    int r = sd_bus_get_property_strv(bus, MANAGER, unit, MANAGER ".Service", name, NULL, &list);
+
+    if (r >= 0)
+        snprintf(value, size, "%s", list && list[0] ? list[0] : "");
+    for (char **p = list; p && *p; p++)
+        free(*p);
+    free(list);
+    return r;
+}
+
+static int get_number(sd_bus *bus, const char *unit, const char *name, char type, char *value, size_t size)
+{
+    uint64_t wide = 0;
+    uint32_t narrow = 0;
+    int r = sd_bus_get_property_trivial(bus, MANAGER, unit, MANAGER ".Service", name, NULL, type,
+                                        type == 't' ? (void *)&wide : &narrow);
+
+    if (r >= 0 && wide == UINT64_MAX)
+        snprintf(value, size, "infinity");
+    else if (r >= 0)
+        snprintf(value, size, "%llu", (unsigned long long)wide + narrow);
+    return r;
+}
+
+/* One that this systemd does not have is left out. */
+static size_t put_setting(sd_bus *bus, const char *unit, unsigned i, char *text, size_t size)
+{
+    const char *name = settings[i].name;
+    char value[256];
+    int r = settings[i].type == 's'   ? get_text(bus, unit, name, value, sizeof(value))
+            : settings[i].type == 'a' ? get_list(bus, unit, name, value, sizeof(value))
+                                      : get_number(bus, unit, name, settings[i].type, value, sizeof(value));
+    int n = r < 0 ? 0 : snprintf(text, size, "%s=%s\n", name, value);
+
+    return n > 0 && (size_t)n < size ? (size_t)n : 0;
+}
+
+int sdn_unit(char *text, size_t size)
+{
+    char *unit = NULL;
+    sd_bus *bus = NULL;
+    size_t at = 0;
+    int r;
+
+    text[0] = 0;
+    if ((r = connect_to(&bus)) >= 0 && (r = own_unit(&unit)) >= 0)
+        for (unsigned i = 0; i < sizeof(settings) / sizeof(*settings); i++) {
+            at += put_setting(bus, unit, i, text + at, size - at);
+            text[at] = 0;
+        }
+    free(unit);
+    sd_bus_unref(bus);
+    return r < 0 ? r : at ? 0 : -EIO;
 }

@@ -522,6 +522,30 @@ class Tests:
         assert len(self.workers()) == 5
         self.do("systemctl", "stop", "agentd.socket", "agentd.service")
 
+    def test_doctor(self):
+        """Each setting of the unit that would hurt is told, and none of those of the unit that is installed."""
+        def told():
+            r = self.box.run("/usr/local/bin/agentctl", "doctor", timeout=60)
+            assert r.returncode in (0, 1), r.stderr
+            return [x for x in r.stdout.splitlines() if "the unit " in x]
+        self.do("systemctl", "start", "agentd.service")
+        self.all_up()
+        assert told() == [], told()
+        self.drop_in("[Service]\nKillMode=control-group\nOOMPolicy=stop\nRestart=on-failure\nTasksMax=200\nMemoryMax=1G\n"
+                     "RuntimeDirectoryPreserve=no\nFileDescriptorStoreMax=0\n")
+        self.do("systemctl", "daemon-reload")
+        expected = ["KillMode=control-group: ", "OOMPolicy=stop: ", "Restart=on-failure: ", "TasksMax=200: ", "MemoryMax=1073741824: ",
+                    "RuntimeDirectoryPreserve=no: ", "FileDescriptorStoreMax=0, and %d descriptors " % (1 + len(self.workers()))]
+        found = told()
+        assert len(found) == len(expected) and all("the unit has " + e in f for e, f in zip(expected, found)), found
+        self.do("systemctl", "stop", "agentd.service")
+        self.drop_in("[Service]\nDelegate=no\n")
+        self.do("systemctl", "daemon-reload")
+        self.do("systemctl", "start", "agentd.service")
+        found = told()
+        assert len(found) == 1 and "no Delegate=yes" in found[0], found
+        self.do("systemctl", "stop", "agentd.service")
+
     def test_unit_is_well_made(self):
         r = self.box.run("systemd-analyze", "verify", "/usr/local/lib/systemd/system/agentd.service", "/usr/local/lib/systemd/system/agentd.socket")
         assert not [x for x in (r.stdout + r.stderr).splitlines() if "man" not in x], r.stdout + r.stderr
