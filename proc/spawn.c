@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -63,14 +64,29 @@ static int open_null(void)
     return null_fd < 0 ? -errno : 0;
 }
 
+/* By the kernel's call: glibc's refuses the two signals that it keeps to itself, and its posix_spawn(3)
+ * leaves just these ignored in what it starts. */
+static void unignore(int sig)
+{
+    struct {
+        void (*handler)(int);
+        unsigned long flags;
+        void (*restorer)(void);
+        unsigned long mask[2];
+    } act = {.handler = SIG_DFL};
+
+    if (syscall(__NR_rt_sigaction, sig, NULL, &act, 8) < 0 || act.handler != SIG_IGN)
+        return;
+    act.handler = SIG_DFL;
+    syscall(__NR_rt_sigaction, sig, &act, NULL, 8);
+}
+
 void spawn_init(void)
 {
-    struct sigaction sa;
-
     /* What agentd was started with as ignored (by nohup, by a shell) goes over exec. SIGPIPE: the child. */
     for (int sig = 1; sig < NSIG; sig++)
-        if (sig != SIGPIPE && sigaction(sig, NULL, &sa) == 0 && sa.sa_handler == SIG_IGN)
-            signal(sig, SIG_DFL);
+        if (sig != SIGPIPE)
+            unignore(sig);
     getrlimit(RLIMIT_NOFILE, &first_nofile);
     open_null();
 #if defined(__SANITIZE_ADDRESS__) || SPAWN_CLANG_ASAN

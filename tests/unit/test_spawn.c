@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 
 #include "base/clock.h"
 #include "proc/caps.h"
@@ -482,6 +483,21 @@ static void test_leaf(void **state)
     cgroup_root_done(&root);
 }
 
+/* Ignores the two signals that glibc keeps to itself, as it does in what its posix_spawn(3) starts: make,
+ * say. */
+static void ignore_internal(void)
+{
+    struct {
+        void (*handler)(int);
+        unsigned long flags;
+        void (*restorer)(void);
+        unsigned long mask[2];
+    } act = {.handler = SIG_IGN};
+
+    for (int sig = 32; sig < 34; sig++)
+        syscall(SYS_rt_sigaction, sig, &act, NULL, 8);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -504,6 +520,7 @@ int main(void)
     };
 
     signal(SIGHUP, SIG_IGN); /* as under nohup: no worker may see it */
+    ignore_internal();
     spawn_init();
     return cmocka_run_group_tests_name("spawn", tests, NULL, NULL);
 }
