@@ -314,19 +314,37 @@ static uint64_t stat_field(const char *text, int nth)
     return at ? strtoull(at, NULL, 10) : 0;
 }
 
-/* It has ended, is about to, or executes a program and has no environment for a moment (field 51: where that
- * ends), unless it has none for ever: a thread of the kernel (field 9), or started without one. */
-static int look_at_empty(pid_t pid)
+/* It has ended, is about to, or executes a program, and has for a moment not what this field tells of; unless
+ * it has it never: a thread of the kernel (field 9). */
+static int look_at_ending(pid_t pid, int field)
 {
     char path[32], text[1024];
     struct pidref_stat st;
+    ssize_t n;
 
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    if (fd_read_file(AT_FDCWD, path, text, sizeof(text)) <= 0 || pidref_parse_stat(text, &st) < 0)
+    n = fd_read_file(AT_FDCWD, path, text, sizeof(text));
+    if (n == -EACCES || n == -EPERM)
+        return LOOK_DONE;
+    if (n <= 0 || pidref_parse_stat(text, &st) < 0)
         return LOOK_AGAIN;
     if (st.state == 'Z')
         return LOOK_GONE;
-    return stat_field(text, 9) & PF_KTHREAD || stat_field(text, 51) ? LOOK_DONE : LOOK_AGAIN;
+    return stat_field(text, 9) & PF_KTHREAD || stat_field(text, field) ? LOOK_DONE : LOOK_AGAIN;
+}
+
+/* Field 51: where its environment ends; set, too, for one that was started with none. */
+static int look_at_empty(pid_t pid)
+{
+    return look_at_ending(pid, 51);
+}
+
+/* Somebody else's. But who is not root is refused his own, too, once they have no memory (field 23). */
+static int look_at_refused(pid_t pid)
+{
+    uid_t uid;
+
+    return snap_uid(pid, &uid) == 0 && uid != getuid() ? LOOK_DONE : look_at_ending(pid, 23);
 }
 
 static int look_for_cookie(pid_t pid, void *arg)
@@ -342,7 +360,7 @@ static int look_for_cookie(pid_t pid, void *arg)
         return LOOK_DONE;
     snprintf(path, sizeof(path), "/proc/%d/environ", (int)pid);
     if ((fd = open(path, O_RDONLY | O_CLOEXEC)) < 0 && (errno == EACCES || errno == EPERM))
-        return LOOK_DONE; /* not ours */
+        return look_at_refused(pid);
     if (fd < 0)
         return errno == ENOENT || errno == ESRCH ? look_at_empty(pid) : -errno;
     n = fd_read_all(fd, 4 << 20, &env);

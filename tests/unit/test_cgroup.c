@@ -347,8 +347,10 @@ static void test_session_and_cookie(void **state)
     assert_int_equal(snap_tree_of_session(pid, &tree), 0);
     assert_true(tree.n >= 1 && has(tree.pids, (ssize_t)tree.n, pid));
     snap_tree_done(&tree);
-    while (found == 0)
-        assert_int_equal(snap_sweep_cookie("UNIT_COOKIE", prefix, note_pid, &found), 0);
+    while (found == 0) {
+        int r = snap_sweep_cookie("UNIT_COOKIE", prefix, note_pid, &found);
+        assert_true(r == 0 || r == -EAGAIN); /* as the rest of the host comes and goes */
+    }
     assert_true(found > 0 && found != pid);
     assert_int_equal(snap_tree_of_session(pid, &tree), 0);
     assert_int_equal(tree.n, 2);
