@@ -144,7 +144,9 @@ static void free_run(struct spawn_run *run)
     free(run);
 }
 
-/* A copy of agentd as the child: for kernels without clone3, and for capabilities, which need a library. */
+/* A copy of agentd as the child: for kernels without clone3, for capabilities, which need a library, and for
+ * a score of the OOM killer, which is of all that share the memory: agentd would have it, too, and whoever is
+ * started after (fs/proc/base.c, __set_oom_adj). */
 static pid_t start_copy(struct spawn_run *run, int *ret_pidfd)
 {
     bool into = run->spec->cgroup_fd >= 0;
@@ -181,13 +183,13 @@ static pid_t start_shared(struct spawn_run *run, int *ret_pidfd)
 static pid_t start_child(struct spawn_run *run, int *ret_pidfd)
 {
     enum caps_scope scope = caps_enter(CAPS_SPAWN);
-    bool libraries = run->spec->has_bounding || run->spec->ambient;
+    bool own_memory = run->spec->has_bounding || run->spec->ambient || run->spec->has_oom;
     sigset_t all, before;
     pid_t pid;
 
     sigfillset(&all);
     sigprocmask(SIG_SETMASK, &all, &before);
-    pid = fork_only || libraries ? start_copy(run, ret_pidfd) : start_shared(run, ret_pidfd);
+    pid = fork_only || own_memory ? start_copy(run, ret_pidfd) : start_shared(run, ret_pidfd);
     sigprocmask(SIG_SETMASK, &before, NULL);
     caps_enter(scope);
     return pid;

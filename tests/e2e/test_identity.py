@@ -8,6 +8,28 @@ import harness
 from harness import Case, eventually
 
 
+def oom_score(pid):
+    with open("/proc/%d/oom_score_adj" % pid, encoding="ascii") as f:
+        return int(f.read())
+
+
+class Scores(Case):
+    def test_oom_score_is_its_own(self):
+        """Neither agentd nor whoever is started beside it or after it has the score of a worker."""
+        h = self.host()
+        own = oom_score(os.getpid())
+        ids = {alias: h.worker(alias, service="" if alias in "az" else "OOMScoreAdjust=%d" % (own + 100 * n))
+               for n, alias in enumerate(("a", "first", "second", "z"))}
+        h.start()
+        for _ in range(2):
+            workers = {a: oom_score(w["pid"]) for a, w in h.all_up().items()}
+            self.assertEqual(workers, {"a": own, "first": own + 100, "second": own + 200, "z": own})
+            self.assertEqual((oom_score(h.pid), oom_score(h.rpc_pid())), (own, own))
+            for id in ids.values():
+                h.verb(id, "restart")
+        h.stop()
+
+
 class Ids(Case):
     def reload(self, h):
         os.kill(h.pid, signal.SIGHUP)

@@ -92,11 +92,21 @@ static void test_signals(void **state)
     signal(SIGPIPE, SIG_DFL);
 }
 
+static void assert_own_score(const char *want)
+{
+    char text[16];
+
+    assert_true(fd_read_file(AT_FDCWD, "/proc/self/oom_score_adj", text, sizeof(text)) > 0);
+    assert_string_equal(text, want);
+}
+
 static void test_umask_nice_oom(void **state)
 {
     struct spawn_spec s = plain_spec();
-    char text[64];
+    char text[64], score[16];
     int own = getpriority(PRIO_PROCESS, 0);
+
+    assert_true(fd_read_file(AT_FDCWD, "/proc/self/oom_score_adj", score, sizeof(score)) > 0);
 
     s.umask = 027;
     s.has_nice = s.has_oom = true;
@@ -116,6 +126,12 @@ static void test_umask_nice_oom(void **state)
     assert_string_equal(text, "1000\n");
     kill_child();
     assert_int_equal(getpriority(PRIO_PROCESS, 0), own);
+    assert_own_score(score);
+    s.has_oom = false;
+    run(&s);
+    look("oom_score_adj", text, sizeof(text));
+    assert_string_equal(text, score);
+    kill_child();
 }
 
 static struct rlimit limit_of(int which)
