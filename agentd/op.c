@@ -179,7 +179,7 @@ static void finish_reached(struct wk *w)
 static void want(struct wk *w, struct op *o, enum wk_goal goal)
 {
     if (w->goal == goal) {
-        o->durable = !store_is_busy() && !store_is_failing();
+        o->durable = w->goal_disk <= store_written();
         return;
     }
     free(w->goal_by);
@@ -187,7 +187,7 @@ static void want(struct wk *w, struct op *o, enum wk_goal goal)
     w->goal_us = w->update_us = clock_wall_us();
     w->goal = goal;
     o->wants_disk = o->turned = true;
-    o->disk = store_changed();
+    o->disk = w->goal_disk = store_changed();
 }
 
 /* Begins with the worker as it is now. */
@@ -490,7 +490,7 @@ void op_want_for(struct wk *w, const char *by)
         w->goal_by = NULL;
     w->goal_us = w->update_us = clock_wall_us();
     w->goal = WK_GOAL_UP;
-    store_changed();
+    w->goal_disk = store_changed();
     op_override(w, WIRE_VERB_START);
 }
 

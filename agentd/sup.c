@@ -250,7 +250,7 @@ static void recall_goal(struct wk *w, const struct facts *f)
         return;
     w->goal = WK_GOAL_UP;
     w->goal_us = clock_wall_us();
-    store_changed();
+    w->goal_disk = store_changed();
 }
 
 /* changed: its file is another one than when the state was written, so its limits may be. */

@@ -184,6 +184,8 @@ struct wk {
     struct wk_exit last;
     struct wk_oom last_oom; /* of the same incarnation */
     struct op *op, *queued; /* owned by op.c */
+    uint64_t goal_disk;     /* the store's write that has the goal; 0: it was read from there, or goes without
+                               saying */
     int64_t create_us, update_us, goal_us, since_us, active_us, retry_us, started_us; /* wall clock */
     uint64_t exec_mono_us, entered_mono_us; /* entered: this state */
     uint64_t timer_us;                      /* monotonic: when timer fires; 0: it does not */

@@ -82,6 +82,7 @@ static void take_identity(struct wk *n, struct wk *w)
     w->part = WK_OLD;
     n->goal = w->goal;
     n->goal_us = w->goal_us;
+    n->goal_disk = w->goal_disk;
     n->create_us = w->create_us;
     n->update_us = w->update_us;
     n->broken = w->broken;
