@@ -68,8 +68,9 @@ static void warn_line(struct cfg_ctx *c, const char *file, unsigned line, unsign
 
 typedef void (*tell_fn)(struct cfg_ctx *c, const char *file, unsigned line, unsigned col, const char *text);
 
-static void tell(struct cfg_ctx *c, tell_fn fn, const char *file, unsigned line, unsigned col,
-                 const char *fmt, va_list ap)
+__attribute__((format(printf, 6, 0))) static void tell(struct cfg_ctx *c, tell_fn fn, const char *file,
+                                                       unsigned line, unsigned col, const char *fmt,
+                                                       va_list ap)
 {
     char text[MESSAGE_MAX];
 
@@ -77,8 +78,8 @@ static void tell(struct cfg_ctx *c, tell_fn fn, const char *file, unsigned line,
     fn(c, file, line, col, text);
 }
 
-static void tell_at(struct cfg_ctx *c, tell_fn fn, const struct cfg_line *l, size_t at, const char *fmt,
-                    va_list ap)
+__attribute__((format(printf, 5, 0))) static void
+tell_at(struct cfg_ctx *c, tell_fn fn, const struct cfg_line *l, size_t at, const char *fmt, va_list ap)
 {
     unsigned line, col;
 

@@ -53,7 +53,7 @@ class Asked(Case):
         os.chmod(h.dir + "/server", 0o755)
         self.does(h, does)
         h.worker("a", command="%s/server %s %d %s" % (h.dir, h.dir, self.port, self.gate.path if gated else ""),
-                 service="TimeoutStopSec=2s\n" + service, section=check % self.port + "\n" + section)
+                 service="TimeoutStopSec=2s\n" + service, section=(check + "\n" + section).replace("%d", str(self.port)))
         return h
 
     def does(self, h, text):
@@ -146,7 +146,7 @@ class Health(Asked):
         h.stop()
 
     def test_policy(self):
-        h = self.server("HealthCheck=http://127.0.0.1:%d/", self.FAST, "Restart=on-success", does="404 ")
+        h = self.server("HealthCheck=http://127.0.0.1:%d/", self.FAST + "ReadyCheck=tcp:%d\n", "Restart=on-success", does="404 ")
         h.start()
         w = h.until("a", "DOWN")
         self.assertEqual((w["reason"], w["goal"], w["health"]), ("unhealthy", "UP", ""))
