@@ -18,6 +18,6 @@ install-data-local:
 	$(INSTALL_DATA) $(srcdir)/etc/systemd/agentd.tmpfiles $(DESTDIR)$(tmpfilesdir)/agentd.conf
 uninstall-local:
 	rm -f $(DESTDIR)$(sysusersdir)/agentd.conf $(DESTDIR)$(tmpfilesdir)/agentd.conf
-# What to put in front of agentd, for an administrator to take.
+# What to put in front of agentd or around it, for an administrator to take.
 examplesdir = $(docdir)/examples
-examples_DATA = etc/examples/haproxy.cfg etc/examples/nginx.conf
+examples_DATA = etc/examples/haproxy.cfg etc/examples/nginx.conf etc/examples/unprivileged.conf

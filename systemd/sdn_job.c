@@ -21,17 +21,26 @@ bool sdn_is_there(void)
     return getenv("NOTIFY_SOCKET") && (geteuid() != 0 || sd_booted() > 0);
 }
 
-/* A user's manager has its socket in the user's own directory. */
-static int connect_to(sd_bus **ret)
+/* Our unit is one of a user's manager, not of the system's. */
+static bool is_users(char **ret_unit)
+{
+    return sd_pid_get_user_unit(0, ret_unit) >= 0;
+}
+
+/* A manager's own socket: root's, or in the user's own directory. The system's manager hears others over the
+ * bus alone. */
+static int connect_to(sd_bus **ret, bool users)
 {
     const char *dir = getenv("XDG_RUNTIME_DIR");
     char address[300];
     int r;
 
-    if (geteuid() == 0)
-        snprintf(address, sizeof(address), "unix:path=/run/systemd/private");
-    else
+    if (!users && geteuid() != 0)
+        return sd_bus_open_system(ret);
+    if (users)
         snprintf(address, sizeof(address), "unix:path=%s/systemd/private", dir ? dir : "/run");
+    else
+        snprintf(address, sizeof(address), "unix:path=/run/systemd/private");
     if ((r = sd_bus_new(ret)) < 0)
         return r;
     if ((r = sd_bus_set_address(*ret, address)) < 0 || (r = sd_bus_start(*ret)) < 0)
@@ -39,13 +48,15 @@ static int connect_to(sd_bus **ret)
     return r;
 }
 
-static int own_unit(char **ret)
+/* Its manager and our own unit's path there. */
+static int find_unit(sd_bus **ret, char **ret_path)
 {
     char *unit = NULL;
-    int r = geteuid() == 0 ? sd_pid_get_unit(0, &unit) : sd_pid_get_user_unit(0, &unit);
+    bool users = is_users(&unit);
+    int r = users ? 0 : sd_pid_get_unit(0, &unit);
 
-    if (r >= 0)
-        r = sd_bus_path_encode(ROOT, unit, ret);
+    if (r >= 0 && (r = connect_to(ret, users)) >= 0)
+        r = sd_bus_path_encode(ROOT, unit, ret_path);
     free(unit);
     return r;
 }
@@ -70,7 +81,7 @@ int sdn_is_delegated(void)
     sd_bus *bus = NULL;
     int yes = 0, r;
 
-    if ((r = own_unit(&unit)) >= 0 && (r = connect_to(&bus)) >= 0) {
+    if ((r = find_unit(&bus, &unit)) >= 0) {
         sd_bus_set_method_call_timeout(bus, ANSWER_US);
         r = sd_bus_get_property_trivial(bus, MANAGER, unit, MANAGER ".Service", "Delegate", NULL, 'b', &yes);
     }
@@ -87,7 +98,7 @@ int sdn_job(char *type, size_t size)
     int r;
 
     type[0] = 0;
-    if ((r = connect_to(&bus)) >= 0 && (r = own_unit(&unit)) >= 0 &&
+    if ((r = find_unit(&bus, &unit)) >= 0 &&
         (r = job_path(bus, unit, &id, path, sizeof(path))) >= 0 && id)
         r = sd_bus_get_property_string(bus, MANAGER, path, MANAGER ".Job", "JobType", NULL, &word);
     if (r >= 0 && word)
@@ -169,7 +180,7 @@ int sdn_unit(char *text, size_t size)
     int r;
 
     text[0] = 0;
-    if ((r = connect_to(&bus)) >= 0 && (r = own_unit(&unit)) >= 0)
+    if ((r = find_unit(&bus, &unit)) >= 0)
         for (unsigned i = 0; i < sizeof(settings) / sizeof(*settings); i++) {
             at += put_setting(bus, unit, i, text + at, size - at);
             text[at] = 0;

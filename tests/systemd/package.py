@@ -156,9 +156,9 @@ class Tests(run.Tests):
         before = main_pid()
         self.do("kill", "-9", str(before))
         self.until(lambda: main_pid() not in (0, before) and self.demo_is_up("joe") == pids, "the next agentd of joe")
-        told = json.loads(self.ctl_of("joe", "-o", "json", "doctor"))
-        assert "without cgroups" not in json.dumps(told), told
-        assert "runs as uid " + uid in json.dumps(told), told
+        told = json.dumps(json.loads(self.ctl_of("joe", "-o", "json", "doctor"))["contents"])
+        assert "without cgroups" not in told and "the unit has" not in told, told
+        assert "runs as uid " + uid in told, told
         assert self.ctl_of("joe", "restart", "redis")
         systemctl("stop", "agentd.service")
         for pid in self.do("ps", "-o", "comm=", "-u", "joe").split():
@@ -173,7 +173,7 @@ class Tests(run.Tests):
         agentd = self.box.popen("runuser", "-u", "mary", "--", "env", "-i", "HOME=" + home, "/usr/sbin/agentd", "-c", config)
         try:
             pids = self.demo_is_up("mary")
-            told = json.dumps(json.loads(self.ctl_of("mary", "-o", "json", "doctor")))
+            told = json.dumps(json.loads(self.ctl_of("mary", "-o", "json", "doctor"))["contents"])
             for words in ("workers are tracked without cgroups", "runs as uid"):
                 assert words in told, told
             self.do("kill", "-9", str(pids["nginx"]))
@@ -182,6 +182,35 @@ class Tests(run.Tests):
             self.box.run("pkill", "-x", "-u", "mary", "agentd")
             agentd.communicate(timeout=60)
         assert self.box.run("ps", "-u", "mary").stdout.count("\n") == 1, self.box.run("ps", "-u", "mary").stdout
+
+    def test_unprivileged(self):
+        """The drop-in that is among the examples: another user than root, and all that does not need root is as before."""
+        self.do("useradd", "--system", "--user-group", "agentd-workers")
+        self.do("systemctl", "stop", "agentd.service")
+        os.makedirs(self.box.path("/etc/systemd/system/agentd.service.d"))
+        self.do("cp", "/usr/share/doc/agentd/examples/unprivileged.conf", "/etc/systemd/system/agentd.service.d/")
+        self.do("systemctl", "daemon-reload")
+        self.do("systemctl", "start", "agentd.service")
+        workers = self.all_up()
+        assert {w["user"] for w in workers.values()} == {"agentd-workers"}, workers
+        before = self.identities()
+        for alias, w in workers.items():
+            assert w["pid"] in self.members("w-" + alias), alias
+        for _ in range(3):
+            self.do("systemctl", "restart", "agentd.service")
+            assert self.identities() == before, self.journal()
+        assert "systemd's job: restart" in self.journal()
+        self.died("KILL")
+        assert self.http("POST", "/agentd/v1/workers/web/restart")[0] == 200
+        told = json.dumps(json.loads(self.do("agentctl", "-o", "json", "doctor"))["contents"])
+        assert "agentd runs as uid" in told and "without cgroups" not in told, told
+        pids = [w["pid"] for w in self.workers().values()]
+        self.do("systemctl", "stop", "agentd.service")
+        assert all(self.box.run("test", "-d", "/proc/%d" % p).returncode for p in pids), "a stop left workers"
+        shutil.rmtree(self.box.path("/etc/systemd/system/agentd.service.d"))
+        self.do("systemctl", "daemon-reload")
+        self.do("systemctl", "start", "agentd.service")
+        assert {w["user"] for w in self.all_up().values()} == {"root"}
 
     def test_removed(self):
         """No process is left; what the administrator wrote is."""
