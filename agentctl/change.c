@@ -13,7 +13,6 @@
 #include "base/str.h"
 
 #define LOOK_MS 200 /* between two looks at an operation that goes on */
-#define AWAY_SEC 30 /* agentd may be gone for so long meanwhile */
 
 /* The phases' milliseconds together. */
 static double total_ms(const struct json *j, int op)
@@ -142,7 +141,7 @@ static int wait_longer(const struct options *o, struct change *c, uint64_t until
     while ((now = clock_mono_us()) < until && (code == EXIT_GOES_ON || code == EXIT_UNASKED)) {
         if (code == EXIT_GOES_ON)
             heard = now;
-        else if (now - heard > AWAY_SEC * UINT64_C(1000000))
+        else if (now - heard > CHANGE_AWAY_US)
             break;
         poll(NULL, 0, LOOK_MS);
         code = change_look(o, c);

@@ -7,6 +7,7 @@
 
 #define CHANGE_WAIT_MOST 86400   /* seconds */
 #define CHANGE_UNTIL_AGENTD (-1) /* to wait as long as agentd answers late */
+#define CHANGE_AWAY_US 30000000  /* agentd may be gone for so long meanwhile */
 
 struct change {
     const char *alias;

@@ -16,7 +16,6 @@
 
 #define LOOK_MS 100
 #define WAIT_SEC 120 /* for one of several at once; ReplyDeadlineSec= is as long */
-#define AWAY_SEC 30
 
 enum fate { UNTOUCHED, GOING, DONE, FAILED, LATE };
 
@@ -289,7 +288,7 @@ static void look(struct fleet *f, struct member *m)
 
     if (code != EXIT_UNASKED)
         f->heard_us = now;
-    else if (now - f->heard_us < AWAY_SEC * UINT64_C(1000000))
+    else if (now - f->heard_us < CHANGE_AWAY_US)
         code = EXIT_GOES_ON;
     else
         options_complain("%s: agentd does not answer any more: operation %s", m->alias, m->change.operation);

@@ -231,9 +231,9 @@ static const struct {
 };
 
 /* A newer listener may know more verbs than we do. */
-static bool may_ask(const struct wire_call *c, bool administrator)
+static bool may_ask(unsigned verb, bool administrator)
 {
-    return c->verb < WIRE_VERB_MAX && verbs[c->verb].take && (administrator || !verbs[c->verb].administrator);
+    return verb < WIRE_VERB_MAX && verbs[verb].take && (administrator || !verbs[verb].administrator);
 }
 
 static void take(const struct wire_call *c, struct wk *w)
@@ -261,14 +261,14 @@ static bool may_change(void)
 
 bool calls_may(unsigned verb)
 {
-    return verb < WIRE_VERB_MAX && verbs[verb].take && !verbs[verb].administrator;
+    return may_ask(verb, false);
 }
 
 void calls_take(const struct wire_call *c, bool administrator)
 {
     struct wk *w;
 
-    if (!may_ask(c, administrator)) {
+    if (!may_ask(c->verb, administrator)) {
         answer(c->call, WIRE_E_NOT_IMPLEMENTED, NULL);
         return;
     }

@@ -74,21 +74,8 @@ static void put_span(struct buf *b, const char *name, int64_t from, int64_t to)
 
 static void put_exit(struct buf *b, const struct incarnation *i)
 {
-    bool signalled = str_eq(i->end, "killed") || str_eq(i->end, "dumped") || str_eq(i->end, "oom-killed");
-
-    json_key(b, "exit");
-    if (!i->end[0]) {
-        buf_str(b, "null");
+    if (!view_open_exit(b, "exit", i->end, i->status))
         return;
-    }
-    json_open(b, '{');
-    json_str(b, "kind", i->end);
-    if (str_eq(i->end, "unknown"))
-        json_null(b, "status");
-    else
-        json_int(b, "status", i->status);
-    if (signalled)
-        json_int(b, "signal", i->status);
     json_str(b, "reason", i->why);
     json_close(b, '}');
 }

@@ -84,24 +84,28 @@ static void put_identity(struct buf *b, const struct wire_record *r)
     json_close(b, '}');
 }
 
-static void put_last_exit(struct buf *b, const struct wire_record *r)
+bool view_open_exit(struct buf *b, const char *name, const char *kind, int64_t status)
 {
-    bool signalled = str_eq(r->exit_kind, "killed") || str_eq(r->exit_kind, "dumped") ||
-                     str_eq(r->exit_kind, "oom-killed");
-
-    json_key(b, "lastExit");
-    if (!*r->exit_kind) {
+    json_key(b, name);
+    if (!*kind) {
         buf_str(b, "null");
-        return;
+        return false;
     }
     json_open(b, '{');
-    json_str(b, "kind", r->exit_kind);
-    if (str_eq(r->exit_kind, "unknown"))
+    json_str(b, "kind", kind);
+    if (str_eq(kind, "unknown"))
         json_null(b, "status");
     else
-        json_int(b, "status", r->exit_status);
-    if (signalled)
-        json_int(b, "signal", r->exit_status);
+        json_int(b, "status", status);
+    if (str_eq(kind, "killed") || str_eq(kind, "dumped") || str_eq(kind, "oom-killed"))
+        json_int(b, "signal", status);
+    return true;
+}
+
+static void put_last_exit(struct buf *b, const struct wire_record *r)
+{
+    if (!view_open_exit(b, "lastExit", r->exit_kind, r->exit_status))
+        return;
     json_time(b, "time", r->exit_us, true);
     json_uint(b, "pid", r->exit_pid);
     json_str(b, "message", r->exit_message);

@@ -11,6 +11,8 @@ void view_process(struct buf *b,
                   const struct wire_record *r); /* OCP's HostAgentProcess, its fields and no other */
 void view_agent(struct buf *b);                 /* OCP's HostAgent, all processes in it */
 void view_worker(struct buf *b, const struct wire_record *r); /* agentd's own: everything */
+/* name: what is known of an end, for the caller to go on with and to close; false: null, it is done. */
+bool view_open_exit(struct buf *b, const char *name, const char *kind, int64_t status);
 /* The operation; "worker" is the record (NULL: null), the alias stands apart. */
 void view_operation(struct buf *b, const struct wire_reply *op, const struct wire_record *worker);
 /* Lists travel as lines of fields with tabs between: the next field, cut into buf, *s moved behind it; the
