@@ -98,8 +98,7 @@ int sdn_job(char *type, size_t size)
     int r;
 
     type[0] = 0;
-    if ((r = find_unit(&bus, &unit)) >= 0 &&
-        (r = job_path(bus, unit, &id, path, sizeof(path))) >= 0 && id)
+    if ((r = find_unit(&bus, &unit)) >= 0 && (r = job_path(bus, unit, &id, path, sizeof(path))) >= 0 && id)
         r = sd_bus_get_property_string(bus, MANAGER, path, MANAGER ".Job", "JobType", NULL, &word);
     if (r >= 0 && word)
         snprintf(type, size, "%s", word);
