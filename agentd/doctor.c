@@ -110,12 +110,14 @@ static void look_at_worker(struct buf *b, const struct wk *w)
 
 /* clang-format off */
 #define FEATURE(id, name, since, severity, cost, cure) name "\tuntried\t\n"
-static const char longest[] =
+enum {
+    LONGEST = sizeof(
 #include "base/feature.def"
-;
+    )
+};
 #undef FEATURE
 /* clang-format on */
-_Static_assert(sizeof(longest) + 2 * sizeof(cgroups) <= LIMIT_WIRE_FEATURES, "all of them fit");
+_Static_assert(LONGEST + 2 * sizeof(cgroups) <= LIMIT_WIRE_FEATURES, "all of them fit");
 
 void doctor_look_at_features(struct buf *b)
 {
