@@ -41,7 +41,6 @@
 #include "agentd/tls_check.h"
 #include "agentd/upgrade.h"
 #include "agentd/wk.h"
-#include "agentd/wk_fds.h"
 #include "agentd/wk_adopt.h"
 #include "agentd/wk_sock.h"
 #include "base/clock.h"
@@ -493,8 +492,6 @@ static void on_cleared(void)
     if (!image())
         op_lose_own();
     task_resume();
-    if (!image())
-        wk_fds_recall();
     sup_start_wanted();
     if (!image())
         keep_sockets();

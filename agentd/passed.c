@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "agentd/address.h"
 #include "base/fd.h"
@@ -26,8 +25,7 @@ void passed_init(void)
 /* By its name: socket units name theirs after themselves, or as they are told to. */
 static bool is_kept(const char *name)
 {
-    return str_eq(name, PASSED_OWN) || str_starts(name, PASSED_WORKER) || str_starts(name, PASSED_PID) ||
-           str_starts(name, PASSED_STORED);
+    return str_eq(name, PASSED_OWN) || str_starts(name, PASSED_WORKER) || str_starts(name, PASSED_PID);
 }
 
 int passed_take(const struct cfg_listener *l, bool *ours)
@@ -47,16 +45,6 @@ int passed_take_named(const char *name)
     for (unsigned i = 0; i < n_all; i++)
         if (all[i].fd >= 0 && str_eq(all[i].name, name))
             return TAKE_FD(all[i].fd);
-    return -ENOENT;
-}
-
-int passed_take_next(const char *prefix, char *rest, size_t size)
-{
-    for (unsigned i = 0; i < n_all; i++)
-        if (all[i].fd >= 0 && str_starts(all[i].name, prefix)) {
-            str_copy(rest, size, all[i].name + strlen(prefix));
-            return TAKE_FD(all[i].fd);
-        }
     return -ENOENT;
 }
 

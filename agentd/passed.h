@@ -12,15 +12,12 @@
 #define PASSED_OWN "listen"     /* the name under which agentd's own are kept */
 #define PASSED_WORKER "worker." /* and of a worker, before its id */
 #define PASSED_PID "pid."       /* before what tells a process */
-#define PASSED_STORED "fd."     /* before a worker's id and the name that it gave it itself */
 
 void passed_init(void);
 /* The one that listens at l's address, now the caller's; *ours: an earlier agentd opened it, so that its path
  * is ours to remove; NULL: only such a one. -ENOENT: there is none. */
 int passed_take(const struct cfg_listener *l, bool *ours);
 int passed_take_named(const char *name); /* now the caller's; -ENOENT: there is none */
-/* The next whose name begins so; rest: what follows. */
-int passed_take_next(const char *prefix, char *rest, size_t size);
 /* Those that are left nobody wants any more: closed, and kept no longer. */
 void passed_done(void);
 

@@ -71,7 +71,7 @@ void wk_free(struct wk *w)
     pidref_done(&w->main);
     wk_adopt_let_go(w);
     wk_sock_let_go(w);
-    wk_fds_let_go(w);
+    wk_fds_close(w);
     cgroup_leaf_done(&w->leaf);
     cfg_def_free(w->def);
     cfg_def_free(w->next_def);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentd/wk_fds.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,14 +9,11 @@
 
 #include "agentd/helper.h"
 #include "agentd/loop.h"
-#include "agentd/passed.h"
 #include "agentd/state.h"
-#include "agentd/sup.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "proc/sys.h"
-#include "systemd/sdn.h"
 
 #define SCM_MAX_FD 253 /* of one message: the kernel's, unix(7) */
 #define NAME_MAX_ 64
@@ -82,70 +78,7 @@ void wk_fds_close_elsewhere(const int *fds, unsigned n)
         again = loop_timer(CLOSE_AGAIN_US, on_again, NULL);
 }
 
-/* --- for the next agentd: the service manager has them, too ------------------------------------------------
- */
-
-#define KEPT_NAME (NAME_MAX_ + 32)
-
-static const char *kept_name(char kept[KEPT_NAME], const struct wk *w, const char *name)
-{
-    snprintf(kept, KEPT_NAME, PASSED_STORED "%" PRId64 ".%s", w->id, name);
-    return kept;
-}
-
-static void forget(const struct wk *w, const char *name)
-{
-    char kept[KEPT_NAME];
-
-    sdn_forget(kept_name(kept, w, name));
-}
-
-static void add(struct wk_fds *f, int fd, const char *name)
-{
-    f->fds[f->n] = fd;
-    str_copy(f->names[f->n++], NAME_MAX_, name);
-}
-
-static void recall(struct wk *w)
-{
-    char prefix[KEPT_NAME], name[NAME_MAX_];
-    int fd;
-
-    kept_name(prefix, w, "");
-    while ((!w->fds || w->fds->n < w->def->fdstore_max) &&
-           (fd = passed_take_next(prefix, name, sizeof(name))) >= 0) {
-        if (!w->fds && !(w->fds = calloc(1, sizeof(*w->fds)))) {
-            wk_fds_close_elsewhere(&fd, 1);
-            return;
-        }
-        add(w->fds, fd, name);
-    }
-}
-
-void wk_fds_recall(void)
-{
-    char rest[KEPT_NAME], name[KEPT_NAME + sizeof(PASSED_STORED)];
-    struct wk *w;
-    int fd;
-
-    TAILQ_FOREACH (w, &sup_workers, link)
-        if (w->def->fdstore_max && (w->main.pid || w->goal == WK_GOAL_UP))
-            recall(w);
-    while ((fd = passed_take_next(PASSED_STORED, rest, sizeof(rest))) >= 0) { /* of nobody any more */
-        snprintf(name, sizeof(name), PASSED_STORED "%s", rest);
-        sdn_forget(name);
-        wk_fds_close_elsewhere(&fd, 1);
-    }
-}
-
 void wk_fds_close(struct wk *w)
-{
-    for (unsigned i = 0; w->fds && i < w->fds->n; i++)
-        forget(w, w->fds->names[i]);
-    wk_fds_let_go(w);
-}
-
-void wk_fds_let_go(struct wk *w)
 {
     struct wk_fds *f = TAKE_PTR(w->fds);
 
@@ -159,8 +92,6 @@ void wk_fds_remove(struct wk *w, const char *name)
 {
     struct wk_fds *f = w->fds;
 
-    if (f)
-        forget(w, name);
     for (unsigned i = 0; f && i < f->n;)
         if (str_eq(f->names[i], name)) {
             wk_fds_close_elsewhere(&f->fds[i], 1);
@@ -199,7 +130,6 @@ static const char *name_of(const char *text, char name[NAME_MAX_])
 static bool keep(struct wk *w, int fd, const char *name)
 {
     struct wk_fds *f = w->fds;
-    char kept[KEPT_NAME];
 
     for (unsigned i = 0; f && i < f->n; i++)
         if (sys_is_same_file(f->fds[i], fd))
@@ -214,8 +144,8 @@ static bool keep(struct wk *w, int fd, const char *name)
         f->complained = true;
         return false;
     }
-    add(f, fd, name);
-    sdn_keep(kept_name(kept, w, name), fd);
+    f->fds[f->n] = fd;
+    str_copy(f->names[f->n++], NAME_MAX_, name);
     wk_start_forget(w); /* what was made ahead does not tell of it */
     return true;
 }
@@ -316,6 +246,7 @@ void wk_fds_restore(struct wk *w, const struct state *s, const char *line)
             return;
         snprintf(key, sizeof(key), "stored%u", i);
         _cleanup_free_ char *name = state_get_text(s, line, key);
-        add(w->fds, fd, name ? name : "stored");
+        w->fds->fds[w->fds->n] = fd;
+        str_copy(w->fds->names[w->fds->n++], NAME_MAX_, name ? name : "stored");
     }
 }

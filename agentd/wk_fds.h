@@ -15,13 +15,10 @@ bool wk_fds_peek(struct wk *w, int socket, char *text, size_t size);
 void wk_fds_remove(struct wk *w, const char *name); /* FDSTOREREMOVE=1 */
 /* Descriptors that a worker has made: see helper_close; those that it can't take now go later. */
 void wk_fds_close_elsewhere(const int *fds, unsigned n);
-void wk_fds_close(struct wk *w);  /* it is at rest */
-void wk_fds_let_go(struct wk *w); /* agentd ends: the service manager has them for the next one */
+void wk_fds_close(struct wk *w); /* it is at rest */
 unsigned wk_fds_get(const struct wk *w, int fds[LIMIT_FDSTORE]);
 const char *wk_fds_name(const struct wk *w, unsigned i);
 /* Over an exec of agentd, inside the worker's line. */
-/* What an earlier agentd has given to the service manager: before anything is started. */
-void wk_fds_recall(void);
 void wk_fds_save(const struct wk *w, struct buf *b);
 void wk_fds_restore(struct wk *w, const struct state *s, const char *line);
 

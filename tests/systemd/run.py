@@ -438,46 +438,6 @@ class Tests:
         assert "has an address that no" not in self.journal()
         assert not self.do("ss", "-Hltn", "sport = :8081")
 
-    def test_stored_are_kept(self):
-        """What a worker has stored comes back to it, though agentd was killed between."""
-        code = ("#!/usr/bin/python3\nimport array,os,socket,time,select\n"
-                "s=socket.socket(socket.AF_UNIX,socket.SOCK_DGRAM)\ns.connect(os.environ['NOTIFY_SOCKET'])\n"
-                "n=int(os.environ.get('LISTEN_FDS',0))\n"
-                "said=[os.environ['LISTEN_FDNAMES'].split(':')[i]+'='+os.pread(3+i,99,0).decode() for i in range(n)]\n"
-                "if not n:\n"
-                "  for name in ('one','two'):\n"
-                "    fd=os.memfd_create('x')\n    os.write(fd,(name+' of the first').encode())\n"
-                "    s.sendmsg([('FDSTORE=1\\nFDNAME='+name).encode()],[(socket.SOL_SOCKET,socket.SCM_RIGHTS,array.array('i',[fd]))])\n"
-                "s.send(('READY=1\\nSTATUS='+','.join(sorted(said))).encode())\nselect.select([],[],[])\n")
-        self.write("/opt/agentd/stores", code)
-        os.chmod(self.box.path("/opt/agentd/stores"), 0o755)
-        self.write("/etc/agentd/workers.d/stores.conf", "[Service]\nType=notify\nExecStart=/opt/agentd/stores\nFileDescriptorStoreMax=4\n[Worker]\nId=107\n")
-        had = 1 + len(self.workers())  # a listener, and pidfds, which follow
-        self.until(lambda: int(self.show("NFileDescriptorStore")) == had, "%d descriptors with systemd" % had)
-        assert self.http("POST", "/agentd/v1/reload")[0] == 200
-        self.all_up()
-        self.until(lambda: int(self.show("NFileDescriptorStore")) == had + 3, "two descriptors and a pidfd with systemd")
-        for how in ("killed", "restarted", "both"):
-            main, pid = self.show("MainPID"), self.workers()["stores"]["pid"]
-            if how == "both":
-                self.do("kill", "-STOP", main)  # so that both are dead before anybody looks
-                self.do("kill", "-9", str(pid))
-            if how == "restarted":
-                self.do("systemctl", "restart", "agentd.service")
-            else:
-                self.do("kill", "-9", main)
-                self.until(lambda m=main: self.show("MainPID") not in ("0", m) and self.show("ActiveState") == "active", "a new agentd")
-            now = self.all_up()["stores"]["pid"]
-            assert (now == pid) == (how != "both"), how
-            if how != "both":
-                assert self.http("POST", "/agentd/v1/workers/stores/restart")[0] == 200
-            self.until(lambda: self.workers()["stores"].get("statusText") == "one=one of the first,two=two of the first", how)
-            self.until(lambda: int(self.show("NFileDescriptorStore")) == had + 3, "the same number again")
-        assert self.http("POST", "/agentd/v1/workers/stores/stop")[0] == 200
-        self.until(lambda: int(self.show("NFileDescriptorStore")) == had, "nothing of it with systemd")
-        os.unlink(self.box.path("/etc/agentd/workers.d/stores.conf"))
-        assert self.http("POST", "/agentd/v1/reload")[0] == 200
-
     def test_stop(self):
         """What a restart leaves alone a stop ends."""
         pids = [p for leaf in ("w-web", "w-told", "w-talks", "w-new", "w-held", "supervisor") for p in self.members(leaf)]
