@@ -76,9 +76,10 @@ static void look_at_store(struct buf *b, const char *text)
     while (listen_get((unsigned)need))
         need++;
     TAILQ_FOREACH (w, &sup_workers, link)
-        need += 1ull + w->def->n_sockets + w->def->fdstore_max;
+        need += 1ull + w->def->n_sockets;
     if (find(text, "FileDescriptorStoreMax", value, sizeof(value)) && strtoull(value, NULL, 10) < need)
-        doctor_say(b, "warning", "systemctl edit agentd: [Service] FileDescriptorStoreMax=4096, or more",
+        doctor_say(b, "warning",
+                   "systemctl edit agentd: [Service] FileDescriptorStoreMax= of as many, or more",
                    "the unit has FileDescriptorStoreMax=%s, and %llu descriptors may have to be kept while "
                    "agentd restarts: "
                    "who connects then may be refused, and how a worker ends then be unknown",

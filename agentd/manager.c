@@ -16,6 +16,7 @@
 #include "systemd/sdn.h"
 
 #define STATUS_US 1000000
+#define KEEP_AGAIN_US 50000
 #define EXTEND_EVERY_US 5000000
 #define EXTEND_BY_US 20000000
 #define ASK_US 5000000 /* the manager may be busy with a shutdown */
@@ -94,7 +95,8 @@ static void on_status(int fd, short what, void *arg)
     char line[LINE];
 
     loop_free(&status);
-    wk_keep_all();
+    if (wk_keep_some())
+        status = loop_timer(KEEP_AGAIN_US, on_status, NULL);
     put_line(line, sizeof(line));
     if (str_eq(line, said))
         return;

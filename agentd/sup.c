@@ -20,6 +20,7 @@
 #include "agentd/sup_left.h"
 #include "agentd/sup_plan.h"
 #include "agentd/wk.h"
+#include "agentd/wk_keep.h"
 #include "agentd/wk_sock.h"
 #include "agentd/wk_adopt.h"
 #include "agentd/wk_prepare.h"
@@ -227,6 +228,7 @@ static void forget(struct wk *w)
     history_forget(w);
     cfg_stored_forget(wk_host.runtime_dir, w->def);
     remove_leaves(w);
+    wk_keep_forget(w);
     wk_free(w);
 }
 

@@ -26,16 +26,11 @@
 
 static int tree_of(const struct wk *w, struct snap_tree *tree)
 {
-    int r;
-
     if (w->leaf.fd < 0 && !w->main.pid) { /* up by RemainAfterExit= */
         *tree = (struct snap_tree){0};
         return 0;
     }
-    if (w->leaf.fd >= 0)
-        return snap_tree_of_leaf(&w->leaf, tree);
-    r = snap_tree_of_session(w->main.pid, tree);
-    return r == -EAGAIN ? 0 : r; /* of those that come and go so fast, some are counted */
+    return w->leaf.fd >= 0 ? snap_tree_of_leaf(&w->leaf, tree) : snap_tree_seen(w->main.pid, tree);
 }
 
 /* The cgroups that a worker's sockets are known by. 0: they are to be found by descriptors, since there is no

@@ -99,6 +99,7 @@ struct wk_stop {
     struct helper *sweep, *tail;
     struct loop_watch *again; /* until a sweep can be started */
     bool swept_clean;         /* without a cgroup: the last look found nothing */
+    uint8_t failures;         /* looks in a row that could not tell */
     bool post_begun;          /* ExecStopPost= */
     bool after_started;       /* the tail of stderr is being read */
     bool main_killed;

@@ -106,8 +106,7 @@ static void take_over(struct wk *w, const struct facts *f, struct pidref ref)
     if (kept >= 0) {
         fd_close(w->main.fd);
         w->main.fd = kept;
-        w->kept.pid = ref.pid;
-        w->kept.start = ref.start;
+        wk_keep_has(w, ref.pid, ref.start);
     }
     w->session = ref.pid;
     w->adopted = true;

@@ -13,6 +13,7 @@
 #include "agentd/rotate.h"
 #include "agentd/state.h"
 #include "agentd/wk_fds.h"
+#include "agentd/wk_keep.h"
 #include "agentd/wk_sock.h"
 #include "agentd/wk_adopt.h"
 #include "agentd/wk_prepare.h"
@@ -175,8 +176,7 @@ void wk_image_load(struct wk *w, const struct state *s, const char *line)
 #undef ROW
     w->main = get_pidref(s, line, "main", "main_start", "main_fd");
     w->held = get_pidref(s, line, "held", "held_start", "held_fd");
-    w->kept.pid = (pid_t)state_get(s, line, "kept_pid");
-    w->kept.start = state_get_u64(s, line, "kept_start");
+    wk_keep_has(w, (pid_t)state_get(s, line, "kept_pid"), state_get_u64(s, line, "kept_start"));
     if (w->ready)
         w->phase = FACTS_READY; /* (an earlier image did not say) */
     w->stale = w->main.pid && w->ran_hash != w->def->hash;

@@ -8,10 +8,14 @@
 #include "agentd/facts.h"
 #include "agentd/wk.h"
 
-void wk_keep_all(void); /* brings what the manager has in line with what runs */
+/* Brings what the manager has in line with what runs, some at a time: it may be slow. True: there is more to
+ * do. */
+bool wk_keep_some(void);
+void wk_keep_forget(struct wk *w); /* the worker is removed */
 
 /* The one of this incarnation that an earlier agentd gave away, now the caller's, and with last the manager's
  * no more; -ENOENT: there is none. */
 int wk_keep_take(const struct wk *w, const struct facts *f, bool last);
+void wk_keep_has(struct wk *w, pid_t pid, uint64_t start); /* the manager has it, from before */
 
 #endif

@@ -13,16 +13,12 @@
 #include "proc/caps.h"
 #include "proc/live.h"
 
+/* A child has what its parent had: the next list has those that were missed. */
 static int list_tree(void *arg, struct snap_tree *ret)
 {
     const struct wk *w = arg;
-    int r;
 
-    if (w->leaf.fd >= 0)
-        return snap_tree_of_leaf(&w->leaf, ret);
-    r = snap_tree_of_session(w->main.pid, ret);
-    return r == -EAGAIN ? 0
-                        : r; /* a child has what its parent had: the next list has those that were missed */
+    return w->leaf.fd >= 0 ? snap_tree_of_leaf(&w->leaf, ret) : snap_tree_seen(w->main.pid, ret);
 }
 
 static bool has_limit(const struct wk_def *d, int i)

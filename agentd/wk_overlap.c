@@ -80,6 +80,8 @@ static void take_identity(struct wk *n, struct wk *w)
 {
     n->part = WK_ONLY;
     w->part = WK_OLD;
+    n->kept = w->kept; /* until n's own is in its place */
+    w->kept.pid = 0;
     n->goal = w->goal;
     n->goal_us = w->goal_us;
     n->goal_disk = w->goal_disk;

@@ -23,7 +23,8 @@
 
 #define SWEEP_TIMEOUT_US 10000000
 #define KILLED_TEXT_MAX 1500
-#define LOOK_AGAIN_US 20000
+#define LOOK_AGAIN_US 20000    /* doubled by each failure */
+#define SWEEP_FAILURES 8       /* in a row, 5 s of them: then it is taken for clean */
 #define WITHOUT_PIDFD_US 20000 /* kernels before 5.3: looks at members that are not our children */
 
 static void free_member(struct wk_member *m)
@@ -461,7 +462,12 @@ static void on_again(int fd, short what, void *arg)
 static void look_again(struct wk *w)
 {
     if (get_stop(w) && !w->stop->again)
-        w->stop->again = loop_timer(LOOK_AGAIN_US, on_again, w);
+        w->stop->again = loop_timer((uint64_t)LOOK_AGAIN_US << w->stop->failures, on_again, w);
+}
+
+static void note_look(struct wk_stop *s, bool told)
+{
+    s->failures = told ? 0 : s->failures < SWEEP_FAILURES ? s->failures + 1 : SWEEP_FAILURES;
 }
 
 static void on_sweep(int status, const char *p, size_t n, void *arg)
@@ -485,8 +491,14 @@ static void on_sweep(int status, const char *p, size_t n, void *arg)
     }
     if (any)
         signal_members(w, signal_of_rest(w));
-    w->stop->swept_clean = !any && status == 0;
-    if (status)
+    note_look(w->stop, status == 0);
+    w->stop->swept_clean = !any && (status == 0 || w->stop->failures >= SWEEP_FAILURES);
+    if (status && w->stop->swept_clean)
+        log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
+                  "it can't be told whether a process of it is left: one on this host shows no environment, "
+                  "or they "
+                  "come and go too fast");
+    if (status && !w->stop->swept_clean)
         look_again(w);
     else
         wk_stop_check(w);
@@ -496,14 +508,18 @@ static void on_sweep(int status, const char *p, size_t n, void *arg)
 static bool is_gone_without_cgroup(struct wk *w)
 {
     struct wk_stop *s = get_stop(w);
+    int r;
 
     if (s && w->def->kill_mode == CFG_KILL_MIXED)
         signal_members(w, signal_of_rest(w)); /* an earlier image may have watched them */
     if (!s || !LIST_EMPTY(&s->members) || s->sweep)
         return false;
     /* Who dropped the cookie may have stayed in the session. */
-    if (watch_tree(w, signal_of_rest(w)) < 0)
+    r = watch_tree(w, signal_of_rest(w));
+    if (r < 0 && (r != -EAGAIN || s->failures < SWEEP_FAILURES)) {
+        note_look(s, false);
         look_again(w);
+    }
     if (!LIST_EMPTY(&s->members) || s->again) {
         s->swept_clean = false;
         return false;

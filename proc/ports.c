@@ -20,7 +20,7 @@
 #include "base/feature.h"
 #include "base/str.h"
 
-#define ATTR_CGROUP_ID 21   /* INET_DIAG_CGROUP_ID, Linux 5.7 */
+#define ATTR_CGROUP_ID 21   /* INET_DIAG_CGROUP_ID, Linux 5.8 */
 #define STATE_UNCONNECTED 7 /* TCP_CLOSE: what a bound UDP socket is in */
 
 static int add(struct ports_table *t, struct ports_socket s)

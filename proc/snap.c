@@ -16,9 +16,11 @@
 #include "base/str.h"
 #include "proc/pidref.h"
 
+#define PF_EXITING 0x00000004u
 #define PF_KTHREAD 0x00200000u /* include/linux/sched.h */
 #define LOOKS 3                /* at a process whose stat is refused: a refusal that passes hides nobody */
-#define LISTINGS 16            /* of /proc, until one is whole */
+#define LISTINGS 16            /* of /proc, until one is whole: for who may wait */
+#define LISTINGS_LOOP 4        /* for who may not */
 
 void snap_tree_done(struct snap_tree *t)
 {
@@ -120,14 +122,24 @@ static int list_pids(DIR *d, struct pids *ret)
 
 typedef int (*look_fn)(pid_t pid, void *arg); /* enum look, or -errno */
 
+/* The one that was given last, in our pid namespace: proc(5). -1: not known. */
+static int last_pid(void)
+{
+    char text[128], *at;
+
+    if (fd_read_file(AT_FDCWD, "/proc/loadavg", text, sizeof(text)) <= 0 || !(at = strrchr(text, ' ')))
+        return -1;
+    return atoi(at);
+}
+
 /* One listing, and a look at each that the one before did not have: *ret becomes who is known by now. True in
  * *again: somebody may have been missed. */
 static int look_at_new(DIR *d, struct pids *known, look_fn look, void *arg, bool *again)
 {
     struct pids all = {0}, next = {0};
-    int r = list_pids(d, &all);
+    int before = last_pid(), r = list_pids(d, &all);
 
-    *again = false;
+    *again = last_pid() < before; /* a list goes up, and has no one whose pid began anew behind its back */
     for (size_t i = 0; r >= 0 && i < all.n; i++) {
         int is = has_pid(known, all.pids[i]) ? LOOK_DONE : look(all.pids[i], arg);
         *again |= is > LOOK_DONE;
@@ -142,14 +154,14 @@ static int look_at_new(DIR *d, struct pids *known, look_fn look, void *arg, bool
 /* /proc is listed at once, and looked at after: a process that forks and ends in between hides its child. So
  * it is listed again until none had ended: then whoever lives was looked at, or is the child of one who lived
  * when he was. 0, -EAGAIN: they come and go too fast for that; or -errno. */
-static int each_process(look_fn look, void *arg)
+static int each_process(look_fn look, void *arg, int listings)
 {
     struct pids known = {0};
     DIR *d = opendir("/proc");
     bool again = true;
     int r = d ? 0 : -errno;
 
-    for (int i = 0; r == 0 && again && i < LISTINGS; i++)
+    for (int i = 0; r == 0 && again && i < listings; i++)
         r = look_at_new(d, &known, look, arg, &again);
     free(known.pids);
     if (d)
@@ -224,10 +236,10 @@ static void mark_members(struct rows *r, pid_t main, pid_t session)
     }
 }
 
-static int tree_from(pid_t main, pid_t session, struct snap_tree *ret)
+static int tree_from(pid_t main, pid_t session, int listings, struct snap_tree *ret)
 {
     struct rows rows = {0};
-    int r = each_process(read_row, &rows);
+    int r = each_process(read_row, &rows, listings);
 
     *ret = (struct snap_tree){0};
     if ((r == 0 || r == -EAGAIN) && !(ret->pids = calloc(rows.n + 1, sizeof(pid_t))))
@@ -244,12 +256,19 @@ static int tree_from(pid_t main, pid_t session, struct snap_tree *ret)
 
 int snap_tree_of_session(pid_t main, struct snap_tree *ret)
 {
-    return tree_from(main, main, ret);
+    return tree_from(main, main, LISTINGS_LOOP, ret);
+}
+
+int snap_tree_seen(pid_t main, struct snap_tree *ret)
+{
+    int r = tree_from(main, main, 1, ret);
+
+    return r == -EAGAIN ? 0 : r;
 }
 
 int snap_tree_below(pid_t main, struct snap_tree *ret)
 {
-    return tree_from(main, 0, ret);
+    return tree_from(main, 0, LISTINGS_LOOP, ret);
 }
 
 void snap_usage(const struct snap_tree *t, struct snap_usage *ret)
@@ -328,7 +347,7 @@ static int look_at_ending(pid_t pid, int field)
         return LOOK_DONE;
     if (n <= 0 || pidref_parse_stat(text, &st) < 0)
         return LOOK_AGAIN;
-    if (st.state == 'Z')
+    if (st.state == 'Z' || stat_field(text, 9) & PF_EXITING) /* it forks no more, and may take its time */
         return LOOK_GONE;
     return stat_field(text, 9) & PF_KTHREAD || stat_field(text, field) ? LOOK_DONE : LOOK_AGAIN;
 }
@@ -376,5 +395,5 @@ static int look_for_cookie(pid_t pid, void *arg)
 
 int snap_sweep_cookie(const char *name, const char *prefix, snap_match_fn fn, void *arg)
 {
-    return each_process(look_for_cookie, &(struct sweep){name, prefix, fn, arg});
+    return each_process(look_for_cookie, &(struct sweep){name, prefix, fn, arg}, LISTINGS);
 }

@@ -29,6 +29,8 @@ int snap_tree_of_leaf(const struct cgroup_leaf *leaf, struct snap_tree *ret);
  * they come and go too fast to say so, and these were met; or another -errno if a process could not be looked
  * at, and none. Free with snap_tree_done, in any case. */
 int snap_tree_of_session(pid_t main, struct snap_tree *ret);
+/* The same from one look, for who counts: who comes and goes meanwhile may be missing. 0 or -errno. */
+int snap_tree_seen(pid_t main, struct snap_tree *ret);
 /* main and all that descends from it by its living parents: not its session, which may be a shell's. */
 int snap_tree_below(pid_t main, struct snap_tree *ret);
 bool snap_tree_has(const struct snap_tree *t, pid_t pid);
