@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 import threading
 
 import harness
@@ -255,6 +256,50 @@ class BrokenFile(Trees):
         eventually(lambda: len(set(h.processes("web").values())) == 1 and len(h.processes("web")) == 2,
                    what="one incarnation")
         self.assertEqual([p for p in tree if is_alive(p)], [])
+        h.stop()
+
+
+# The first process of a pid namespace waits in its exit for another one that ends, until that is reaped: it has no memory then, and is
+# no zombie yet, as one that hangs in the close of a file.
+SLOW = """
+import ctypes, os, sys
+assert ctypes.CDLL(None).unshare(0x20000000) == 0
+r, w = os.pipe()
+first = os.fork()
+if first == 0:
+    os.close(w)
+    os.read(r, 1)
+    os._exit(0)
+second = os.fork()
+if second == 0:
+    os._exit(0)
+os.waitid(os.P_PID, second, os.WEXITED | os.WNOWAIT)
+os.write(w, b"x")
+print(first, flush=True)
+sys.stdin.read()
+os.waitpid(second, 0)
+os.waitpid(first, 0)
+"""
+
+
+@harness.needs_root
+class SlowStrangers(Trees):
+    def test_who_ends_slowly(self):
+        """A stranger that hangs in its exit is no reason for a stop without cgroups to wait."""
+        h = self.host(cgroup=False)
+        id = h.worker("a", "--children 1")
+        h.start()
+        h.all_up()
+        p = subprocess.Popen([sys.executable, "-c", SLOW], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        try:
+            first = int(p.stdout.readline())
+            eventually(lambda: not os.path.exists("/proc/%d/exe" % first), what="one without memory")
+            self.assertNotEqual(harness.stat_of(first)[0], "Z")
+            r = h.verb(id, "restart")
+            self.assertEqual((r.status, harness.stat_of(first) is not None), (200, True), r)
+            self.assertNotIn("can't be told whether", h.log())
+        finally:
+            p.communicate("")
         h.stop()
 
 
