@@ -129,10 +129,11 @@
 #define LIMIT_CHANGES_SEC 20       /* and so many more each second */
 #define LIMIT_HTTP_REFUSALS 20     /* that the listener tells agentd in a second; the rest is counted */
 
-#define LIMIT_KEPT_NAMES (48 * 1024) /* bytes of the names of pidfds that the service manager keeps, in all \
-                                      */
-#define LIMIT_KEEP_AT_ONCE 32        /* of them given to it at once */
-#define LIMIT_NOTIFY_WAITING 1024    /* messages to the service manager, while it is behind */
+#define LIMIT_KEPT_NAMES                                                                                 \
+    (48 * 1024)                   /* bytes of the names of pidfds that the service manager keeps, in all \
+                                   */
+#define LIMIT_KEEP_AT_ONCE 32     /* of them given to it at once */
+#define LIMIT_NOTIFY_WAITING 1024 /* messages to the service manager, while it is behind */
 
 /* workers */
 #define LIMIT_DOCTOR_WAITING 16    /* who asks for it while systemd is asked; beyond, without its answer */
