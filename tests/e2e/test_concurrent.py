@@ -32,7 +32,10 @@ class Base(Case):
         self.gate = h.gate()
         self.gate.open()
         self.stops = h.gate("stops")
-        self.number = h.worker("w", self.stops.args + "--slow-stop 30000" if slow_stop else "", section=section.replace("GATE", self.gate.path))
+        # ready once it takes a signal, else it might end of that at once
+        told = ("--notify READY=1", "Type=notify") if slow_stop and not section else ("", "")
+        self.number = h.worker("w", self.stops.args + "--slow-stop 30000 " + told[0] if slow_stop else "", told[1],
+                               section.replace("GATE", self.gate.path))
         self.paths = (OWN, "/compute/hosts/%d/agent/processes/%d/" % (HOST_ID, self.number))
         h.start()
         return h, h.until("w", "UP")
