@@ -104,7 +104,7 @@ class AfterDeath(Case):
             stranger.wait()
 
     def brief(self):
-        p = subprocess.Popen(["/bin/sleep", "1000"])
+        p = subprocess.Popen(["/bin/sleep", "infinity"])
         self.addCleanup(lambda: (p.kill(), p.wait()))
         return p.pid
 
@@ -433,7 +433,7 @@ class ByHand(Case):
         self.refused(h, self.spawn(harness.WORKER, "--children", "3").pid, "argument 2 is \"3\", the worker's is \"2\"")
         self.refused(h, self.spawn(harness.WORKER).pid, "argument 1 is missing")
         self.refused(h, self.spawn(harness.WORKER, "--children", "2", "--listen", "0").pid, "one argument more")
-        self.refused(h, self.spawn("/bin/sleep", "1000").pid, "another program")
+        self.refused(h, self.spawn("/bin/sleep", "infinity").pid, "another program")
         self.refused(h, self.spawn(harness.WORKER, "--children", "2", user=harness.ORDINARY).pid, "its user is %d, the worker's is 0" % harness.ORDINARY)
         self.refused(h, self.spawn(harness.WORKER, "--children", "2", group=harness.ORDINARY, extra_groups=[]).pid,
                      "its group is %d, the worker's is 0" % harness.ORDINARY)

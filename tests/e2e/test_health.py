@@ -209,7 +209,7 @@ CHECK = """#!/bin/sh
 echo "$MAINPID $AGENTD_ALIAS $*" >>$1/asked
 echo $$ >>$1/pids
 case "$(cat $1/does)" in
-hang) sleep 100000 & echo $! >>$1/pids; wait ;;
+hang) sleep infinity & echo $! >>$1/pids; wait ;;
 *) exit $(cat $1/does) ;;
 esac
 """

@@ -13,9 +13,9 @@ where=$1; shift
 echo "$*" >>$where/notes
 case "$1" in
 fail*) exit 3 ;;
-hang*) echo $$ >>$where/hanging; sleep 100000 & echo $! >>$where/hanging; wait ;;
+hang*) echo $$ >>$where/hanging; sleep infinity & echo $! >>$where/hanging; wait ;;
 die*) kill -9 $$ ;;
-left*) sleep 100000 & echo $! >$where/left ;;
+left*) sleep infinity & echo $! >$where/left ;;
 esac
 """
 

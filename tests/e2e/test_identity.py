@@ -127,7 +127,7 @@ class Stuck(Case):
 
     def test_a_start_that_never_gets_a_process(self):
         h = self.host()
-        h.write("workers.d/web.conf", "[Service]\nExecStart=/bin/sleep 5\nUser=nobody-knows-her\nRestartSec=0\n"
+        h.write("workers.d/web.conf", "[Service]\nExecStart=/bin/sleep infinity\nUser=nobody-knows-her\nRestartSec=0\n"
                                       "StartLimitIntervalSec=0\n[Worker]\nId=9\n")
         h.start()
         r = h.verb(9, "restart")

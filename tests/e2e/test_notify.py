@@ -424,13 +424,24 @@ class Replies(Case):
     def test_right_behind_ready(self):
         """The answer to a restart comes after READY=1, and soon: the best of some is within 20 ms."""
         h = self.host(cgroup=self.cgroup)
-        id = h.worker("a", "--delay 1000 --log %s/said ready --notify READY=1" % h.dir, "Type=notify")
+        gate = h.gate()
+        id = h.worker("a", gate.args + "--delay 30000 --log %s/said ready --notify READY=1" % h.dir, "Type=notify")
+        gate.open()
         h.start()
         h.all_up()
         late = []
+
+        def restart():
+            return h.verb(id, "restart"), time.time()
         for _ in range(3):
-            r = h.verb(id, "restart")
-            now = time.time()
+            gate.shut()
+            generation = h.record("a")["generation"]
+            caller, got = harness.background(restart)
+            h.meets("a", generation=generation + 1, state="STARTING")
+            self.assertEqual(got, [], "it is answered before it is ready")
+            gate.open()
+            caller.join(harness.DEADLINE)
+            (r, now), = got
             self.assertEqual(r.status, 200)
             late.append(now - os.stat(h.dir + "/said").st_mtime_ns / 1e9)
             self.assertGreater(late[-1], 0)

@@ -1,9 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """A reload as plan and apply: what differs, what each key costs, and that it is so in the kernel."""
 import concurrent.futures
+import contextlib
 import json
 import os
 import signal
+import socket
 import threading
 
 import harness
@@ -304,7 +306,12 @@ class Files(Base):
         h.stop()
 
     def test_added_removed_renamed(self):
-        h, _ = self.up(("goes", "", "", READY), ("old", "--slow-stop 50", "", READY))
+        h = self.host(cgroup=self.cgroup)
+        gate = h.gate()
+        h.worker("goes", section=READY)
+        h.worker("old", gate.args + "--slow-stop 30000 --notify READY=1", "Type=notify")
+        h.start()
+        h.all_up()
         h.remove("goes")
         os.rename(h.workers + "/old.conf", h.workers + "/new.conf")
         h.worker("more")
@@ -313,10 +320,13 @@ class Files(Base):
                          {"goes": ("remove", []), "old": ("remove", []), "new": ("add", []), "more": ("add", [])})
         self.assertIn("waits", plan["new"]["detail"])
         self.assertEqual(set(h.all()), {"goes", "old"})
+        id = h.record("old")["id"]
         self.assertEqual(self.apply(h), plan)
+        eventually(lambda: set(h.all()) == {"old", "more"})  # one id is of one worker at a time
+        gate.open()
         eventually(lambda: set(h.all()) == {"new", "more"})
         h.all_up()
-        self.assertEqual(h.record("new")["id"], 102)
+        self.assertEqual(h.record("new")["id"], id)
         self.assertEqual(self.plan(h), {})
         h.stop()
 
@@ -475,8 +485,12 @@ class Asking(Base):
 
     def test_while_it_stops(self):
         """Whoever asks in the middle of the end gets an answer or a closed connection, and agentd ends well."""
-        h, _ = self.up(("web", "--slow-stop 100", "", READY))
-        over = threading.Event()
+        h = self.host(cgroup=self.cgroup)
+        gate = h.gate()
+        h.worker("web", gate.args + "--slow-stop 30000 --notify READY=1", "Type=notify")
+        h.start()
+        h.all_up()
+        over, rpc = threading.Event(), h.rpc_pid()
 
         def ask():
             while not over.is_set():
@@ -491,10 +505,20 @@ class Asking(Base):
         for t in threads:
             t.start()
         h.ok("GET", "/agentd/v1/reload")
-        h.stop()
-        over.set()
+        stopping, ended = harness.background(h.stop)
+        harness.wait_gone(rpc)
+        with socket.socket(socket.AF_UNIX) as late:  # nobody takes it any more
+            late.settimeout(harness.DEADLINE)
+            late.connect(h.socket)
+            late.sendall(b"GET /agentd/v1/reload HTTP/1.1\r\nHost: a\r\n\r\n")
+            gate.open()
+            stopping.join(harness.DEADLINE)
+            over.set()
+            with contextlib.suppress(ConnectionError):
+                self.assertEqual(late.recv(1), b"")
         for t in threads:
             t.join()
+        self.assertEqual(ended, [None])
 
     def test_unprivileged(self):
         """Without root a limit can be lowered, and what the kernel refuses is told."""

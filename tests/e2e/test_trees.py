@@ -29,7 +29,7 @@ class Sessions(Trees):
     def setUp(self):
         h = self.h = self.host(cgroup=False)
         self.file = h.dir + "/hidden"
-        script = h.write("hide", "#!/bin/sh\nenv -i sleep 3001 &\necho $! >> %s\nexec sleep 3002\n" % self.file, 0o755)
+        script = h.write("hide", "#!/bin/sh\nenv -i sleep infinity &\necho $! >> %s\nexec sleep infinity\n" % self.file, 0o755)
         self.addCleanup(lambda: [os.kill(p, signal.SIGKILL) for p in self.hidden(0) if is_alive(p)])
         for alias, mode in self.workers.items():
             h.worker(alias, command=script, service="KillMode=" + mode)
@@ -173,7 +173,7 @@ class Leaves(Trees):
 
     def test_cgroups_below(self):
         h = self.host()
-        script = h.write("below", "#!/bin/sh\nmkdir %s/w-sub/mine || exit 1\nexec sleep 3003\n" % h.cgroup_dir(), 0o755)
+        script = h.write("below", "#!/bin/sh\nmkdir %s/w-sub/mine || exit 1\nexec sleep infinity\n" % h.cgroup_dir(), 0o755)
         h.worker("sub", command=script, section="ReadyCheck=stable:50ms")
         h.start()
         h.all_up()

@@ -155,10 +155,10 @@ class Listeners(Case):
         h.stop()
 
     def test_deaf(self):
-        self.replaced("#!/bin/sh\nexec sleep 1000\n", "does not read what it is to serve by")
+        self.replaced("#!/bin/sh\nexec sleep infinity\n", "does not read what it is to serve by")
 
     def test_closed(self):
-        self.replaced("#!/bin/sh\nexec sleep 1000 3<&-\n", "has closed its wire")
+        self.replaced("#!/bin/sh\nexec sleep infinity 3<&-\n", "has closed its wire")
 
 
 class Load:
@@ -439,7 +439,7 @@ class Nobody(Case):
         h = self.installed()
         gate = h.gate()
         h.worker("it", service="KillMode=mixed\nTimeoutStopSec=infinity",
-                 command="/bin/sh -c '(trap \"\" TERM; sleep 1000; sleep 1000) & trap \"%s; exit 0\" TERM; while :; do wait; done'" % gate.wait)
+                 command="/bin/sh -c '(trap \"\" TERM; sleep infinity; sleep infinity) & trap \"%s; exit 0\" TERM; while :; do wait; done'" % gate.wait)
         h.start()
         h.all_up()
         caller, got = harness.background(h.operation, "it", "stop")

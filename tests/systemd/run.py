@@ -229,7 +229,7 @@ class Tests:
         ours = {"AGENTD_ALIAS", "AGENTD_ID", "AGENTD_GENERATION", "AGENTD_COOKIE"}
         self.write("/etc/agentd/env", "FROM_FILE=yes\n# no\nQUOTED=\"a b\"\n")
         for name, text in files.items():
-            text = "[Service]\nExecStart=/bin/sleep 100000\nStandardOutput=null\n" + text
+            text = "[Service]\nExecStart=/bin/sleep infinity\nStandardOutput=null\n" + text
             self.write("/etc/systemd/system/%s.service" % name, text)
             self.write("/etc/agentd/workers.d/%s.conf" % name, text)
         self.do("systemctl", "daemon-reload")

@@ -91,7 +91,7 @@ static inline void write_text(const char *path, const char *text, mode_t mode)
 
 static inline struct spawn_spec plain_spec(void)
 {
-    static char *sleep_argv[] = {(char *)"sleep", (char *)"100", NULL}, *no_env[] = {NULL};
+    static char *sleep_argv[] = {(char *)"sleep", (char *)"infinity", NULL}, *no_env[] = {NULL};
 
     return (struct spawn_spec){.path = "/bin/sleep",
                                .argv = sleep_argv,
