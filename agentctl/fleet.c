@@ -10,6 +10,7 @@
 #include "agentctl/change.h"
 #include "agentctl/out.h"
 #include "agentctl/verbs.h"
+#include "base/array.h"
 #include "base/clock.h"
 #include "base/limits.h"
 #include "base/str.h"
@@ -40,15 +41,9 @@ struct fleet {
 
 static int add(struct fleet *f, const char *alias)
 {
-    if (f->count == f->room) {
-        size_t want = f->room ? f->room * 2 : 32;
-        struct member *m = realloc(f->member, want * sizeof(*m));
-        if (!m) {
-            options_complain("out of memory");
-            return EXIT_UNASKED;
-        }
-        f->member = m;
-        f->room = want;
+    if (array_room(&f->member, f->count, &f->room, sizeof(*f->member)) < 0) {
+        options_complain("out of memory");
+        return EXIT_UNASKED;
     }
     f->member[f->count] = (struct member){.fate = UNTOUCHED};
     str_copy(f->member[f->count++].alias, LIMIT_ALIAS + 1, alias);

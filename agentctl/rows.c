@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "agentctl/out.h"
+#include "base/array.h"
 #include "base/str.h"
 
 enum column { ALIAS, ID, STATE, PID, USER, UPTIME, SINCE, CPU, MEMORY, RESTARTS, PORTS, REASON };
@@ -115,15 +116,9 @@ static void fill(struct rows_row *r, const struct json *j, int worker)
 
 void rows_add(struct rows *rows, const struct json *j, int worker)
 {
-    if (rows->count == rows->room) {
-        size_t want = rows->room ? rows->room * 2 : 32;
-        struct rows_row *r = realloc(rows->row, want * sizeof(*r));
-        if (!r) {
-            rows->incomplete = true;
-            return;
-        }
-        rows->row = r;
-        rows->room = want;
+    if (array_room(&rows->row, rows->count, &rows->room, sizeof(*rows->row)) < 0) {
+        rows->incomplete = true;
+        return;
     }
     fill(&rows->row[rows->count], j, worker);
     rows->up += str_eq(rows->row[rows->count].cell[STATE], "UP");

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/limits.h"
@@ -18,7 +19,8 @@ struct parser {
     unsigned line;       /* number of the last line taken */
     struct buf joined;   /* the logical line */
     struct cfg_piece *pieces;
-    unsigned n_pieces, size_pieces;
+    unsigned n_pieces;
+    size_t size_pieces;
     char *section; /* NULL before the first heading; "" after a bad one, whose lines are left out */
     struct cfg_lines *out;
     cfg_complain_fn complain;
@@ -32,16 +34,11 @@ static void complain(struct parser *p, unsigned line, unsigned col, const char *
 
 static int add_piece(struct parser *p, unsigned at, unsigned col)
 {
-    if (p->n_pieces == p->size_pieces) {
-        unsigned size = p->size_pieces ? p->size_pieces * 2 : 4;
-        struct cfg_piece *bigger = realloc(p->pieces, size * sizeof(*bigger));
-        if (!bigger)
-            return -ENOMEM;
-        p->pieces = bigger;
-        p->size_pieces = size;
-    }
-    p->pieces[p->n_pieces++] = (struct cfg_piece){at, p->line, col};
-    return 0;
+    int r = array_room(&p->pieces, p->n_pieces, &p->size_pieces, sizeof(*p->pieces));
+
+    if (r == 0)
+        p->pieces[p->n_pieces++] = (struct cfg_piece){at, p->line, col};
+    return r;
 }
 
 /* The next physical line without its end. */
@@ -104,17 +101,11 @@ static int take_logical(struct parser *p)
 static int add_line(struct parser *p, const struct cfg_line *l)
 {
     struct cfg_lines *out = p->out;
+    int r = array_room(&out->v, out->n, &out->size, sizeof(*out->v));
 
-    if (out->n == out->size) {
-        size_t size = out->size ? out->size * 2 : 16;
-        struct cfg_line *bigger = realloc(out->v, size * sizeof(*bigger));
-        if (!bigger)
-            return -ENOMEM;
-        out->v = bigger;
-        out->size = size;
-    }
-    out->v[out->n++] = *l;
-    return 0;
+    if (r == 0)
+        out->v[out->n++] = *l;
+    return r;
 }
 
 /* Section, key and value in one block, so that a line costs one allocation. */

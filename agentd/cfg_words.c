@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/array.h"
 #include "base/buf.h"
 #include "base/fd.h"
 #include "base/limits.h"
@@ -152,18 +153,10 @@ int cfg_word(struct cfg_words *w, char **ret)
 
 int cfg_list_add(struct cfg_list *l, char *s)
 {
-    if (s && l->n + 1 >= l->size) {
-        size_t size = l->size ? l->size * 2 : 8;
-        char **bigger = realloc(l->v, size * sizeof(*bigger));
-        if (!bigger) {
-            free(s);
-            return -ENOMEM;
-        }
-        l->v = bigger;
-        l->size = size;
-    }
-    if (!s)
+    if (!s || array_room(&l->v, l->n + 1, &l->size, sizeof(*l->v)) < 0) { /* and for the NULL at its end */
+        free(s);
         return -ENOMEM;
+    }
     l->v[l->n++] = s;
     l->v[l->n] = NULL;
     return 0;

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "proc/pidref.h"
@@ -127,18 +128,9 @@ static struct member *find(struct members *m, pid_t pid)
 
 static int make_room(struct members *m)
 {
-    size_t room = m->room ? m->room * 2 : 16;
-    struct member *bigger;
-
-    if (m->n < m->room)
-        return 0;
     if (m->n >= LIMIT_TREE_PIDS)
         return -E2BIG;
-    if (!(bigger = realloc(m->v, room * sizeof(*bigger))))
-        return -ENOMEM;
-    m->v = bigger;
-    m->room = room;
-    return 0;
+    return array_room(&m->v, m->n, &m->room, sizeof(*m->v));
 }
 
 static bool hold(struct members *m, pid_t pid)

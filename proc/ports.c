@@ -16,6 +16,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 #include "base/feature.h"
 #include "base/str.h"
@@ -25,16 +26,11 @@
 
 static int add(struct ports_table *t, struct ports_socket s)
 {
-    if (t->n == t->size) {
-        size_t size = t->size ? t->size * 2 : 64;
-        struct ports_socket *p = realloc(t->sockets, size * sizeof(*p));
-        if (!p)
-            return -ENOMEM;
-        t->sockets = p;
-        t->size = size;
-    }
-    t->sockets[t->n++] = s;
-    return 0;
+    int r = array_room(&t->sockets, t->n, &t->size, sizeof(*t->sockets));
+
+    if (r == 0)
+        t->sockets[t->n++] = s;
+    return r;
 }
 
 void ports_done(struct ports_table *t)

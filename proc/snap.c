@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/array.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/str.h"
@@ -76,16 +77,11 @@ struct pids {
 
 static int add_pid(struct pids *p, pid_t pid)
 {
-    if (p->n == p->size) {
-        size_t size = p->size ? p->size * 2 : 256;
-        pid_t *bigger = realloc(p->pids, size * sizeof(*bigger));
-        if (!bigger)
-            return -ENOMEM;
-        p->pids = bigger;
-        p->size = size;
-    }
-    p->pids[p->n++] = pid;
-    return 0;
+    int r = array_room(&p->pids, p->n, &p->size, sizeof(*p->pids));
+
+    if (r == 0)
+        p->pids[p->n++] = pid;
+    return r;
 }
 
 static int compare_pids(const void *a, const void *b)
@@ -183,16 +179,11 @@ struct rows {
 
 static int add_row(struct rows *rows, const struct proc_row *row)
 {
-    if (rows->n == rows->size) {
-        size_t size = rows->size ? rows->size * 2 : 256;
-        struct proc_row *p = realloc(rows->rows, size * sizeof(*p));
-        if (!p)
-            return -ENOMEM;
-        rows->rows = p;
-        rows->size = size;
-    }
-    rows->rows[rows->n++] = *row;
-    return 0;
+    int r = array_room(&rows->rows, rows->n, &rows->size, sizeof(*rows->rows));
+
+    if (r == 0)
+        rows->rows[rows->n++] = *row;
+    return r;
 }
 
 /* Hidden (proc(5) hidepid, a security module): not ours then. */
