@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/clock.h"
@@ -64,21 +63,15 @@ static int open_null(void)
     return null_fd < 0 ? -errno : 0;
 }
 
-/* By the kernel's call: glibc's refuses the two signals that it keeps to itself, and its posix_spawn(3)
- * leaves just these ignored in what it starts. */
+/* Also the two that glibc keeps to itself: its posix_spawn(3) leaves just these ignored in what it starts. */
 static void unignore(int sig)
 {
-    struct {
-        void (*handler)(int);
-        unsigned long flags;
-        void (*restorer)(void);
-        unsigned long mask[2];
-    } act = {.handler = SIG_DFL};
+    struct sys_sigaction act;
 
-    if (syscall(__NR_rt_sigaction, sig, NULL, &act, 8) < 0 || act.handler != SIG_IGN)
+    if (sys_sigaction(sig, NULL, &act) < 0 || act.handler != SIG_IGN)
         return;
     act.handler = SIG_DFL;
-    syscall(__NR_rt_sigaction, sig, &act, NULL, 8);
+    sys_sigaction(sig, &act, NULL);
 }
 
 void spawn_init(void)

@@ -18,6 +18,7 @@
 #include "proc/caps.h"
 #include "base/limits.h"
 #include "proc/spawn_int.h"
+#include "proc/sys.h"
 
 #if defined(__x86_64__)
 static inline long raw(long n, long a, long b, long c, long d)
@@ -73,21 +74,16 @@ IN_CHILD static void check_soft(const struct spawn_run *run, enum spawn_stage st
  * CLONE_CLEAR_SIGHAND or here; what was ignored stays ignored over both, so it is reset by hand. */
 IN_CHILD static void reset_signals(const struct spawn_run *run)
 {
-    struct {
-        void (*handler)(int);
-        unsigned long flags;
-        void (*restorer)(void);
-        unsigned long mask[2];
-    } act = {.handler = SIG_DFL};
+    struct sys_sigaction act = {.handler = SIG_DFL};
 
     if (run->handlers)
         for (int sig = 1; sig < 65; sig++)
-            CALL(rt_sigaction, sig, &act, NULL, 8);
+            CALL(rt_sigaction, sig, &act, NULL, SYS_SIGSET_BYTES);
     else
-        CALL(rt_sigaction, SIGPIPE, &act, NULL, 8);
+        CALL(rt_sigaction, SIGPIPE, &act, NULL, SYS_SIGSET_BYTES);
     if (run->spec->ignore_sigpipe) {
         act.handler = SIG_IGN;
-        CALL(rt_sigaction, SIGPIPE, &act, NULL, 8);
+        CALL(rt_sigaction, SIGPIPE, &act, NULL, SYS_SIGSET_BYTES);
     }
 }
 

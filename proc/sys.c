@@ -208,6 +208,11 @@ void sys_find_features(void)
     find_exit();
 }
 
+int sys_sigaction(int sig, const struct sys_sigaction *act, struct sys_sigaction *old)
+{
+    return syscall(__NR_rt_sigaction, sig, act, old, SYS_SIGSET_BYTES) < 0 ? -errno : 0;
+}
+
 static int cloexec_by_proc(int from)
 {
     DIR *d = opendir("/proc/self/fd");

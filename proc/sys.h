@@ -36,6 +36,16 @@ bool sys_is_same_file(int a, int b);
  * start, while there is little memory to copy: it takes a child. */
 void sys_find_features(void);
 
+/* As the kernel has it, for all signals: glibc's refuses the two that it keeps to itself. rt_sigaction(2). */
+struct sys_sigaction {
+    void (*handler)(int);
+    unsigned long flags;
+    void (*restorer)(void);
+    unsigned long mask[2];
+};
+#define SYS_SIGSET_BYTES 8 /* of the mask that are the kernel's */
+int sys_sigaction(int sig, const struct sys_sigaction *act, struct sys_sigaction *old); /* 0 or -errno */
+
 /* close_range(2) with CLOSE_RANGE_CLOEXEC from fd on; falls back to /proc/self/fd. */
 int sys_cloexec_from(int fd);
 

@@ -12,6 +12,7 @@
 #define sys_wait_any real_wait_any
 #define sys_pidfd_exit_status real_pidfd_exit_status
 #define sys_cloexec_from real_cloexec_from
+#define sys_sigaction real_sigaction
 #include "proc/sys.c"
 #undef sys_clone
 #undef sys_pidfd_open
@@ -20,6 +21,7 @@
 #undef sys_wait_any
 #undef sys_pidfd_exit_status
 #undef sys_cloexec_from
+#undef sys_sigaction
 #undef PROC_SYS_H
 #include "proc/sys.h"
 
@@ -141,4 +143,9 @@ int sys_cloexec_from(int fd)
     if (!scripted(FAKE_CLOEXEC_FROM, &r))
         r = real_cloexec_from(fd);
     return (int)record(FAKE_CLOEXEC_FROM, fd, 0, r);
+}
+
+int sys_sigaction(int sig, const struct sys_sigaction *act, struct sys_sigaction *old)
+{
+    return real_sigaction(sig, (const struct real_sigaction *)act, (struct real_sigaction *)old);
 }

@@ -6,11 +6,11 @@
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/syscall.h>
 
 #include "base/clock.h"
 #include "proc/caps.h"
 #include "proc/cgroup.h"
+#include "proc/sys.h"
 
 static void on_usr1(int sig)
 {
@@ -503,15 +503,10 @@ static void test_leaf(void **state)
  * say. */
 static void ignore_internal(void)
 {
-    struct {
-        void (*handler)(int);
-        unsigned long flags;
-        void (*restorer)(void);
-        unsigned long mask[2];
-    } act = {.handler = SIG_IGN};
+    const struct sys_sigaction act = {.handler = SIG_IGN};
 
     for (int sig = 32; sig < 34; sig++)
-        syscall(SYS_rt_sigaction, sig, &act, NULL, 8);
+        assert_int_equal(sys_sigaction(sig, &act, NULL), 0);
 }
 
 int main(void)
