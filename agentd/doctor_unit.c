@@ -66,7 +66,7 @@ static bool find(const char *text, const char *key, char *value, size_t size)
     return false;
 }
 
-/* Listening sockets, and of each worker its sockets, what it stores, and a pidfd. */
+/* Listening sockets, and of each worker its sockets and a pidfd. */
 static void look_at_store(struct buf *b, const char *text)
 {
     unsigned long long need = 0;
