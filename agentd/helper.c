@@ -240,13 +240,13 @@ void helper_end_all(void)
 {
     while (!LIST_EMPTY(&helpers)) {
         struct helper *h = LIST_FIRST(&helpers);
-        reap_remove(h->ref.pid);
+        reap_remove(h->ref.pid, h);
         on_timeout(-1, 0, h);
         free_helper(h);
     }
     while (!LIST_EMPTY(&detached)) { /* they end with their readers, or with us */
         struct detached *d = LIST_FIRST(&detached);
-        reap_remove(d->pid);
+        reap_remove(d->pid, d);
         LIST_REMOVE(d, link);
         free(d);
     }
@@ -287,7 +287,7 @@ static pid_t *free_closer(void)
         siginfo_t si = {0};
         if (waitid(P_PID, (id_t)closers[i], &si, WEXITED | WNOHANG) < 0 || !si.si_pid)
             continue;
-        reap_remove(closers[i]);
+        reap_remove(closers[i], &closers[i]);
         closers[i] = 0;
         return &closers[i];
     }

@@ -69,11 +69,11 @@ int reap_add(pid_t pid, reap_fn fn, void *arg)
     return 0;
 }
 
-void reap_remove(pid_t pid)
+void reap_remove(pid_t pid, const void *arg)
 {
     struct child *c = size ? find(pid) : NULL;
 
-    if (c && c->pid == pid)
+    if (c && c->pid == pid && c->arg == arg)
         c->pid = -1;
 }
 

@@ -14,8 +14,8 @@ typedef void (*reap_fn)(pid_t pid, int code, int status, void *arg);
 int reap_init(void); /* blocks SIGCHLD, becomes subreaper; 0 or -errno */
 void reap_done(void);
 int reap_add(pid_t pid, reap_fn fn, void *arg); /* 0 or -ENOMEM */
-void reap_remove(pid_t pid);
-bool reap_knows(pid_t pid); /* it is a child that somebody waits for */
+void reap_remove(pid_t pid, const void *arg);   /* only that one's: the number may be another's by now */
+bool reap_knows(pid_t pid);                     /* it is a child that somebody waits for */
 void reap_sweep(void);
 
 #endif

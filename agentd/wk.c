@@ -67,7 +67,7 @@ void wk_free(struct wk *w)
     budget_forget(w);
     wk_prepare_forget(w);
     if (w->main.pid)
-        reap_remove(w->main.pid);
+        reap_remove(w->main.pid, w);
     pidref_done(&w->main);
     wk_adopt_let_go(w);
     wk_sock_let_go(w);

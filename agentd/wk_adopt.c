@@ -31,11 +31,24 @@
 #define LOOKS 20
 #define MAIN_LOOKS 3 /* what fails once need not fail again */
 
+/* A zombie of ours: its status comes by the way of every child. */
+static bool is_left_to_us(const struct wk *w)
+{
+    struct pidref_stat st;
+
+    return pidref_read_stat(w->main.pid, &st) == 0 && st.start == w->main.start && st.ppid == getpid();
+}
+
 static void on_adopted_end(int fd, short what, void *arg)
 {
     struct wk *w = arg;
     int st = 0, r;
 
+    if (is_left_to_us(w)) {
+        loop_free(&w->main_watch);
+        reap_sweep();
+        return;
+    }
     if (w->main.fd < 0 && pidref_check(&w->main) != PIDREF_GONE) {
         loop_rearm(w->main_watch, WITHOUT_PIDFD_US);
         return;
@@ -47,6 +60,7 @@ static void on_adopted_end(int fd, short what, void *arg)
         return;
     }
     w->looks = 0;
+    reap_remove(w->main.pid, w);
     if (r != 1)
         wk_main_exited(w, WK_END_UNKNOWN, 0);
     else if (WIFEXITED(st))
@@ -57,6 +71,7 @@ static void on_adopted_end(int fd, short what, void *arg)
 
 void wk_adopt_watch(struct wk *w)
 {
+    wk_start_hear(w);
     w->main_watch = w->main.fd >= 0 ? loop_io(w->main.fd, LOOP_READ, on_adopted_end, w)
                                     : loop_timer(WITHOUT_PIDFD_US, on_adopted_end, w);
 }

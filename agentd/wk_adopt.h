@@ -12,7 +12,7 @@ bool wk_adopt(struct wk *w, const struct facts *f);
  */
 void wk_adopt_ended(struct wk *w);
 void wk_adopt_let_go(struct wk *w); /* of what is held: an operator wants a start all the same */
-/* Waits for the end of a main process that is not our child. */
+/* Waits for the end of a main process that is not our child, or not yet: its parent may leave it to us. */
 void wk_adopt_watch(struct wk *w);
 void wk_adopt_hold(struct wk *w); /* waits for the end of what is held */
 /* wk_take.c: a process that agentd did not start becomes the main process, on an administrator's call;

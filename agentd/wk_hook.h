@@ -28,6 +28,7 @@ struct wk_command *wk_check_command(struct wk *w, const struct cfg_command *c,
 /* wk_main.c: the main process is another one than was started. */
 void wk_main_find(struct wk *w); /* Type=forking: the program has ended well */
 void wk_main_find_stop(struct wk *w);
+void wk_main_watch(struct wk *w); /* waits for its end, whoever its parent is */
 /* A process of the worker's own. 0, -EPERM: it is not; or -errno. */
 int wk_main_set(struct wk *w, pid_t pid);
 

@@ -13,6 +13,7 @@
 #include "agentd/rotate.h"
 #include "agentd/state.h"
 #include "agentd/wk_fds.h"
+#include "agentd/wk_hook.h"
 #include "agentd/wk_keep.h"
 #include "agentd/wk_sock.h"
 #include "agentd/wk_adopt.h"
@@ -205,10 +206,8 @@ void wk_image_resume(struct wk *w, const struct state *s, const char *line)
 
     if (w->held.pid)
         wk_adopt_hold(w);
-    if (w->main.pid && w->adopted)
-        wk_adopt_watch(w);
-    else if (w->main.pid)
-        wk_start_watch(w);
+    if (w->main.pid)
+        wk_main_watch(w);
     if (state_get_fd(s, line, "notify_fd") >= 0)
         notify_resume(w, state_get_fd(s, line, "notify_fd"), state_get_text(s, line, "notify_status"));
     else if (w->main.pid && notify_is_wanted(w->def))

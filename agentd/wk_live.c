@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* A changed limit, nice level or OOM score reaches the tree that runs. A setting that is taken out of the
  * file gets the value that a start without it would give. */
-#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>

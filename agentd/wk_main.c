@@ -59,8 +59,18 @@ static void let_go(struct wk *w)
 {
     loop_free(&w->main_watch);
     if (w->main.pid)
-        reap_remove(w->main.pid);
+        reap_remove(w->main.pid, w);
     pidref_done(&w->main);
+}
+
+void wk_main_watch(struct wk *w)
+{
+    struct pidref_stat st;
+
+    if (!w->adopted && pidref_read_stat(w->main.pid, &st) == 0 && st.ppid == getpid())
+        wk_start_watch(w);
+    else
+        wk_adopt_watch(w);
 }
 
 int wk_main_set(struct wk *w, pid_t pid)
@@ -82,13 +92,9 @@ int wk_main_set(struct wk *w, pid_t pid)
     let_go(w);
     w->main = ref;
     w->ended = false;
-    w->adopted = st.ppid != getpid();
     if (w->leaf.fd >= 0 || st.session == pid)
         w->session = st.session;
-    if (w->adopted)
-        wk_adopt_watch(w);
-    else
-        wk_start_watch(w);
+    wk_main_watch(w);
     wk_put_facts(w, w->state == WK_UP ? FACTS_READY : FACTS_SPAWNED);
     wk_changed(w);
     return 0;
@@ -152,6 +158,16 @@ static void on_again(int fd, short what, void *arg)
     wk_main_find(w);
 }
 
+/* Once for a start: it is asked for again and again. */
+static void say_not_own(struct wk *w, pid_t pid)
+{
+    if (w->message && strstr(w->message, "PIDFile="))
+        return;
+    wk_set_message(w, "PIDFile=%s names process %d, which is not this worker's", w->def->pid_file, (int)pid);
+    log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias}, "%s", w->message);
+    wk_changed(w);
+}
+
 static void on_found(int status, const char *p, size_t n, void *arg)
 {
     struct wk *w = arg;
@@ -163,13 +179,8 @@ static void on_found(int status, const char *p, size_t n, void *arg)
         take(w);
         return;
     }
-    if (r == -EPERM) {
-        if (!w->message || !strstr(w->message, "PIDFile="))
-            log_write(LOG_WARNING, "wk", &(struct log_about){.worker = w->def->alias},
-                      "PIDFile=%s names process %d, which is not this worker's", w->def->pid_file, (int)pid);
-        wk_set_message(w, "PIDFile=%s names process %d, which is not this worker's", w->def->pid_file,
-                       (int)pid);
-    }
+    if (r == -EPERM)
+        say_not_own(w, pid);
     w->find_again = loop_timer(ASK_AGAIN_US, on_again, w); /* one of an earlier run is still to be replaced */
 }
 

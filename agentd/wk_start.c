@@ -302,10 +302,15 @@ static int begin(struct wk *w, struct wk_start *s, struct spawn_failure *f)
     return spawn_start(&s->spec, &s->job, f);
 }
 
-void wk_start_watch(struct wk *w)
+void wk_start_hear(struct wk *w)
 {
     if (reap_add(w->main.pid, on_main_exit, w) < 0)
         log_error("wk", "%s: no memory to wait for its end", w->def->alias);
+}
+
+void wk_start_watch(struct wk *w)
+{
+    wk_start_hear(w);
     if (w->main.fd >= 0)
         w->main_watch = loop_io(w->main.fd, LOOP_READ, on_main_readable, w);
 }

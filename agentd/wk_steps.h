@@ -24,6 +24,7 @@ void wk_start_done(struct wk *w);  /* releases all that only a start owns */
 void wk_gone(struct wk *w);        /* nothing of the tree is left: what now? */
 int wk_start_leaf(struct wk *w);   /* an empty leaf for the next incarnation; 0 or -errno */
 void wk_start_watch(struct wk *w); /* waits for the end of main, which is our child */
+void wk_start_hear(struct wk *w);  /* of its end, should it be our child by then */
 /* After an exec of agentd: status_fd of a start under way, or -1. */
 void wk_start_resume(struct wk *w, int status_fd);
 /* wk_stop.c */

@@ -86,8 +86,6 @@ static const char *owner_of(pid_t pid)
     struct snap_tree tree;
     bool found;
 
-    if (pid == getpid() || reap_knows(pid))
-        return "agentd itself";
     TAILQ_FOREACH (w, &sup_workers, link) {
         if (w->main.pid == pid || w->held.pid == pid) {
             snprintf(text, sizeof(text), "worker %s", w->def->alias);
@@ -102,7 +100,7 @@ static const char *owner_of(pid_t pid)
             return text;
         }
     }
-    return NULL;
+    return pid == getpid() || reap_knows(pid) ? "agentd itself" : NULL;
 }
 
 /* --- the move ------------------------------------------------------------------------------------------- */

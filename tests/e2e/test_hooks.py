@@ -30,6 +30,8 @@ if os.fork():
     os._exit(7 if how == "fails" else 0)
 os.setsid()
 if os.fork():
+    if how == "lingers":
+        open(where + "/go").read()
     os._exit(0)
 if how == "fifo":
     os.mkfifo(where + "/pid")
@@ -298,6 +300,33 @@ class Forking(Commands):
             self.assertEqual(h.record("a")["lastExit"]["signal"] if "signal" in h.record("a")["lastExit"] else 11, 11)
             h.until("a", "UP")
             h.stop()
+
+    def let_go(self, h):
+        with open(h.dir + "/go", "w", encoding="ascii"):
+            pass
+
+    def test_parent_lingers(self):
+        """The process between the two is still there when the daemon is found, and leaves it to agentd later.
+        Without cgroups the daemon can't be told from a stranger's until then."""
+        h = self.prepare()
+        self.daemon(h, "lingers", "TimeoutStartSec=30s")
+        os.mkfifo(h.dir + "/go")
+        h.start()
+        if not self.cgroup:
+            eventually(lambda: "which is not this worker's" in h.record("a")["message"])
+            self.let_go(h)
+        w = h.until("a", "UP")
+        self.assertEqual(([str(w["pid"])], w["ownership"]), (self.lines(h, "pid"), "child"))
+        self.assertNotIn("ownership", [c["kind"] for c in h.ok("GET", "/agentd/v1/workers/a/why")["contents"]])
+        if self.cgroup:
+            self.let_go(h)
+        eventually(lambda: harness.stat_of(w["pid"])[1] == h.pid, 10, "it is agentd's child")
+        os.kill(w["pid"], signal.SIGSEGV)
+        last = eventually(lambda: h.record("a")["generation"] == 2 and h.record("a")["lastExit"])
+        self.assertEqual((last["pid"], last["kind"], last["signal"]), (w["pid"], "killed", 11))
+        self.let_go(h)
+        h.until("a", "UP")
+        h.stop()
 
     def test_false_pid_file(self):
         """It names process 1, or is no plain file: refused, nobody is signalled, and the loop goes on."""
