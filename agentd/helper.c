@@ -21,12 +21,11 @@
 #include "base/limits.h"
 #include "base/log.h"
 #include "proc/caps.h"
-#include "proc/pidref.h"
 #include "proc/sys.h"
 
 struct helper {
     LIST_ENTRY(helper) link;
-    struct pidref ref;
+    pid_t pid; /* a child of ours: nobody else's before we hear that it has exited */
     int fd;
     struct loop_watch *io, *timer;
     struct buf answer;
@@ -112,7 +111,6 @@ static void free_helper(struct helper *h)
     loop_free(&h->io);
     loop_free(&h->timer);
     fd_close(h->fd);
-    pidref_done(&h->ref);
     buf_free(&h->answer);
     free(h);
 }
@@ -175,8 +173,12 @@ static void on_timeout(int fd, short what, void *arg)
 {
     struct helper *h = arg;
 
-    enum caps_scope scope = caps_enter(CAPS_SIGNAL);
-    pidref_signal(&h->ref, SIGKILL);
+    enum caps_scope scope;
+
+    if (h->exited)
+        return;
+    scope = caps_enter(CAPS_SIGNAL); /* it may have become a worker's user */
+    sys_kill(h->pid, SIGKILL);
     caps_enter(scope);
 }
 
@@ -211,7 +213,7 @@ struct helper *helper_start_keeping(const int *keep, int n, helper_run_fn run, v
     fd_close(pipe_fds[1]);
     fd_nonblock(pipe_fds[0], 1);
     *h = (struct helper){
-        .ref = PIDREF_NULL, .fd = pipe_fds[0], .answer = BUF_INIT(max), .done = done, .arg = done_arg};
+        .pid = pid, .fd = pipe_fds[0], .answer = BUF_INIT(max), .done = done, .arg = done_arg};
     LIST_INSERT_HEAD(&helpers, h, link);
     if (pid < 0 || reap_add(pid, on_exit_status, h) < 0) {
         log_write(pid == -EAGAIN ? LOG_DEBUG : LOG_WARNING, "helper", NULL, "no helper can be started: %s",
@@ -219,7 +221,6 @@ struct helper *helper_start_keeping(const int *keep, int n, helper_run_fn run, v
         free_helper(h);
         return NULL;
     }
-    pidref_open(&h->ref, pid);
     h->io = loop_io(h->fd, LOOP_READ, on_answer, h);
     if (timeout_us)
         h->timer = loop_timer(timeout_us, on_timeout, h);
@@ -240,7 +241,7 @@ void helper_end_all(void)
 {
     while (!LIST_EMPTY(&helpers)) {
         struct helper *h = LIST_FIRST(&helpers);
-        reap_remove(h->ref.pid, h);
+        reap_remove(h->pid, h);
         on_timeout(-1, 0, h);
         free_helper(h);
     }

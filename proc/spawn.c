@@ -205,8 +205,19 @@ static void name_child(struct pidref *ref, pid_t pid, int pidfd, uint64_t before
     }
     if (first == pidref_ticks(after_us))
         ref->start = first;
+    else if (pidref_read_stat(pid, &st) == 0)
+        ref->start = st.start;
     else
-        ref->start = pidref_read_stat(pid, &st) == 0 ? st.start : 0;
+        sys_kill(pid,
+                 SIGKILL); /* no signal could be given to it later: nobody could say that it is the same */
+}
+
+/* For the pidfd and for a look at its start: without them the child could not be told from another. */
+static int check_room(void)
+{
+    _cleanup_close_ int a = fcntl(null_fd, F_DUPFD_CLOEXEC, 0), b = fcntl(null_fd, F_DUPFD_CLOEXEC, 0);
+
+    return a < 0 || b < 0 ? -EMFILE : 0;
 }
 
 int spawn_start(const struct spawn_spec *spec, struct spawn_job *ret, struct spawn_failure *failure)
@@ -237,6 +248,8 @@ int spawn_start(const struct spawn_spec *spec, struct spawn_job *ret, struct spa
     }
     *run = (struct spawn_run){spec,   NULL,  STACK_SIZE, null_fd, status_w,    gate_r,
                               gate_w, false, false,      false,   first_nofile};
+    if ((pid = check_room()) < 0)
+        goto out;
     before = clock_boot_us();
     pid = start_child(run, &pidfd);
     if (pid < 0)

@@ -211,7 +211,7 @@ static void test_no_descriptors(void **state)
 
     close(next);
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &was), 0);
-    for (int room = 0; room < 4; room++) { /* not even the second pipe fits */
+    for (int room = 0; room < 6; room++) { /* two pipes, a pidfd, and one to look at its start */
         low = (struct rlimit){(rlim_t)(next + room), was.rlim_max};
         assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
         r = spawn_start(&s, &job, &failure);
@@ -223,6 +223,13 @@ static void test_no_descriptors(void **state)
         assert_int_equal(r = dup(0), next); /* none was lost */
         close(r);
     }
+    low.rlim_cur = (rlim_t)next + 6;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &low), 0);
+    r = spawn_start(&s, &job, &failure);
+    setrlimit(RLIMIT_NOFILE, &was);
+    assert_int_equal(r, 0);
+    assert_true(job.ref.fd >= 0 && job.ref.start > 0);
+    kill_child();
 }
 
 static void test_names(void **state)
