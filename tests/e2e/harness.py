@@ -469,6 +469,11 @@ class Host:
                 found[p] = cookie.decode()
         return found
 
+    def tree(self, alias, n):
+        """Its n processes in order, of one incarnation; it may be UP before it has forked them."""
+        return eventually(lambda: (lambda t: len(t) == n and len(set(t.values())) == 1 and sorted(t))(self.processes(alias)),
+                          what="a tree of %d" % n)
+
     def close(self):
         """However the test went, the machine is as before."""
         if self.proc and self.proc.poll() is None:

@@ -130,11 +130,11 @@ class Start(Case):
         w = h.all_up()["web"]
         h.proc.send_signal(signal.SIGTERM)
         self.assertEqual(h.proc.wait(harness.DEADLINE), 0)
-        self.assertEqual(len(h.processes()), 2)
+        h.tree(None, 2)
         h.start()
         again = h.all_up()["web"]
         self.assertEqual((again["pid"], again["ownership"]), (w["pid"], "adopted"))
-        self.assertEqual(len(h.processes()), 2)
+        h.tree(None, 2)
         h.write("agentd.conf", h.agentd_conf().replace("StopWorkersOnExit=no", "StopWorkersOnExit=yes"))
         h.ok("POST", "/agentd/v1/reload")
         h.stop()

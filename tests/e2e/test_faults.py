@@ -257,7 +257,7 @@ class DoesNotGo(Case):
         os.kill(w["pid"], 9)
         eventually(lambda: (lambda r: r["generation"] == 2 and r["state"] == "UP")(h.record("crash")))
         self.assertEqual([p for p in tree if is_alive(p)], [])
-        self.assertEqual(len(h.processes("crash")), 4)
+        h.tree("crash", 4)
         h.stop()
 
 

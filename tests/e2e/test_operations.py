@@ -125,7 +125,7 @@ class AfterACrash(Case):
         self.assertEqual((op["before"]["pid"], op["before"]["generation"]), (before["pid"], before["generation"]))
         self.assertEqual(op["after"]["pid"], h.record("slow")["pid"])
         self.assertEqual(h.record("slow")["generation"], before["generation"] + 1)
-        self.assertEqual(len(h.processes("slow")), 2)
+        h.tree("slow", 2)
         h.stop()
 
     def test_restart_while_starting(self):

@@ -66,7 +66,7 @@ class EachKind(Mixed):
             for prefix in ("", "/api/v2"):
                 with self.subTest(alias, prefix=prefix):
                     self.restart_one(alias, prefix)
-        self.assertEqual(len(self.h.processes("tree")), 5)
+        self.h.tree("tree", 5)
         for alias, ports in (("tree", {self.udp, self.other}), ("tcp", {self.tcp})):
             got = self.h.process(self.kinds[alias])["ports"]
             self.assertEqual(got, ",".join(str(p) for p in sorted(ports)))

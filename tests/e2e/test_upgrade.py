@@ -319,7 +319,7 @@ class Nobody(Case):
         self.assertEqual(load.failures, [])
         h.settled()
         self.assertEqual({a: i for a, i in h.identities().items() if a != "busy"}, before)
-        self.assertEqual(len(h.processes("tree")), 3)
+        h.tree("tree", 3)
         got = numbers(numbers_of)
         self.assertEqual(got, list(range(1, len(got) + 1)))
         self.use_all(h)
@@ -506,7 +506,7 @@ class Nobody(Case):
                                  {k: v for k, v in was[alias].items() if k in retry_of(h.record(alias))}, alias)
             for alias in ("tree", "broken", "gone"):
                 self.assertEqual(h.identities()[alias], before[alias])
-            self.assertEqual(len(h.processes("tree")), 4)
+            h.tree("tree", 4)
             self.assertNotIn("NoSuchKey", str(now["tree"]))
         h.worker("broken", id=before_ids["broken"])
         self.assertEqual(h.http("POST", "/agentd/v1/reload").status, 200)
