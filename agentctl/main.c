@@ -10,5 +10,6 @@ int main(int argc, char **argv)
 
     signal(SIGPIPE, SIG_IGN);
     setlocale(LC_CTYPE, "");
+    argv = obagent_words(&argc, argv);
     return options_parse(&o, argc, argv) < 0 ? EXIT_USAGE : verbs_run(&o);
 }

@@ -42,6 +42,8 @@ int ask_ping(const struct options *o);
 int agent_run(const struct options *o);
 int agent_task(const struct options *o);
 int agent_process(const struct options *o);
+int obagent_run(const struct options *o);
+char **obagent_words(int *argc, char **argv); /* those of a call by obagent's name, as this command's own */
 int completion_run(const struct options *o);
 int help_run(const struct options *o);
 int help_version(const struct options *o);

@@ -9,6 +9,7 @@
 #include "agentd/doctor.h"
 #include "agentd/helper.h"
 #include "agentd/history.h"
+#include "agentd/host.h"
 #include "agentd/link.h"
 #include "agentd/logs.h"
 #include "agentd/op.h"
@@ -194,6 +195,16 @@ static void take_tell_task(struct wk *w, const struct wire_call *c)
     task_tell(c);
 }
 
+static void take_host(struct wk *w, const struct wire_call *c)
+{
+    host_tell(c->call);
+}
+
+static void take_real_path(struct wk *w, const struct wire_call *c)
+{
+    host_real_path(c->call, c->name);
+}
+
 static void take_refused(struct wk *w, const struct wire_call *c)
 {
     audit_refusal(c);
@@ -228,6 +239,8 @@ static const struct {
     [WIRE_VERB_WHY] = {take_why, NEEDS_WORKER, false, false},
     [WIRE_VERB_HISTORY] = {take_history, NEEDS_WORKER, false, false},
     [WIRE_VERB_REFUSED] = {take_refused, NO_WORKER, false, false},
+    [WIRE_VERB_HOST] = {take_host, NO_WORKER, false, false},
+    [WIRE_VERB_REAL_PATH] = {take_real_path, NO_WORKER, false, false},
 };
 
 /* A newer listener may know more verbs than we do. */

@@ -63,6 +63,7 @@ static struct {
     unsigned failures; /* to execute it, in a row */
     bool unrunnable;
     uint64_t agent_update_us;
+    int64_t begun_us;
     bool stopping;
     uid_t uid;
     gid_t gid;
@@ -121,6 +122,8 @@ static void put_hello(struct peer *p)
         .heartbeat_ms = (uint32_t)c->rpc.heartbeat_ms,
         .plaintext_credentials = c->rpc.plaintext_credentials,
         .wire = WIRE_VERSION,
+        .pid = (uint32_t)getpid(),
+        .begun_us = self.begun_us,
         .first = store_is_new() && self.n_listeners == 1,
     };
 
@@ -560,7 +563,8 @@ int link_init(const struct cfg *cfg, const char *path, struct err *err)
         return err_set(err, errno, "%s: %s: the listener can't be run", path, strerror(errno));
     self.path = strdup(path);
     self.cfg = cfg;
-    self.agent_update_us = (uint64_t)clock_wall_us();
+    self.begun_us = clock_wall_us();
+    self.agent_update_us = (uint64_t)self.begun_us;
     self.argv[0] = (char *)(uintptr_t) "agentd-rpc";
     self.spec = (struct spawn_spec){.path = self.path,
                                     .argv = self.argv,

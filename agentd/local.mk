@@ -61,6 +61,8 @@ libagentd_a_SOURCES = \
 	agentd/facts.h \
 	agentd/helper.c \
 	agentd/helper.h \
+	agentd/host.c \
+	agentd/host.h \
 	agentd/journal.c \
 	agentd/journal.h \
 	agentd/history.c \

@@ -136,6 +136,19 @@ static int resolve(const struct wk_def *d, const char *name, char *path, size_t 
     return 0;
 }
 
+bool logs_is_log(const struct wk_def *d, const char *path)
+{
+    char folder[4096];
+    const char *pattern = pattern_of(d, folder, sizeof(folder)), *name = base_name(path);
+    size_t n = pattern ? strlen(folder) : 0;
+
+    if ((d->out.kind == CFG_OUT_APPEND && str_eq(d->out.path, path)) ||
+        (d->err.kind == CFG_OUT_APPEND && str_eq(d->err.path, path)))
+        return true;
+    return pattern && (size_t)(name - path) == n + (folder[1] != 0) && strncmp(path, folder, n) == 0 &&
+           fnmatch(pattern, name, FNM_PERIOD) == 0;
+}
+
 struct stream_args {
     const struct wk_def *def;
     const char *name;

@@ -21,6 +21,9 @@ int logs_open_file(const char *path, const struct cfg_ids *ids, char *why, size_
 /* Lists the files of LogFilePattern and the captured output: lines "name\tsize\tmtime_us\n". */
 struct helper *logs_list(const struct wk_def *def, helper_done_fn done, void *arg);
 
+/* Is that path the captured output, or would LogFilePattern find it there? Looks at no file. */
+bool logs_is_log(const struct wk_def *def, const char *path);
+
 struct logs_range {
     uint64_t from; /* UINT64_MAX: limit bytes before the end */
     uint64_t limit;

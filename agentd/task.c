@@ -249,6 +249,16 @@ static struct task *make(const struct wire_call *c)
     return t;
 }
 
+static struct task *task_of(const struct op *o)
+{
+    struct task *t;
+
+    TAILQ_FOREACH (t, &task_all, link)
+        if (str_eq(t->op, o->id))
+            return t;
+    return NULL;
+}
+
 /* A key that is known leads to its task. */
 static bool repeats(const struct wire_call *c)
 {
@@ -262,13 +272,10 @@ static bool repeats(const struct wire_call *c)
         refuse(c, WIRE_E_KEY_REUSED, "this Idempotency-Key was used for another request");
         return true;
     }
-    TAILQ_FOREACH (t, &task_all, link)
-        if (str_eq(t->op, o->id)) {
-            audit_joined(o);
-            task_answer(t, c->call);
-            return true;
-        }
-    if (o->result == OP_FAILED)
+    if ((t = task_of(o))) {
+        audit_joined(o);
+        task_answer(t, c->call);
+    } else if (o->result == OP_FAILED)
         refuse(c, o->error, o->message);
     else
         refuse(c, WIRE_E_NO_OPERATION, "it is done, and its task is forgotten");
@@ -351,9 +358,13 @@ void task_request(const struct wire_call *c)
 
 void task_tell(const struct wire_call *c)
 {
-    const struct task *t = c->from <= UINT32_MAX ? task_find((uint32_t)c->from) : NULL;
+    const struct op_key *k;
+    const struct op *o = c->name && c->name[0] ? op_of_key(c->name, &k) : NULL;
+    const struct task *t = o ? task_of(o) : c->from <= UINT32_MAX ? task_find((uint32_t)c->from) : NULL;
 
-    if (t)
+    if (t && o)
+        task_answer_times(t, c->call);
+    else if (t)
         task_answer(t, c->call);
     else
         refuse(c, WIRE_E_NO_OPERATION, "there is no such task, or it is forgotten");

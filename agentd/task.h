@@ -59,7 +59,7 @@ extern struct task_list task_all;
  * it stands. call->name: a comma list of hosts that are not this one; call->from 1: nothing else was asked
  * for; call->follow: it came as a batch. */
 void task_request(const struct wire_call *call);
-void task_tell(const struct wire_call *call); /* WIRE_VERB_TASK; call->from: its number */
+void task_tell(const struct wire_call *call); /* WIRE_VERB_TASK; call->from: its number, or ->name: its key */
 
 /* After each round of events, while agentd is there for its workers. */
 void task_round(void);
@@ -88,5 +88,6 @@ struct wk *task_worker(struct wk **at, const struct task_step *s);
 /* What goes before what, from the order as it is now. False: no memory. */
 bool task_arrange(struct task *t);
 void task_answer(const struct task *t, uint64_t call);
+void task_answer_times(const struct task *t, uint64_t call); /* when each step began and ended */
 
 #endif

@@ -55,6 +55,30 @@ static void put_step(struct buf *b, const struct task *t, const struct task_step
     buf_char(b, '\n');
 }
 
+static void send(struct buf *b, const struct task *t, uint64_t call)
+{
+    if (b->error)
+        link_reply(&(struct wire_reply){
+            .call = call, .error = WIRE_E_INTERNAL, .message = "the answer is too large"});
+    else
+        link_reply_long(&(struct wire_reply){.call = call, .items = b->p, .operation = t->op});
+    buf_free(b);
+}
+
+void task_answer_times(const struct task *t, uint64_t call)
+{
+    struct buf b = BUF_INIT(ROWS_MAX);
+
+    buf_printf(&b, "%u\t%s\t%s\t%lld\t%lld\n", t->number, op_verb_name(t->verb), status_names[t->status],
+               (long long)t->created_us, (long long)t->ended_us);
+    for (uint32_t i = 0; i < t->n; i++) {
+        const struct task_step *s = &t->steps[i];
+        buf_printf(&b, "%s\t%s\t%s\t%lld\t%lld\t%s\n", kind_names[s->kind], s->name, status_of(t, s),
+                   (long long)s->began_us, (long long)s->ended_us, s->message);
+    }
+    send(&b, t, call);
+}
+
 void task_answer(const struct task *t, uint64_t call)
 {
     struct buf b = BUF_INIT(ROWS_MAX);
@@ -65,10 +89,5 @@ void task_answer(const struct task *t, uint64_t call)
                (long long)t->created_us, str_escape(actor, sizeof(actor), t->actor), t->batch);
     for (uint32_t i = 0; i < t->n; i++)
         put_step(&b, t, &t->steps[i], &at);
-    if (b.error)
-        link_reply(&(struct wire_reply){
-            .call = call, .error = WIRE_E_INTERNAL, .message = "the answer is too large"});
-    else
-        link_reply_long(&(struct wire_reply){.call = call, .items = b.p, .operation = t->op});
-    buf_free(&b);
+    send(&b, t, call);
 }

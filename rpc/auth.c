@@ -410,11 +410,15 @@ static enum auth_verdict check_bearer(struct request *r, const char *token)
     return fail(r, listen_source(r->conn), "bearer", NULL, "no such token");
 }
 
-static enum auth_verdict check_signature(struct request *r, const char *value)
+typedef enum auth_verdict (*sign_fn)(struct request *r, const char *value,
+                                     const struct cred *(*find)(enum cred_kind kind, const char *name),
+                                     const struct cred **ret, const char **why);
+
+static enum auth_verdict check_signature(struct request *r, const char *value, sign_fn check)
 {
     const struct cred *c;
     const char *why, *source = listen_source(r->conn);
-    enum auth_verdict v = auth_aksk_check(r, value, find, &c, &why);
+    enum auth_verdict v = check(r, value, find, &c, &why);
 
     if (v == AUTH_GRANTED)
         return grant(r, CRED_AKSK, c->name, role_of(c));
@@ -474,9 +478,11 @@ enum auth_verdict auth_check(struct request *r, auth_fn done)
     if (!(header = request_header(r, "Authorization")))
         return listen_tls(r->conn) ? check_certificate(r, listen_tls(r->conn)) : AUTH_DENIED;
     if ((value = auth_scheme(header, AUTH_SCHEME)))
-        return check_signature(r, value);
+        return check_signature(r, value, auth_aksk_check);
     if (!may_be_plain(r))
         return AUTH_FORBIDDEN;
+    if ((value = auth_scheme(header, AUTH_SCHEME_256)))
+        return check_signature(r, value, auth_digest_check);
     if ((value = auth_scheme(header, "Bearer")))
         return check_bearer(r, value);
     if ((value = auth_scheme(header, "Basic")))

@@ -40,7 +40,7 @@ static int take_header(const char *value, char name[NAME_SIZE], uint8_t mac[AUTH
     return 0;
 }
 
-static const char *method_name(struct evhttp_request *http)
+const char *auth_method_name(struct evhttp_request *http)
 {
     switch (evhttp_request_get_command(http)) {
     case EVHTTP_REQ_GET:
@@ -74,7 +74,7 @@ static void gather(const struct request *r, struct auth_signed *s)
     struct evbuffer *in = evhttp_request_get_input_buffer(r->http);
     struct evkeyval *h;
 
-    s->method = method_name(r->http);
+    s->method = auth_method_name(r->http);
     s->type = header_or_none(r, "Content-Type");
     s->date = header_or_none(r, "Date");
     s->host = header_or_none(r, "Host");
@@ -97,13 +97,20 @@ static bool is_early(int64_t date, int64_t wall_us)
     return !link_hello()->first && date <= begun / 1000000;
 }
 
+/* What changes nothing may be asked again. */
+static bool reads_only(const struct request *r)
+{
+    return r->verb == ROUTE_GET || r->verb == ROUTE_HEAD || r->verb == ROUTE_OPTIONS ||
+           (r->method && r->method->role < METHOD_MANAGER);
+}
+
 /* The signature is right. What may change something is taken once. */
-static enum auth_verdict take(struct request *r, const uint8_t mac[AUTH_MAC], int64_t date, int64_t wall_us,
-                              const char **why)
+enum auth_verdict auth_take_once(struct request *r, const uint8_t mac[AUTH_MAC], int64_t date,
+                                 int64_t wall_us, const char **why)
 {
     int64_t full;
 
-    if (r->verb == ROUTE_GET || r->verb == ROUTE_HEAD || r->verb == ROUTE_OPTIONS)
+    if (reads_only(r))
         return AUTH_GRANTED;
     if (is_early(date, wall_us))
         return AUTH_EARLY;
@@ -163,5 +170,5 @@ enum auth_verdict auth_aksk_check(struct request *r, const char *value,
     if (auth_sign_date(header_or_none(r, "Date"), &date) < 0 || date < now - LIMIT_AUTH_DATE_SEC ||
         date > now + LIMIT_AUTH_DATE_SEC)
         return AUTH_DENIED;
-    return take(r, mac, date, wall_us, why);
+    return auth_take_once(r, mac, date, wall_us, why);
 }

@@ -34,6 +34,8 @@ int auth_base64(const char *s, unsigned char *out, size_t size);
 
 #define AUTH_SCHEME "OCP-ACCESS-KEY-HMACSHA1"
 #define AUTH_MAC 20
+#define AUTH_SCHEME_256 "OCP-HMACSHA256"
+#define AUTH_MAC_256 32
 struct auth_pair {
     const char *name, *value;
 };
@@ -47,6 +49,7 @@ struct auth_signed {
 /* The string to sign. 0, -EINVAL (a header x-ocp-* is there twice) or -ENOMEM. */
 int auth_sign_text(struct buf *out, struct auth_signed *s);
 void auth_sign_mac(uint8_t mac[AUTH_MAC], const char *secret, const void *text, size_t len);
+void auth_sign_mac_256(uint8_t mac[AUTH_MAC_256], const char *secret, const void *text, size_t len);
 /* SHA-256 as 64 lower-case hexadecimal digits. */
 void auth_sign_digest(char hex[65], const char *text);
 /* RFC 1123, as "Tue, 17 Jan 2023 03:36:01 GMT" or with a numeric zone, in seconds. 0 or -EINVAL. */
@@ -68,7 +71,7 @@ unsigned auth_slow_failed(const char *source, uint64_t now_us);
 /* A line in the log, unless there were some just now. name NULL: it is nobody's that we know. */
 void auth_slow_note(const char *source, const char *kind, const char *name, const char *why);
 
-/* ---- auth_aksk ---- */
+/* ---- auth_aksk, auth_digest ---- */
 
 void auth_aksk_init(void);
 /* Judges a signed request; value is what follows the scheme. find tells the credential of an access key, or
@@ -76,5 +79,13 @@ void auth_aksk_init(void);
 enum auth_verdict auth_aksk_check(struct request *r, const char *value,
                                   const struct cred *(*find)(enum cred_kind kind, const char *name),
                                   const struct cred **ret, const char **why);
+/* The same for those that are signed as to obagent. */
+enum auth_verdict auth_digest_check(struct request *r, const char *value,
+                                    const struct cred *(*find)(enum cred_kind kind, const char *name),
+                                    const struct cred **ret, const char **why);
+/* A right signature: what may change something is taken once. mac: its first bytes, of whatever length. */
+enum auth_verdict auth_take_once(struct request *r, const uint8_t mac[AUTH_MAC], int64_t date,
+                                 int64_t wall_us, const char **why);
+const char *auth_method_name(struct evhttp_request *http);
 
 #endif

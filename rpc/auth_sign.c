@@ -13,7 +13,7 @@
 #include "base/str.h"
 #include "rpc/auth_parts.h"
 
-#define BLOCK 64 /* of SHA-1, in RFC 2104's sense */
+#define BLOCK 64 /* of SHA-1 and SHA-256, in RFC 2104's sense */
 
 /* One parameter of a query: its first name_len bytes are the name. */
 struct param {
@@ -137,35 +137,42 @@ int auth_sign_text(struct buf *out, struct auth_signed *s)
     return out->error ? -ENOMEM : 0;
 }
 
-/* One half of RFC 2104: SHA-1 over the key, changed by pad, and the text. */
-static void half(uint8_t out[AUTH_MAC], const uint8_t key[BLOCK], uint8_t pad, const void *text, size_t len)
-{
-    uint8_t block[BLOCK];
-    SHA_CTX ctx;
+/* RFC 2104 for one of the two hashes; both have blocks of the same size. half: over the key, changed by pad,
+ * and the text. */
+#define HMAC(name, size, HASH, CTX, Init, Update, Final)                                                \
+    static void name##_half(uint8_t out[size], const uint8_t key[BLOCK], uint8_t pad, const void *text, \
+                            size_t len)                                                                 \
+    {                                                                                                   \
+        uint8_t block[BLOCK];                                                                           \
+        CTX ctx;                                                                                        \
+                                                                                                        \
+        for (size_t i = 0; i < BLOCK; i++)                                                              \
+            block[i] = key[i] ^ pad;                                                                    \
+        Init(&ctx);                                                                                     \
+        Update(&ctx, block, BLOCK);                                                                     \
+        Update(&ctx, text, len);                                                                        \
+        Final(out, &ctx);                                                                               \
+        explicit_bzero(block, sizeof(block));                                                           \
+        explicit_bzero(&ctx, sizeof(ctx));                                                              \
+    }                                                                                                   \
+                                                                                                        \
+    void name(uint8_t mac[size], const char *secret, const void *text, size_t len)                      \
+    {                                                                                                   \
+        uint8_t key[BLOCK] = {0}, inner[size];                                                          \
+        size_t n = strlen(secret);                                                                      \
+                                                                                                        \
+        if (n > BLOCK)                                                                                  \
+            HASH((const uint8_t *)secret, n, key);                                                      \
+        else                                                                                            \
+            memcpy(key, secret, n);                                                                     \
+        name##_half(inner, key, 0x36, text, len);                                                       \
+        name##_half(mac, key, 0x5c, inner, sizeof(inner));                                              \
+        explicit_bzero(key, sizeof(key));                                                               \
+        explicit_bzero(inner, sizeof(inner));                                                           \
+    }
 
-    for (size_t i = 0; i < BLOCK; i++)
-        block[i] = key[i] ^ pad;
-    SHA1_Init(&ctx);
-    SHA1_Update(&ctx, block, BLOCK);
-    SHA1_Update(&ctx, text, len);
-    SHA1_Final(out, &ctx);
-    explicit_bzero(block, sizeof(block));
-    explicit_bzero(&ctx, sizeof(ctx));
-}
-
-void auth_sign_mac(uint8_t mac[AUTH_MAC], const char *secret, const void *text, size_t len)
-{
-    uint8_t key[BLOCK] = {0}, inner[AUTH_MAC];
-    size_t n = strlen(secret);
-
-    if (n > BLOCK)
-        SHA1((const uint8_t *)secret, n, key);
-    else
-        memcpy(key, secret, n);
-    half(inner, key, 0x36, text, len);
-    half(mac, key, 0x5c, inner, sizeof(inner));
-    explicit_bzero(key, sizeof(key));
-}
+HMAC(auth_sign_mac, AUTH_MAC, SHA1, SHA_CTX, SHA1_Init, SHA1_Update, SHA1_Final)
+HMAC(auth_sign_mac_256, AUTH_MAC_256, SHA256, SHA256_CTX, SHA256_Init, SHA256_Update, SHA256_Final)
 
 void auth_sign_digest(char hex[65], const char *text)
 {

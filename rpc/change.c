@@ -33,6 +33,8 @@ static int fill(struct request *r, struct wire_call *v)
         reply_error(r, WIRE_E_BAD_REQUEST, "Agentd-Reason is too long or not UTF-8");
         return -EINVAL;
     }
+    if (v->key) /* the call has one by itself */
+        return 0;
     if (r->verb == ROUTE_POST && key_of(r, &v->key, digest) < 0) {
         reply_error(r, WIRE_E_BAD_REQUEST, "Idempotency-Key is too long or not printable ASCII");
         return -EINVAL;

@@ -624,6 +624,15 @@ int listen_add(int fd, int kind, bool loopback, const char *address)
     return 0;
 }
 
+const char *listen_unix_path(void)
+{
+    const struct listener *l, *found = NULL;
+
+    LIST_FOREACH (l, &listeners, of_all) /* the last is the first in the file */
+        found = l->kind == WIRE_LISTEN_UNIX ? l : found;
+    return found ? found->address : "";
+}
+
 void listen_serve(void)
 {
     struct listener *l;

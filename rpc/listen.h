@@ -33,6 +33,7 @@ bool listen_is_loopback(const struct listen_conn *c);
 struct bufferevent *listen_tls(const struct listen_conn *c); /* for rpc/tls; NULL: there is no TLS */
 unsigned
 listen_over_rate(struct listen_conn *c); /* one more request: 0, or after how many seconds it may come */
+const char *listen_unix_path(void);      /* of a unix socket; "": there is none */
 int listen_fd(const struct listen_conn *c);
 uid_t listen_uid(const struct listen_conn *c);
 const char *listen_source(const struct listen_conn *c); /* "unix" or the peer's address */

@@ -106,16 +106,17 @@ static void put_single(struct buf *b, char *type)
 /* The members of a schema of that type. */
 static void put_type(struct buf *b, const char *type)
 {
+    bool list = type[0] == '[', map = type[0] == '{';
     char word[128];
 
-    str_copy(word, sizeof(word), type[0] == '[' ? type + 1 : type);
-    if (type[0] != '[') {
+    str_copy(word, sizeof(word), list || map ? type + 1 : type);
+    if (!list && !map) {
         put_single(b, word);
         return;
     }
-    word[strcspn(word, "]")] = 0;
-    json_str(b, "type", "array");
-    open_key(b, "items", '{');
+    word[strcspn(word, "]}")] = 0;
+    json_str(b, "type", list ? "array" : "object");
+    open_key(b, list ? "items" : "additionalProperties", '{');
     put_single(b, word);
     json_close(b, '}');
 }
@@ -282,6 +283,52 @@ static void put_params(struct buf *b, const struct traits *t)
     json_close(b, ']');
 }
 
+static void put_member(struct buf *b, struct buf *required, const char *name, const char *type,
+                       const char *help)
+{
+    char plain[WORD];
+
+    snprintf(plain, sizeof(plain), "%.*s", (int)strcspn(name, "!"), name);
+    open_key(b, plain, '{');
+    put_type(b, type);
+    put_help(b, help);
+    json_close(b, '}');
+    if (strchr(name, '!'))
+        buf_printf(required, "%s%s", required->len ? "," : "", plain);
+}
+
+static void put_members(struct buf *b, struct buf *required, const struct traits *t)
+{
+#define BODY(when, name, type, help) \
+    if (when)                        \
+        put_member(b, required, name, type, help);
+#include "rpc/param.def"
+#undef BODY
+}
+
+/* Nothing for a call that takes none. */
+static void put_body(struct buf *b, const struct traits *t)
+{
+    struct buf members = BUF_INIT(LIMIT_HTTP_REPLY), required = BUF_INIT(1024);
+
+    put_members(&members, &required, t);
+    if (members.len) {
+        open_key(b, "requestBody", '{');
+        json_bool(b, "required", required.len > 0);
+        open_key(b, "content", '{');
+        open_key(b, "application/json", '{');
+        open_key(b, "schema", '{');
+        json_str(b, "type", "object");
+        json_words(b, "required", required.p ? required.p : "");
+        open_key(b, "properties", '{');
+        buf_put(b, members.p, members.len);
+        for (int i = 0; i < 5; i++)
+            json_close(b, '}');
+    }
+    buf_free(&members);
+    buf_free(&required);
+}
+
 static void put_header(struct buf *b, const char *name, const char *help)
 {
     open_key(b, name, '{');
@@ -389,6 +436,7 @@ static void put_call(struct buf *b, const struct method_info *m)
         json_str(b, "x-agentd-role", method_role_name(m->role));
     }
     put_params(b, &t);
+    put_body(b, &t);
     put_responses(b, &t);
     json_close(b, '}');
 }

@@ -63,7 +63,9 @@ enum wire_verb {
     WIRE_VERB_TASK,    /* from: its number. Lines, the task first:
                           "number\tverb\tstatus\tcreated_us\tactor\tbatch\n", then
                           "kind\tname\tstatus\ttimeout_s\tmessage\tbefore,before\n" for each step; before: the
-                          places of those that are done first, counted from 0 */
+                          places of those that are done first, counted from 0. With a name it is the key that
+                          the task was asked for with: "number\tverb\tstatus\tcreated_us\tended_us\n", then
+                          "kind\tname\tstatus\tbegan_us\tended_us\tmessage\n" */
     WIRE_VERB_WHY,     /* of worker. Lines, the newest first:
                           "at_us\tkind\tworker\twhat\tby\tsource\treason\toperation\n" */
     WIRE_VERB_HISTORY, /* of worker, without the `from` newest. Lines: "generation\tearlier
@@ -71,6 +73,9 @@ enum wire_verb {
                         */
     WIRE_VERB_REFUSED, /* nothing is asked, and not answered: the listener has refused something. from: the
                           status, name: why, limit: so many more were refused and not told one by one */
+    WIRE_VERB_HOST,    /* what the host is. One line: "name\tboot time, s\tup time, s\tdistribution\tfamily\t
+                          version\tkernel\tmachine\tprocessor\thow many\tmemory\n" */
+    WIRE_VERB_REAL_PATH, /* name: a log's path. Items: the path without symbolic links */
     WIRE_VERB_MAX,
 };
 

@@ -67,6 +67,11 @@ class Examples(Case):
         self.ctl(h, self.one("agentctl.1", "--max-unavailable").rstrip("\n") + " --yes")
         now = h.pids_of_all()
         self.assertEqual([a for a in now if now[a] == before[a]], ["db"])
+        command, said = self.one("agentctl.1", "obagent service").splitlines()
+        self.assertEqual(self.ctl(h, command).stdout, said + "\n")
+        self.assertEqual(h.record("web")["state"], "DOWN")
+        self.assertEqual(h.operation("web", "start").status, 200)
+        now = h.pids_of_all()
         command, _, filter_ = self.one("agentctl.1", "jq").partition("|")
         told = self.ctl(h, command).stdout
         jq = subprocess.run(shlex.split(filter_), input=told, capture_output=True, text=True, check=True, timeout=harness.DEADLINE)

@@ -22,7 +22,7 @@ except ImportError:
 
 needs_jsonschema = unittest.skipUnless(jsonschema, "needs python3-jsonschema")
 HERE = os.path.dirname(os.path.abspath(__file__))
-CALL = ("summary", "operationId", "x-agentd-role", "security", "parameters", "responses")
+CALL = ("summary", "operationId", "x-agentd-role", "security", "requestBody", "parameters", "responses")
 
 
 def formats():
@@ -171,10 +171,14 @@ class Description(FakeCase):
         queries = set(re.findall(r'route_query\(r->route\.query, "(\w+)"', source)) | set(re.findall(r'take_number\(r, "(\w+)"', source))
         headers = set(re.findall(r'request_header(?:_all)?\(r, "([\w-]+)"', source))
         described = {(p["in"], p["name"]) for _, _, c in self.doc.calls() for p in c["parameters"]}
-        self.assertEqual({n for i, n in described if i == "query"}, queries)
+        texts = set(re.findall(r'take_text\(r, "(\w+)"', source))  # out of either
+        self.assertEqual({n for i, n in described if i == "query"} - texts, queries)
         # those that HTTP itself describes are not repeated, OpenAPI forbids some of them
         self.assertEqual({n for i, n in described if i == "header"},
-                         headers - {"Accept", "Accept-Encoding", "Authorization", "Connection", "Content-Type", "Host", "Origin", "Sec-Fetch-Site"})
+                         headers - {"Accept", "Accept-Encoding", "Authorization", "Connection", "Content-Type", "Date", "Host", "Origin", "Sec-Fetch-Site"})
+        # and of bodies, by name
+        sent = {n for _, _, c in self.doc.calls() if "requestBody" in c for n in c["requestBody"]["content"]["application/json"]["schema"]["properties"]}
+        self.assertEqual(sent, set(re.findall(r'(?:json_member\(&?j, 0|take_text\(r), "(\w+)"', source)))
 
 
 @needs_jsonschema
@@ -239,9 +243,10 @@ class Late(FakeCase):
 class RealOnes(harness.Case):
     cgroup = True
 
-    def judge(self, h, doc, verb, path, values, query="", want=None):
+    def judge(self, h, doc, verb, path, values, query="", want=None, body=None):
         target = re.sub(r"\{(\w+)\}", lambda m: urllib.parse.quote(str(values[m.group(1)]), safe=""), path) + query
-        r = h.http(verb, target)
+        r = h.http(verb, target, body=None if body is None else json.dumps(body),
+                   headers={} if body is None else {"Content-Type": "application/json"})
         if want:
             self.assertEqual(r.status, want, (target, r.body))
         headers = {k.lower(): v for k, v in r.headers.items()}
@@ -263,17 +268,26 @@ class RealOnes(harness.Case):
         h.write("workers.d/broken.conf", "[Service]\nExecStart=\n")
         with open(h.workers + "/a.conf", "a", encoding="utf-8") as f:
             f.write("[Service]\nNice=1\nEnvironment=A=B\n")
-        whole = [p for v, p, _ in doc.calls() if v == "POST" and re.search(r"/agent/\w+$|/batch", p)]
+        whole = [p for v, p, _ in doc.calls() if v == "POST" and re.search(r"^/compute/.*/agent/\w+$|/batch", p)]
         task = dict(values, id=self.judge(h, doc, "POST", whole[0], values, want=200).data["id"])
+        bodies = {"service": "a", "taskToken": "a-token-of-ours", "symbolicLink": h.logs + "/a.log"}
+        body = lambda call: {n: bodies[n] for n in call.get("requestBody", {"content": {}})["content"].get("application/json", {"schema": {"properties": ()}})["schema"]["properties"]}
+        self.judge(h, doc, "POST", "/api/v1/agent/restart", values, want=200, body={"taskToken": bodies["taskToken"]})
         for verb, path, call in doc.calls():
             v = values if "compute" in path else task if "tasks" in path else own
+            query = "&".join("%s=%s" % (p["name"], bodies[p["name"]]) for p in call["parameters"] if p["in"] == "query" and p["required"] and verb == "GET")
             if verb == "GET" and path != "/agentd/v1/events":
-                self.judge(h, doc, verb, path, v, want=200)
+                self.judge(h, doc, verb, path, v, query and "?" + query, want=200)
+                self.assertFalse(query and self.judge(h, doc, verb, path, v).status == 200, "what is required is not")
         self.assertTrue(h.ok("GET", "/agentd/v1/reload")["contents"])
         self.assertTrue(h.ok("GET", "/agentd/v1/reload")["errors"])
         for verb, path, call in doc.calls():
             if verb == "POST" and path not in whole:
                 self.judge(h, doc, verb, path, values, "?signal=CONT" if path.endswith("signal") else "")
+                if path.startswith("/api/v1") and path not in ("/api/v1/agent/start", "/api/v1/agent/stop"):
+                    self.judge(h, doc, verb, path, values, body=body(call), want=200)
+                if call.get("requestBody", {}).get("required"):
+                    self.judge(h, doc, verb, path, values, want=400)
         nobody = {"host": 77, "id": 77, "alias": "nobody", "name": "none"}
         for verb, path, call in doc.calls():
             if "{" in path:

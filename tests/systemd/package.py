@@ -99,6 +99,22 @@ class Tests(run.Tests):
         self.do("dpkg", "-i", "/opt/first.deb")  # and back
         assert (self.identities(), self.show("MainPID")) == (before, main)
 
+    def test_obagents_command(self):
+        """By its name: stop and start are those of the unit; what was stopped with it is back."""
+        self.do("ln", "-s", "agentctl", "/usr/bin/ob_agentctl")
+        ob = lambda *words: json.loads(self.do("ob_agentctl", *words))["message"]
+        pids = [w["pid"] for w in self.workers().values()]
+        assert ob("stop") == "ok" and self.show("ActiveState") == "inactive", self.journal()
+        assert all(self.box.run("test", "-d", "/proc/%d" % p).returncode for p in pids)
+        r = self.box.run("ob_agentctl", "status")
+        assert r.returncode == 255 and "agentd_not_running" in json.loads(r.stderr)["error"], r
+        assert ob("start") == "ok" and self.show("ActiveState") == "active"
+        status = ob("status")
+        assert status["ready"] and {s["state"] for s in status["services"].values()} == {"running"}, status
+        main = self.show("MainPID")
+        assert ob("restart") == "ok" and self.show("MainPID") == main
+        self.do("rm", "/usr/bin/ob_agentctl")
+
     # --- agentd of a user ---------------------------------------------------------------------------
 
     def demo_of(self, user, where):
