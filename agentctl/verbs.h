@@ -43,7 +43,8 @@ int agent_run(const struct options *o);
 int agent_task(const struct options *o);
 int agent_process(const struct options *o);
 int obagent_run(const struct options *o);
-char **obagent_words(int *argc, char **argv); /* those of a call by obagent's name, as this command's own */
+char **obagent_words(int *argc,
+                     char **argv); /* of a call by obagent's name, as if by our own: argv, or to be freed */
 int completion_run(const struct options *o);
 int help_run(const struct options *o);
 int help_version(const struct options *o);
