@@ -76,6 +76,7 @@ enum wire_verb {
     WIRE_VERB_HOST,    /* what the host is. One line: "name\tboot time, s\tup time, s\tdistribution\tfamily\t
                           version\tkernel\tmachine\tprocessor\thow many\tmemory\n" */
     WIRE_VERB_REAL_PATH, /* name: a log's path. Items: the path without symbolic links */
+    WIRE_VERB_RELEASE,   /* private socket only. pid: whose cgroup its processes go into */
     WIRE_VERB_MAX,
 };
 
