@@ -23,11 +23,12 @@ struct options {
     const char *socket, *url, *user, *token_file, *reason, *cert, *key, *cacert;
     const char *lines; /* -n */
     const char *private_socket;
-    const char *file;   /* of credentials */
-    const char *config; /* agentd's */
+    const char *file;         /* of credentials */
+    const char *config;       /* agentd's */
+    const char *from, *write; /* of import */
     const char *match, *max_unavailable, *wait, *if_match, *idempotency_key, *since, *delay, *sort;
     const char *task_token;
-    bool json, follow, color, plan, generate, all, async, yes, no_wait, watch;
+    bool json, follow, color, plan, generate, all, async, yes, no_wait, watch, check, force;
     uint64_t given; /* a bit for each row of options_table */
     char **words;   /* the verb, then its arguments; ends in NULL */
     int count;

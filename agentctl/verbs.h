@@ -30,6 +30,7 @@ int takeover_upgrade(const struct options *o);
 int logs_run(const struct options *o);
 int credential_run(const struct options *o);
 int audit_run(const struct options *o); /* verify and show */
+int import_run(const struct options *o);
 int past_why(const struct options *o);
 int past_history(const struct options *o);
 int events_run(const struct options *o);

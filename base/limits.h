@@ -28,6 +28,16 @@
 #define LIMIT_TLS_RENEW_DAYS 14                  /* doctor speaks of a certificate that ends within them */
 #define LIMIT_TLS_FRAMES (4 * LIMIT_CONFIG_FILE) /* bytes of what TLS is made of, as frames */
 
+/* agentctl import */
+#define LIMIT_IMPORT_FILE (1 << 20) /* bytes of one foreign file */
+#define LIMIT_IMPORT_FILES 256      /* of one call, with those that they include */
+#define LIMIT_IMPORT_WORKERS 1000   /* workers that come of one call */
+#define LIMIT_IMPORT_NODES \
+    100000 /* values in one file of YAML, JSON or JavaScript; words in one of monit's */
+#define LIMIT_IMPORT_MEMBERS 2000 /* members of one map, keys of one section, and sections */
+#define LIMIT_IMPORT_DEPTH 32     /* of values in values */
+#define LIMIT_IMPORT_ERRORS 50    /* messages told */
+
 /* the wire between agentd and agentd-rpc */
 #define LIMIT_WIRE_PACKET 32768  /* bytes of one SOCK_SEQPACKET packet */
 #define LIMIT_WIRE_STRING 8192   /* bytes of one string in a frame */

@@ -92,6 +92,21 @@ class Examples(Case):
         self.assertEqual(h.ok("GET", "/agentd/v1/reload"), json.loads(self.one("agentd-rpc.7", '"contents"')))
         h.stop()
 
+    def test_import(self):
+        """As it stands, but for where the files are."""
+        h = self.host()
+        os.mkdir(h.dir + "/supervisor")
+        path = h.write("supervisor/supervisord.conf", "[supervisord]\n[program:web]\ncommand=%s --children 1\nstartsecs=0\n" % harness.WORKER)
+        show, write, reload = [x.replace("/etc/supervisor/supervisord.conf", path).replace("/etc/agentd/workers.d", h.workers)
+                             for x in self.one("agentctl.1", "agentctl import").splitlines()]
+        h.start()
+        self.assertIn("command=%s --children 1 -> ExecStart=" % harness.WORKER, self.ctl(h, show).stdout)
+        self.assertEqual(os.listdir(h.workers), [])
+        self.assertIn("%s/web.conf is written" % h.workers, self.ctl(h, write).stdout)
+        self.ctl(h, reload)
+        h.until("web", "UP")
+        h.stop()
+
     def test_envelope(self):
         h = self.host()
         h.worker("web")

@@ -1,0 +1,149 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* All workers' files into a folder, or none of them: each is written and synced under a name that agentd does
+ * not read, then all are renamed; when one of that fails, those before are put back. */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "agentctl/import.h"
+#include "agentctl/options.h"
+#include "base/fd.h"
+#include "base/limits.h"
+#include "base/str.h"
+
+struct target {
+    char name[LIMIT_ALIAS + 8], temporary[LIMIT_ALIAS + 32];
+    bool made, exchanged, moved; /* exchanged: the earlier file has the temporary name */
+};
+
+struct writing {
+    const struct import *im;
+    const char *dir;
+    int fd;
+    bool force;
+    struct target *targets;
+};
+
+static int complain(const struct writing *w, const char *name, const char *what)
+{
+    options_complain("import: %s%s%s: %s; nothing is written", w->dir, *name ? "/" : "", name, what);
+    return EXIT_REFUSED;
+}
+
+static int fill(int fd, const struct import_worker *worker)
+{
+    struct buf b = BUF_INIT(LIMIT_CONFIG_FILE);
+    int r;
+
+    import_text(worker, &b);
+    r = b.error ? b.error : fd_write_all(fd, b.p ? b.p : "", b.len);
+    buf_free(&b);
+    if (r < 0)
+        return r;
+    return fchmod(fd, 0644) < 0 || fsync(fd) < 0 ? -errno : 0;
+}
+
+static int prepare(const struct writing *w, size_t i)
+{
+    struct target *t = &w->targets[i];
+    _cleanup_close_ int fd = -1;
+    struct stat st;
+    uint32_t random = 0;
+    int r;
+
+    snprintf(t->name, sizeof(t->name), "%s.conf", w->im->workers[i]->alias);
+    if (fstatat(w->fd, t->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        if (!w->force)
+            return complain(w, t->name, "it is there already; --force replaces it");
+        if (!S_ISREG(st.st_mode))
+            return complain(w, t->name, "it is no regular file, and is not replaced");
+    }
+    if (getrandom(&random, sizeof(random), 0) < 0)
+        return complain(w, "", strerror(errno));
+    snprintf(t->temporary, sizeof(t->temporary), ".%s.%08x", t->name, random);
+    fd = openat(w->fd, t->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    if (fd < 0)
+        return complain(w, t->name, strerror(errno));
+    t->made = true;
+    r = fill(fd, w->im->workers[i]);
+    return r < 0 ? complain(w, t->name, strerror(-r)) : EXIT_DONE;
+}
+
+/* A file that is there is exchanged for ours, so that it can come back; one that is not may not come to be
+ * meanwhile. */
+static int move(const struct writing *w, struct target *t)
+{
+    int r = w->force ? renameat2(w->fd, t->temporary, w->fd, t->name, RENAME_EXCHANGE) : -1;
+
+    if (r == 0) {
+        t->exchanged = t->moved = true;
+        return 0;
+    }
+    if (w->force && errno != ENOENT && errno != EINVAL && errno != ENOSYS)
+        return -errno;
+    if (w->force && errno != ENOENT) /* a file system without the exchange */
+        r = renameat(w->fd, t->temporary, w->fd, t->name);
+    else if ((r = renameat2(w->fd, t->temporary, w->fd, t->name, RENAME_NOREPLACE)) < 0 &&
+             (errno == EINVAL || errno == ENOSYS) &&
+             (r = linkat(w->fd, t->temporary, w->fd, t->name, 0)) == 0)
+        unlinkat(w->fd, t->temporary, 0);
+    if (r < 0)
+        return -errno;
+    t->moved = true;
+    t->made = false;
+    return 0;
+}
+
+static void put_back(const struct writing *w)
+{
+    for (size_t i = w->im->n_workers; i-- > 0;) {
+        struct target *t = &w->targets[i];
+        if (t->exchanged)
+            renameat2(w->fd, t->temporary, w->fd, t->name, RENAME_EXCHANGE);
+        else if (t->moved)
+            unlinkat(w->fd, t->name, 0);
+        if (t->made)
+            unlinkat(w->fd, t->temporary, 0);
+    }
+}
+
+static int move_all(const struct writing *w)
+{
+    for (size_t i = 0; i < w->im->n_workers; i++) {
+        int r = move(w, &w->targets[i]);
+        if (r < 0)
+            return complain(w, w->targets[i].name, strerror(-r));
+    }
+    if (fsync(w->fd) < 0)
+        return complain(w, "", strerror(errno));
+    for (size_t i = 0; i < w->im->n_workers; i++)
+        if (w->targets[i].exchanged)
+            unlinkat(w->fd, w->targets[i].temporary, 0);
+    return EXIT_DONE;
+}
+
+int import_write(const struct import *im, const char *dir, bool force)
+{
+    struct writing w = {.im = im, .dir = dir, .force = force};
+    int code = EXIT_DONE;
+
+    if ((w.fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC)) < 0)
+        return complain(&w, "", errno == ENOENT ? "there is no such folder; make it first" : strerror(errno));
+    if (!(w.targets = calloc(im->n_workers + 1, sizeof(*w.targets))))
+        code = complain(&w, "", strerror(ENOMEM));
+    for (size_t i = 0; code == EXIT_DONE && i < im->n_workers; i++)
+        code = prepare(&w, i);
+    if (code == EXIT_DONE)
+        code = move_all(&w);
+    if (code != EXIT_DONE && w.targets)
+        put_back(&w);
+    free(w.targets);
+    fd_close(w.fd);
+    return code;
+}
