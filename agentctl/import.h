@@ -135,6 +135,9 @@ void import_words_free(struct import_words *w); /* the list, not what is in it *
 const char *import_words_shell(struct import *im, const char *s, struct import_words *w);
 /* A command for an Exec key: quoted, with $ and % doubled. The first word is an absolute path by now. */
 char *import_words_exec(struct import *im, const struct import_words *w);
+/* The same of the program at path, which finds the first word in its place: what runs has it so, and adopt
+ * compares. */
+char *import_words_exec_as(struct import *im, const char *path, const struct import_words *w);
 /* NAME=value for Environment=. NULL, or what is wrong with it. */
 const char *import_words_env(struct import *im, const char *name, const char *value, char **ret);
 /* s with % doubled. */
@@ -175,6 +178,11 @@ struct import_at import_place(const struct import_source *src, const char *p);
 const char *import_base(const char *path);
 /* obagent, supervisord, systemd, monit or pm2; NULL: it can't be told. */
 const char *import_guess(const struct import_source *src);
+
+/* --- import.c --- */
+
+/* Reads a file, and judges what comes of it. 0, or -1, and it was told. */
+int import_read(struct import *im, const char *path);
 
 /* --- what comes of it --- */
 

@@ -119,18 +119,20 @@ static void read_command(struct service *s)
     const struct import_node *program = get(s, "program"), *args = import_node_get(s->node, "args");
     struct import_words words = {0};
     struct import_entry *e;
+    const char *path;
 
     if (!program || !*program->text) {
         import_error(s->im, s->w->at, "%s: has no program; give it one", s->w->alias);
         return;
     }
-    import_words_add(s->im, &words, program_of(s, program));
+    path = program_of(s, program);
+    import_words_add(s->im, &words, replaced(s, program));
     if (args && args->kind != IMPORT_NODE_LIST)
         import_error(s->im, args->at, "args is a list");
     for (const struct import_node *a = args ? args->first : NULL; a; a = a->next)
         import_words_add(s->im, &words, replaced(s, a));
     e = note(s, "program");
-    import_to(e, IMPORT_SERVICE, "ExecStart", "%s", import_words_exec(s->im, &words));
+    import_to(e, IMPORT_SERVICE, "ExecStart", "%s", import_words_exec_as(s->im, path, &words));
     if ((e = note(s, "args")))
         import_into(e, "ExecStart=");
     import_words_free(&words);

@@ -122,10 +122,8 @@ static void read_command(struct import_supervisor_program *p)
         import_error(p->im, k.at, "command: it is empty");
     else if (words.n > LIMIT_ARGS)
         import_error(p->im, k.at, "command: more than the %u words that agentd takes", LIMIT_ARGS);
-    else if ((path = find_program(&k, words.v[0]))) {
-        words.v[0] = import_keep(p->im, path);
-        import_to(k.e, IMPORT_SERVICE, "ExecStart", "%s", import_words_exec(p->im, &words));
-    }
+    else if ((path = find_program(&k, words.v[0])))
+        import_to(k.e, IMPORT_SERVICE, "ExecStart", "%s", import_words_exec_as(p->im, path, &words));
     import_words_free(&words);
 }
 

@@ -115,6 +115,21 @@ char *import_words_exec(struct import *im, const struct import_words *w)
     return import_take(im, &b);
 }
 
+char *import_words_exec_as(struct import *im, const char *path, const struct import_words *w)
+{
+    struct buf b = BUF_INIT(WORD_MAX * 8);
+
+    if (str_eq(path, w->v[0]))
+        return import_words_exec(im, w);
+    buf_char(&b, '@');
+    put_word(&b, path, false);
+    for (size_t i = 0; i < w->n; i++) {
+        buf_char(&b, ' ');
+        put_word(&b, w->v[i], true);
+    }
+    return import_take(im, &b);
+}
+
 const char *import_words_env(struct import *im, const char *name, const char *value, char **ret)
 {
     struct buf b = BUF_INIT(WORD_MAX * 8);

@@ -140,7 +140,7 @@ class Formats(Import):
         for line in ("After=app:app_01 app:app_02", "StandardOutput=null", "StandardError=journal", "Restart=always", "UMask=0027",
                      "TimeoutStopSec=10s", "KillMode=mixed"):
             self.assertIn(line, late)
-        self.assertRegex(late[[x.startswith("ExecStart") for x in late].index(True)], r"=/\S*/sleep 5$")
+        self.assertRegex(late[[x.startswith("ExecStart") for x in late].index(True)], r"=@/\S*/sleep sleep 5$")
         self.assertEqual(self.to(t, "pair:late", "autostart"), "none")
         # a status of 0 is no success for supervisord if exitcodes does not say so
         self.assertIn("SuccessExitStatus=3", self.text(t, "pair:never"))
