@@ -32,6 +32,8 @@ int credential_run(const struct options *o);
 int audit_run(const struct options *o); /* verify and show */
 int import_run(const struct options *o);
 int past_why(const struct options *o);
+int search_run(const struct options *o);
+int search_collect(const struct options *o);
 int past_history(const struct options *o);
 int events_run(const struct options *o);
 int ask_operations(const struct options *o);

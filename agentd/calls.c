@@ -12,6 +12,7 @@
 #include "agentd/host.h"
 #include "agentd/link.h"
 #include "agentd/logs.h"
+#include "agentd/logs_query.h"
 #include "agentd/op.h"
 #include "agentd/reload.h"
 #include "agentd/sup.h"
@@ -79,6 +80,18 @@ static void take_log_open(struct wk *w, const struct wire_call *c)
 
     if (fd < 0)
         answer(c->call, fd == -EAGAIN ? WIRE_E_TOO_MANY : WIRE_E_LOG_FAILED, strerror(-fd));
+    else
+        link_stream(c->call, fd);
+}
+
+static void take_log_query(struct wk *w, const struct wire_call *c)
+{
+    int fd = helper_spare() ? logs_query_start(c->query) : -EAGAIN;
+
+    if (fd == -EAGAIN)
+        answer(c->call, WIRE_E_TOO_MANY, "too many searches in logs are under way");
+    else if (fd < 0)
+        answer(c->call, WIRE_E_LOG_FAILED, strerror(-fd));
     else
         link_stream(c->call, fd);
 }
@@ -247,6 +260,7 @@ static const struct {
     [WIRE_VERB_REFUSED] = {take_refused, NO_WORKER, false, false},
     [WIRE_VERB_HOST] = {take_host, NO_WORKER, false, false},
     [WIRE_VERB_REAL_PATH] = {take_real_path, NO_WORKER, false, false},
+    [WIRE_VERB_LOG_QUERY] = {take_log_query, NO_WORKER, false, false},
 };
 
 /* A newer listener may know more verbs than we do. */

@@ -321,6 +321,17 @@ bool helper_close(const int *fds, unsigned n)
     return true;
 }
 
+pid_t helper_fork(void)
+{
+    pid_t self = getpid(), pid = fork();
+
+    if (pid == 0) {
+        parent = self;
+        end_with(parent);
+    }
+    return pid < 0 ? -errno : pid;
+}
+
 int helper_become(const struct cfg_ids *ids)
 {
     if (!ids->set || geteuid() != 0)

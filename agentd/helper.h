@@ -48,6 +48,9 @@ int helper_detach(helper_run_fn run, void *run_arg, int out, void (*gone)(void *
  * the child has begun. False: they stay open. */
 bool helper_close(const int *fds, unsigned n);
 
+/* In a helper: a child of it, as fork(2), that ends with it. */
+pid_t helper_fork(void);
+
 /* In a helper: becomes the worker's user with its groups, for good. 0 or -errno. */
 int helper_become(const struct cfg_ids *ids);
 

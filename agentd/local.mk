@@ -79,6 +79,26 @@ libagentd_a_SOURCES = \
 	agentd/logs.h \
 	agentd/logs_older.c \
 	agentd/logs_older.h \
+	agentd/logs_chain.c \
+	agentd/logs_chain.h \
+	agentd/logs_line.c \
+	agentd/logs_line.h \
+	agentd/logs_match.c \
+	agentd/logs_match.h \
+	agentd/logs_name.c \
+	agentd/logs_name.h \
+	agentd/logs_plan.c \
+	agentd/logs_plan.h \
+	agentd/logs_query.c \
+	agentd/logs_query.h \
+	agentd/logs_read.c \
+	agentd/logs_read.h \
+	agentd/logs_scan.c \
+	agentd/logs_scan.h \
+	agentd/logs_work.c \
+	agentd/logs_work.h \
+	agentd/logs_zip.c \
+	agentd/logs_zip.h \
 	agentd/loop.c \
 	agentd/loop.h \
 	agentd/manager.c \

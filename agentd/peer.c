@@ -180,7 +180,7 @@ static bool is_sound(const struct peer *p, const struct wire_call *c)
            is_text(c->source, LIMIT_WIRE_ACTOR, false) && is_text(c->reason, LIMIT_HTTP_REASON, true) &&
            is_text(c->name, LIMIT_WIRE_NAME, false) && is_text(c->key, LIMIT_KEY, false) &&
            is_text(c->request, LIMIT_WIRE_ACTOR, false) && is_text(c->generations, LIMIT_HTTP_WISH, false) &&
-           is_text(c->what, LIMIT_WIRE_WHAT, false) &&
+           is_text(c->what, LIMIT_WIRE_WHAT, false) && strlen(c->query) <= LIMIT_LOG_QUERY_TEXT &&
            (p->kind == PEER_PRIVATE || p->wire > WIRE_VERSION || calls_may(c->verb));
 }
 

@@ -152,14 +152,29 @@
 #define LIMIT_SPAWN_STACKS 8       /* stacks kept for the next spawns */
 #define LIMIT_STDERR_TAIL 4096     /* bytes of stderr read for a failed start */
 #define LIMIT_STDERR_LINES 20
-#define LIMIT_HELPERS 32          /* helper processes at once */
-#define LIMIT_HELPERS_OWN 8       /* of them, kept for what the listener has not asked for */
-#define LIMIT_CLOSERS 64          /* children that close what a worker has sent */
-#define LIMIT_LOG_FILES 1000      /* LogMaxFiles= */
-#define LIMIT_LOG_FILL (1u << 25) /* bytes of a filler in it: a block of its file system and a mark */
-#define LIMIT_LOG_LINE (1 << 20)  /* bytes in which a line's end is looked for; a longer line is cut */
-#define LIMIT_LOG_CUTS 32         /* cuts of one file by one helper */
-#define LIMIT_ROTATIONS 4         /* helpers that rotate at once */
-#define LIMIT_TREE_PIDS 4096      /* members of one worker's tree that are waited for one by one */
+#define LIMIT_HELPERS 32           /* helper processes at once */
+#define LIMIT_HELPERS_OWN 8        /* of them, kept for what the listener has not asked for */
+#define LIMIT_CLOSERS 64           /* children that close what a worker has sent */
+#define LIMIT_LOG_FILES 1000       /* LogMaxFiles= */
+#define LIMIT_LOG_FILL (1u << 25)  /* bytes of a filler in it: a block of its file system and a mark */
+#define LIMIT_LOG_LINE (1 << 20)   /* bytes in which a line's end is looked for; a longer line is cut */
+#define LIMIT_LOG_CUTS 32          /* cuts of one file by one helper */
+#define LIMIT_LOG_QUERIES 4        /* searches in logs at once */
+#define LIMIT_LOG_QUERY_SEC 60     /* that one for entries looks on */
+#define LIMIT_LOG_DOWNLOAD_SEC 300 /* of the processor, that one for an archive takes */
+#define LIMIT_LOG_HUNG_SEC 180     /* in which a search has to come on, its reader's pauses included */
+#define LIMIT_LOG_OPEN_SEC 30      /* and in which its files have to open */
+#define LIMIT_LOG_QUERY_MEMORY (256 << 20) /* bytes of its own memory: patterns may want any amount */
+#define LIMIT_LOG_QUERY_TEXT 6144          /* bytes of what is searched for, as it travels */
+#define LIMIT_LOG_TYPES 16                 /* kinds of logs in one search */
+#define LIMIT_LOG_WORDS 32                 /* keywords, and those that exclude, and levels: of each */
+#define LIMIT_LOG_WORD 512                 /* bytes of one, and of a pattern */
+#define LIMIT_LOG_ENTRIES 10000            /* in one answer */
+#define LIMIT_LOG_ENTRY 65536              /* bytes of one entry; the rest of it is left out */
+#define LIMIT_LOG_SOURCES 4096             /* files in one search, of one user; and members of an archive */
+#define LIMIT_LOG_MESSAGE 3072             /* bytes of why one failed */
+#define LIMIT_LOG_TYPES_TOLD 2048          /* bytes of the names of logs that there are, in a refusal */
+#define LIMIT_ROTATIONS 4                  /* helpers that rotate at once */
+#define LIMIT_TREE_PIDS 4096               /* members of one worker's tree that are waited for one by one */
 
 #endif

@@ -321,10 +321,40 @@ static void start_stream(struct request *r, const char *type)
     evhttp_send_reply_start(r->http, 200, status_text(200));
 }
 
-void reply_stream(struct request *r, const char *cursor)
+void reply_stream(struct request *r, const char *type)
 {
-    reply_header(r, "Agentd-Log-Cursor", cursor);
-    start_stream(r, "application/octet-stream");
+    start_stream(r, type);
+}
+
+static void send_piece(struct request *r, const char *p, size_t n)
+{
+    struct evbuffer *piece = evbuffer_new();
+
+    if (!piece)
+        return; /* what comes is no JSON then: it is not taken for an answer */
+    evbuffer_add(piece, p, n);
+    evhttp_send_reply_chunk(r->http, piece);
+    evbuffer_free(piece);
+}
+
+void reply_stream_open(struct request *r)
+{
+    struct buf *b = reply_data(r);
+
+    start_stream(r, "application/json");
+    send_piece(r, b->p, b->len);
+}
+
+void reply_stream_close(struct request *r)
+{
+    struct buf *b = reply_data(r);
+    size_t skip;
+
+    buf_char(b, '0'); /* in place of the data */
+    skip = b->len;
+    close_envelope(b, r->start_us, listen_server(r->conn), 200, true, r->trace);
+    if (!b->error)
+        send_piece(r, b->p + skip, b->len - skip);
 }
 
 void reply_events(struct request *r)

@@ -27,8 +27,11 @@ void reply_plain(struct request *r, int status, const char *text);
 void reply_header(struct request *r, const char *name, const char *value);
 void reply_tag(struct request *r, uint32_t generation); /* ETag */
 
-/* Starts a reply without an end of its own; the body is the stream's. */
-void reply_stream(struct request *r, const char *cursor);
+/* Starts a reply without an end of its own, of this type; the body is the stream's. */
+void reply_stream(struct request *r, const char *type);
+/* The same inside of an envelope: the body is its data; close writes what comes behind it. */
+void reply_stream_open(struct request *r);
+void reply_stream_close(struct request *r);
 void reply_events(struct request *r); /* the same, for server-sent events */
 void reply_end(struct request *r);    /* of either; whose caller may have gone */
 

@@ -153,7 +153,7 @@ static bool is_acceptable(const struct request *r)
     if (!header || r->method->flags & METHOD_PLAIN)
         return true;
     return accepts(header, "application/json") ||
-           (r->method->flags & METHOD_STREAM && accepts(header, "application/octet-stream")) ||
+           (r->method->flags & METHOD_STREAM && accepts(header, r->method->reply)) ||
            (r->method->flags & METHOD_SSE && accepts(header, "text/event-stream"));
 }
 

@@ -5,6 +5,8 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -27,7 +29,10 @@ struct stream {
     int fd;
     bool started; /* the head is read, the reply has begun */
     bool paused;
-    size_t head_len;
+    bool search;
+    bool whole;    /* of a search: the last byte so far was its end */
+    char *message; /* of one that failed: what is known of it */
+    size_t head_len, message_len;
     struct wire_log_head head;
 };
 
@@ -59,6 +64,7 @@ static void free_stream(struct stream *s)
     if (s->piece)
         evbuffer_free(s->piece);
     fd_close(s->fd);
+    free(s->message);
     free(s);
     open_streams--;
 }
@@ -78,19 +84,51 @@ void stream_gone(struct request *r)
         request_free(r);
 }
 
+static evutil_socket_t socket_of(const struct request *r)
+{
+    return bufferevent_getfd(evhttp_connection_get_bufferevent(evhttp_request_get_connection(r->http)));
+}
+
+static bool is_enveloped(const struct stream *s)
+{
+    return s->search && !strchr(s->request->method->reply, '/');
+}
+
+/* It ended before its end: so does the connection, that nobody takes it for an answer. */
+static void break_off(struct stream *s)
+{
+    event_del(s->readable);
+    shutdown(socket_of(s->request), SHUT_RDWR);
+}
+
 static void end_stream(struct stream *s)
 {
     struct request *r = s->request;
 
+    if (is_enveloped(s) && !s->whole) {
+        break_off(s);
+        return;
+    }
+    if (is_enveloped(s))
+        reply_stream_close(r);
     r->stream = NULL;
     free_stream(s);
     reply_end(r);
 }
 
+static enum wire_error error_of(const struct stream *s)
+{
+    if (s->head.error == ENOENT)
+        return WIRE_E_NO_LOG;
+    if (s->search && s->head.error == EINVAL)
+        return WIRE_E_BAD_REQUEST;
+    return s->search && s->head.error == ETIMEDOUT ? WIRE_E_NOT_READY : WIRE_E_LOG_FAILED;
+}
+
 static void fail_stream(struct stream *s, const char *message)
 {
     struct request *r = s->request;
-    enum wire_error e = s->head.error == ENOENT ? WIRE_E_NO_LOG : WIRE_E_LOG_FAILED;
+    enum wire_error e = error_of(s);
 
     r->stream = NULL;
     reply_error(r, e, message);
@@ -108,6 +146,29 @@ static void on_written(struct evhttp_connection *evcon, void *arg)
     }
 }
 
+/* Why a search failed: the rest of the pipe. */
+static void on_message(struct stream *s)
+{
+    ssize_t n = read(s->fd, s->message + s->message_len, LIMIT_LOG_MESSAGE - s->message_len);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n > 0 && (s->message_len += (size_t)n) < LIMIT_LOG_MESSAGE)
+        return;
+    s->message[s->message_len] = 0;
+    fail_stream(s, s->message);
+}
+
+static void begin_search(struct stream *s)
+{
+    s->started = true;
+    event_del(s->left);
+    if (is_enveloped(s))
+        reply_stream_open(s->request);
+    else
+        reply_stream(s->request, s->request->method->reply);
+}
+
 static void begin(struct stream *s)
 {
     char cursor[80];
@@ -118,7 +179,8 @@ static void begin(struct stream *s)
     event_del(s->left);
     if (s->head.gap)
         reply_header(s->request, "Agentd-Log-Gap", "1");
-    reply_stream(s->request, cursor);
+    reply_header(s->request, "Agentd-Log-Cursor", cursor);
+    reply_stream(s->request, s->request->method->reply);
     if (s->request->verb == ROUTE_HEAD)
         end_stream(s);
 }
@@ -138,7 +200,11 @@ static void on_head(struct stream *s)
     if (s->head_len < sizeof(s->head))
         return;
     s->head.message[sizeof(s->head.message) - 1] = 0;
-    if (s->head.error)
+    if (s->search && !s->head.error)
+        begin_search(s);
+    else if (s->search && (s->message = malloc(LIMIT_LOG_MESSAGE + 1)))
+        return;
+    else if (s->head.error)
         fail_stream(s, s->head.message);
     else
         begin(s);
@@ -155,6 +221,7 @@ static void on_piece(struct stream *s)
         end_stream(s);
         return;
     }
+    s->whole = piece[n - 1] == WIRE_LOG_WHOLE[0];
     /* copied, so that many short lines take no more memory than bytes */
     evbuffer_add(s->piece, piece, (size_t)n);
     evhttp_send_reply_chunk_with_cb(r->http, s->piece, on_written, s);
@@ -170,6 +237,8 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
 
     if (s->started)
         on_piece(s);
+    else if (s->message)
+        on_message(s);
     else
         on_head(s);
 }
@@ -180,12 +249,7 @@ static void on_left(evutil_socket_t fd, short what, void *arg)
     fail_stream(arg, NULL);
 }
 
-static evutil_socket_t socket_of(const struct request *r)
-{
-    return bufferevent_getfd(evhttp_connection_get_bufferevent(evhttp_request_get_connection(r->http)));
-}
-
-void stream_start(struct request *r, int fd)
+static void start(struct request *r, int fd, bool search)
 {
     struct stream *s = r->conn ? calloc(1, sizeof(*s)) : NULL;
 
@@ -196,6 +260,7 @@ void stream_start(struct request *r, int fd)
     }
     open_streams++;
     s->request = r;
+    s->search = search;
     s->fd = fd;
     s->piece = evbuffer_new();
     s->readable = event_new(loop, fd, EV_READ | EV_PERSIST, on_readable, s);
@@ -204,4 +269,14 @@ void stream_start(struct request *r, int fd)
     if (open_streams > link_hello()->max_log_streams || !s->piece || !s->readable || !s->left ||
         fd_nonblock(fd, 1) < 0 || event_add(s->left, NULL) < 0 || event_add(s->readable, NULL) < 0)
         fail_stream(s, "too many log streams are open");
+}
+
+void stream_start(struct request *r, int fd)
+{
+    start(r, fd, false);
+}
+
+void stream_start_search(struct request *r, int fd)
+{
+    start(r, fd, true);
 }

@@ -17,4 +17,9 @@ struct wire_log_head {
     char message[128]; /* why, if error is set: "PATH: a symbolic link" */
 };
 
+/* A search in logs (WIRE_VERB_LOG_QUERY) has the same head, of which only error is used. With an error the
+ * rest of the pipe is the message. Else an archive follows, or an object of JSON, which ends in this if it is
+ * whole, and has it nowhere else. */
+#define WIRE_LOG_WHOLE "\n"
+
 #endif

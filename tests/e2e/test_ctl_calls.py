@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Each call of the HTTP interface is made by a verb of agentctl, over a URL too; and what those verbs say."""
 import http.server
+import io
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import select
 import signal
 import subprocess
 import threading
+import zipfile
 
 import harness
 from harness import Case, eventually
@@ -127,6 +129,10 @@ class Calls(Base):
         for verb in ("why", "history"):
             self.assertTrue(data(verb, "web")["contents"])
         self.assertIn("hello", ask("logs", "web"))
+        self.assertEqual([e["logLine"] for e in json.loads(ask("search", "web", "hel", "lo").splitlines()[0])["logEntries"]], ["hello"] * 5)
+        archive = subprocess.run([harness.STAGED + "/agentctl", "--url", recorder.url, "collect", "web"], capture_output=True,
+                                 env=h.environment(), timeout=harness.DEADLINE, check=True).stdout
+        self.assertIn("hello", zipfile.ZipFile(io.BytesIO(archive)).read("web.log").decode())
         rows = data("operations", "-n", "3")["contents"]
         self.assertEqual(len(rows), 3)
         self.assertEqual(data("operation", rows[0]["id"])["id"], rows[0]["id"])

@@ -178,7 +178,8 @@ class Description(FakeCase):
                          headers - {"Accept", "Accept-Encoding", "Authorization", "Connection", "Content-Type", "Date", "Host", "Origin", "Sec-Fetch-Site"})
         # and of bodies, by name
         sent = {n for _, _, c in self.doc.calls() if "requestBody" in c for n in c["requestBody"]["content"]["application/json"]["schema"]["properties"]}
-        self.assertEqual(sent, set(re.findall(r'(?:json_member\(&?j, 0|take_text\(r), "(\w+)"', source)))
+        self.assertEqual(sent, set(re.findall(r'(?:json_member\(&?j, 0|take_text\(r), "(\w+)"', source)) |
+                         set(re.findall(r'(?:field|take_time|put_list|put_words)\(r, "(\w+)"', source)) | set(re.findall(r'put_words\(r, "\w+", "(\w+)"', source)))
 
 
 @needs_jsonschema
@@ -271,7 +272,9 @@ class RealOnes(harness.Case):
         whole = [p for v, p, _ in doc.calls() if v == "POST" and re.search(r"^/compute/.*/agent/\w+$|/batch", p)]
         task = dict(values, id=self.judge(h, doc, "POST", whole[0], values, want=200).data["id"])
         bodies = {"service": "a", "taskToken": "a-token-of-ours", "symbolicLink": h.logs + "/a.log"}
-        body = lambda call: {n: bodies[n] for n in call.get("requestBody", {"content": {}})["content"].get("application/json", {"schema": {"properties": ()}})["schema"]["properties"]}
+        bodies.update(dict.fromkeys(("keyword", "excludeKeyword", "logLevel"), ["a"]), logType="a", startTime="1970-01-01T00:00:00Z", endTime="2100-01-01T00:00:00Z",
+                      keywordType="TEXT", excludeKeywordType="REGEX", limit=1, lastQueryFileId="0", lastQueryFileOffset=0)
+        body = lambda call: {n: [bodies[n]] if s.get("type") == "array" and isinstance(bodies[n], str) else bodies[n] for n, s in call.get("requestBody", {"content": {}})["content"].get("application/json", {"schema": {"properties": {}}})["schema"]["properties"].items()}
         self.judge(h, doc, "POST", "/api/v1/agent/restart", values, want=200, body={"taskToken": bodies["taskToken"]})
         for verb, path, call in doc.calls():
             v = values if "compute" in path else task if "tasks" in path else own

@@ -1,0 +1,99 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agentd/logs_name.h"
+
+#include <string.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+
+#define DATE_DIGITS 8 /* so many are no number that was counted up to */
+
+static bool ends_in(const char *name, size_t n, const char *end)
+{
+    size_t m = strlen(end);
+
+    return n > m && memcmp(name + n - m, end, m) == 0;
+}
+
+static bool is_readable(const char *name, size_t n)
+{
+    static const char *const others[] = {".bz2", ".xz",       ".zst",     ".lz4",    ".Z",
+                                         ".zip", ".rotating", ".rotated", ".packing"};
+
+    if (n == 0 || n > 255 || name[0] == '.' || strpbrk(name, "\t\n/"))
+        return false;
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        if (ends_in(name, n, others[i]))
+            return false;
+    return true;
+}
+
+bool logs_name_read(const char *name, struct logs_name *ret)
+{
+    size_t n = strlen(name), digits = 0;
+
+    if (!is_readable(name, n))
+        return false;
+    *ret = (struct logs_name){.kind = LOGS_NAME_PLAIN, .packed = ends_in(name, n, LOGS_NAME_PACKED)};
+    n -= ret->packed ? strlen(LOGS_NAME_PACKED) : 0;
+    ret->stem = n;
+    while (digits < n && name[n - digits - 1] >= '0' && name[n - digits - 1] <= '9')
+        digits++;
+    if (!digits || digits + 1 >= n)
+        return true;
+    if (name[n - digits - 1] == '.' || (name[n - digits - 1] == '-' && digits >= DATE_DIGITS)) {
+        ret->stem = n - digits - 1;
+        ret->kind = digits >= DATE_DIGITS ? LOGS_NAME_DATE : LOGS_NAME_NUMBER;
+    }
+    return true;
+}
+
+/* ".12.gz" */
+struct tail {
+    enum logs_name_kind kind;
+    const char *digits;
+    size_t n;
+};
+
+static struct tail tail_of(const char *s)
+{
+    struct tail t = {.kind = LOGS_NAME_PLAIN, .digits = s + (*s == '.' || *s == '-')};
+
+    t.n = strspn(t.digits, "0123456789");
+    if (t.n)
+        t.kind = t.n >= DATE_DIGITS ? LOGS_NAME_DATE : LOGS_NAME_NUMBER;
+    return t;
+}
+
+static int by_digits(const struct tail *a, const struct tail *b)
+{
+    if (a->n != b->n)
+        return a->n < b->n ? -1 : 1;
+    return strncmp(a->digits, b->digits, a->n);
+}
+
+/* Dates of different lengths: the longer one only says the same more finely. */
+static int by_date(const struct tail *a, const struct tail *b)
+{
+    int r = strncmp(a->digits, b->digits, a->n < b->n ? a->n : b->n);
+
+    return r ? r : by_digits(a, b);
+}
+
+int logs_name_compare(const char *a, const char *b)
+{
+    struct tail x = tail_of(a), y = tail_of(b);
+    int r;
+
+    if (x.kind != y.kind)
+        return (int)x.kind - (int)y.kind;
+    r = x.kind == LOGS_NAME_DATE ? by_date(&x, &y) : x.kind == LOGS_NAME_NUMBER ? -by_digits(&x, &y) : 0;
+    return r ? r : strcmp(b, a); /* of nothing but ".gz": it is the older */
+}
+
+bool logs_name_is_type(const char *name, const char *type)
+{
+    size_t n = strlen(type);
+
+    return n && strncmp(name, type, n) == 0 && (!name[n] || name[n] == '.' || name[n] == '_');
+}

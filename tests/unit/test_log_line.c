@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Searches in logs, the pure part: lines, names of files, and what is searched for. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <cmocka.h>
+
+#include "agentd/logs_line.h"
+#include "agentd/logs_match.h"
+#include "agentd/logs_name.h"
+#include "base/fd.h"
+#include "base/str.h"
+
+#define AT INT64_C(1704164645000000) /* 2024-01-02T03:04:05Z */
+#define HOUR INT64_C(3600000000)
+
+static int use_zone(void **state)
+{
+    setenv("TZ", "XST-05:30", 1); /* 5:30 east */
+    tzset();
+    return 0;
+}
+
+static void test_times(void **state)
+{
+    static const struct {
+        const char *line;
+        int64_t us;
+        int32_t offset;
+        const char *level;
+    } rows[] = {
+        {"[2024-01-02 03:04:05.123456] INFO  [M] x", AT + 123456 - 5 * HOUR - HOUR / 2, 19800, "INFO"},
+        {"[2024-01-02 03:04:05.123456]INFO x", AT + 123456 - 5 * HOUR - HOUR / 2, 19800, "INFO"},
+        {"2024-01-02T03:04:05.123+08:00 INFO x", AT + 123000 - 8 * HOUR, 28800, "INFO"},
+        {"2024-01-02T03:04:05Z warning: x", AT, 0, "WARN"},
+        {"2024-01-02T03:04:05.123456789-0330 [ERR] x", AT + 123456 + 3 * HOUR + HOUR / 2, -12600, "ERROR"},
+        {"2024-01-02 03:04:05 +0100 x", AT - HOUR, 3600, ""},
+        {"2024-01-02 03:04:05,5 [INFO] x", AT + 500000 - 5 * HOUR - HOUR / 2, 19800, "INFO"},
+        {"2024-01-02 03:04:05 - name - CRITICAL - x", AT - 5 * HOUR - HOUR / 2, 19800, "CRITICAL"},
+        {"2024/01/02 03:04:05 [crit] 1#1: x", AT - 5 * HOUR - HOUR / 2, 19800, "CRITICAL"},
+        {"time=\"2024-01-02T03:04:05Z\" level=debug x", AT, 0, "DEBUG"},
+        {"2024-01-02T03:04:05Z", AT, 0, ""},
+        {"2024-01-02T03:04:05Z a b c d e ERROR", AT, 0, ""},
+        {"2024-01-02T03:04:05Z information error here", AT, 0, ""},
+        {"2024-01-02T03:04:05Z <fatal>", AT, 0, "FATAL"},
+        {"2024-01-02 03:04:05-7 x", AT - 5 * HOUR - HOUR / 2, 19800, ""},
+        {"0001-01-01 00:00:00Z", INT64_C(-62135596800000000), 0, ""},
+        {"9999-12-31T23:59:60Z", INT64_C(253402300800000000), 0, ""},
+    };
+    struct logs_line l;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        if (!logs_line_read(rows[i].line, strlen(rows[i].line), AT, &l))
+            fail_msg("no time: %s", rows[i].line);
+        if (l.us != rows[i].us || l.offset != rows[i].offset || !str_eq(l.level, rows[i].level))
+            fail_msg("%s: %lld %d %s", rows[i].line, (long long)l.us, l.offset, l.level);
+    }
+}
+
+static void test_no_times(void **state)
+{
+    static const char *const lines[] = {"",
+                                        " 2024-01-02T03:04:05Z x",
+                                        "[2024-01-02 03:04:05.123456 x",
+                                        "[x",
+                                        "2024-13-02T03:04:05Z",
+                                        "0000-01-01T00:00:00Z",
+                                        "2023-02-29T03:04:05Z",
+                                        "2024-01-02T24:04:05Z",
+                                        "2024-01-02T03:04",
+                                        "2024-01/02 03:04:05",
+                                        "2024-01-02T03:04:05.",
+                                        "2024-01-02T03:04:05.1234567890 x",
+                                        "2024-01-02T03:04:05x",
+                                        "2024-01-0203:04:05",
+                                        "\tat a.B(C.java:7)",
+                                        "Jan 32 03:04:05 host x",
+                                        "Jan  2 03:04:05",
+                                        "Jan  2 03:04:05 ",
+                                        "Januar 2 03:04:05 host",
+                                        "Jab  2 03:04:05 host x",
+                                        "time=",
+                                        "Jan"};
+    struct logs_line l = {.us = 7, .level = "INFO"};
+
+    for (size_t i = 0; i < ARRAY_LEN(lines); i++)
+        if (logs_line_read(lines[i], strlen(lines[i]), AT, &l))
+            fail_msg("a time: %s", lines[i]);
+    assert_true(l.us == 7 && str_eq(l.level, "INFO")); /* it is as before */
+}
+
+static void test_year(void **state)
+{
+    static const struct {
+        const char *line;
+        int64_t latest, us;
+    } rows[] = {
+        {"Jan  2 08:34:05 host x", AT, AT},
+        {"Jan  2 08:34:05 host x", AT + 300 * 24 * HOUR, AT},
+        {"Jan  3 08:34:05 host x", AT, AT + 24 * HOUR}, /* clocks differ */
+        {"Jan  4 08:34:05 host x", AT, AT + 2 * 24 * HOUR - 365 * 24 * HOUR},
+        {"Dec 31 08:34:05 host x", AT, AT - 2 * 24 * HOUR},
+        {"Feb 29 08:34:05 host x", AT + 366 * 24 * HOUR, AT + 58 * 24 * HOUR},
+    };
+    struct logs_line l;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        assert_true(logs_line_read(rows[i].line, strlen(rows[i].line), rows[i].latest, &l));
+        if (l.us != rows[i].us)
+            fail_msg("%s of %lld: %lld", rows[i].line, (long long)rows[i].latest, (long long)l.us);
+    }
+}
+
+static void test_names(void **state)
+{
+    static const struct {
+        const char *name;
+        size_t stem;
+        enum logs_name_kind kind;
+        bool packed;
+    } rows[] = {
+        {"a.log", 5, LOGS_NAME_PLAIN, false},
+        {"a.log.1", 5, LOGS_NAME_NUMBER, false},
+        {"a.log.12.gz", 5, LOGS_NAME_NUMBER, true},
+        {"a.log-20240102", 5, LOGS_NAME_DATE, false},
+        {"a.log.20240102030405123", 5, LOGS_NAME_DATE, false},
+        {"a.log-20240102.gz", 5, LOGS_NAME_DATE, true},
+        {"a-1", 3, LOGS_NAME_PLAIN, false},
+        {"a7", 2, LOGS_NAME_PLAIN, false},
+        {"a.gz", 1, LOGS_NAME_PLAIN, true},
+        {"123", 3, LOGS_NAME_PLAIN, false},
+    };
+    static const char *const others[] = {"",     ".a.log", "a.log.bz2", "a.log.rotating", "a.log.packing",
+                                         "a\nb", "a/b",    ".gz"};
+    static const char *const order[] = {
+        ".20231231", "-20240101.gz", ".20240101000000", ".11", ".2.gz", ".2", ".1", ".gz", ""};
+    struct logs_name n;
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        assert_true(logs_name_read(rows[i].name, &n));
+        if (n.stem != rows[i].stem || n.kind != rows[i].kind || n.packed != rows[i].packed)
+            fail_msg("%s: %zu %d %d", rows[i].name, n.stem, (int)n.kind, n.packed);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(others); i++)
+        assert_false(logs_name_read(others[i], &n));
+    for (size_t i = 0; i < ARRAY_LEN(order); i++)
+        for (size_t k = 0; k < ARRAY_LEN(order); k++)
+            if ((i < k) != (logs_name_compare(order[i], order[k]) < 0))
+                fail_msg("%s and %s", order[i], order[k]);
+}
+
+static void test_types(void **state)
+{
+    assert_true(logs_name_is_type("observer.log", "observer"));
+    assert_true(logs_name_is_type("observer_start.log", "observer"));
+    assert_true(logs_name_is_type("observer", "observer"));
+    assert_true(logs_name_is_type("observer.log.1", "observer.log"));
+    assert_false(logs_name_is_type("observers.log", "observer"));
+    assert_false(logs_name_is_type("observer.log", ""));
+    assert_false(logs_name_is_type("obs", "observer"));
+}
+
+static void test_query(void **state)
+{
+    static const char *const wrong[] = {"",      "k",          "sx\nta",         "n10001\nta",
+                                        "q\nta", "c1:2:3\nta", "c1:2:3:4:5\nta", "c1:2:4294967296:4\nta",
+                                        "tx\nk", "t",          "s--1\nta",       "ta\ne"};
+    static struct logs_query q;
+    char text[] = "ta\ntb\ns-5\ne7\nkword\nKpat+\nxno\nlwarn\nlFATAL\nn9\nc1:2:3:4\nz\n", bad[64], why[200];
+
+    assert_int_equal(logs_match_read(text, &q), 0);
+    assert_true(q.n_types == 2 && str_eq(q.types[1], "b") && q.start_us == -5 && q.end_us == 7 &&
+                q.limit == 9);
+    assert_true(q.has_cursor && q.cursor.dev == 1 && q.cursor.ino == 2 && q.cursor.check == 3 &&
+                q.cursor.at == 4);
+    assert_true(q.zip && q.keys.n == 2 && !q.keys.v[0].is_pattern && q.keys.v[1].is_pattern &&
+                q.excludes.n == 1);
+    assert_int_equal(logs_match_compile(&q, why, sizeof(why)), 0);
+    assert_true(logs_match_level(&q, "WARN") && logs_match_level(&q, "FATAL") && logs_match_level(&q, ""));
+    assert_false(logs_match_level(&q, "INFO"));
+    assert_true(logs_match_text(&q, "a word pattt", 12));
+    assert_false(logs_match_text(&q, "a word pa", 9));
+    assert_false(logs_match_text(&q, "a word pat", 9)); /* its end counts */
+    assert_false(logs_match_text(&q, "a word pat no", 13));
+    for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
+        str_copy(bad, sizeof(bad), wrong[i]);
+        if (logs_match_read(bad, &q) == 0)
+            fail_msg("taken: %s", wrong[i]);
+    }
+    str_copy(bad, sizeof(bad), "ta\nXa(b");
+    assert_int_equal(logs_match_read(bad, &q), 0);
+    assert_true(logs_match_compile(&q, why, sizeof(why)) < 0 && str_starts(why, "excludeKeyword: "));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_times), cmocka_unit_test(test_no_times), cmocka_unit_test(test_year),
+        cmocka_unit_test(test_names), cmocka_unit_test(test_types),    cmocka_unit_test(test_query),
+    };
+
+    return cmocka_run_group_tests(tests, use_zone, NULL);
+}
