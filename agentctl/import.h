@@ -29,7 +29,8 @@ struct import_worker {
     struct import_at at;
     struct import_line *lines;
     size_t n, size;
-    char *raw; /* the whole file, instead of lines; or NULL */
+    char *raw;                                             /* the whole file, instead of lines; or NULL */
+    enum { IMPORT_UNSEEN, IMPORT_OPEN, IMPORT_DONE } mark; /* for who looks for circles */
 };
 
 enum import_verdict {
@@ -157,8 +158,9 @@ bool import_words_size(const char *s, uint64_t *ret);
 /* A signal's name with SIG before it, in buf, from one with or without, in any case, or a number. NULL: none.
  */
 const char *import_words_signal(const char *s, char buf[16]);
-/* What User= takes. */
-bool import_words_user(const char *s);
+/* NULL, or what is wrong with it as User= and Group=: agentd refuses those that are not known. */
+const char *import_words_user(const char *s);
+const char *import_words_group(const char *s);
 
 /* --- formats: each reads src, and tells what is wrong by import_error --- */
 

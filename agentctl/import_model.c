@@ -353,8 +353,31 @@ static void judge_lines(struct import *im, const struct import_worker *w)
         import_error(im, w->at, "%s: more than %u commands", w->alias, LIMIT_COMMANDS);
 }
 
+/* agentd refuses workers that wait for each other in a circle. True: one was found, and told. Only a monitrc
+ * can have one: After= of supervisor's priorities goes one way. No deeper than there are workers. */
+static bool has_circle(struct import *im, struct import_worker *w)
+{
+    bool found = false;
+
+    w->mark = IMPORT_OPEN;
+    for (size_t i = 0; i < w->n && !found; i++) {
+        struct import_worker *to = str_eq(w->lines[i].key, "BindsTo") || str_eq(w->lines[i].key, "After")
+                                       ? import_find(im, w->lines[i].value)
+                                       : NULL;
+        if (to && to->mark == IMPORT_OPEN)
+            import_error(im, place_of(im, w, &w->lines[i]),
+                         "%s and %s depend on each other; take one of it out", w->alias, to->alias);
+        found = to && (to->mark == IMPORT_OPEN || (to->mark == IMPORT_UNSEEN && has_circle(im, to)));
+    }
+    w->mark = IMPORT_DONE;
+    return found;
+}
+
 void import_judge(struct import *im)
 {
+    for (size_t i = 0; i < im->n_workers; i++)
+        if (im->workers[i]->mark == IMPORT_UNSEEN && has_circle(im, im->workers[i]))
+            return;
     for (size_t i = 0; i < im->n_workers; i++) {
         struct buf b = BUF_INIT(LIMIT_CONFIG_FILE);
         judge_lines(im, im->workers[i]);

@@ -87,6 +87,15 @@ static bool command_of(struct process *p, const struct import_monit_statement *s
     return false;
 }
 
+static void put_name(struct process *p, const struct import_monit_statement *s, struct import_entry *e,
+                     const char *to, const char *name, const char *why)
+{
+    if (*name && why)
+        import_error(p->im, s->at, "%s %s", name, why);
+    else if (*name)
+        import_to(e, IMPORT_SERVICE, to, "%s", import_words_plain(p->im, name));
+}
+
 static void put_user(struct process *p, const struct import_monit_statement *s, struct import_entry *e)
 {
     const char *uid = import_monit_text(s, import_monit_find(s, 1, "uid") + 1),
@@ -95,12 +104,8 @@ static void put_user(struct process *p, const struct import_monit_statement *s, 
     if (import_monit_is(s, 0, "start")) {
         p->uid = uid;
         p->gid = gid;
-        if ((*uid && !import_words_user(uid)) || (*gid && !import_words_user(gid)))
-            import_error(p->im, s->at, "a user's or group's name or number is wanted behind uid and gid");
-        if (*uid)
-            import_to(e, IMPORT_SERVICE, "User", "%s", import_words_plain(p->im, uid));
-        if (*gid)
-            import_to(e, IMPORT_SERVICE, "Group", "%s", import_words_plain(p->im, gid));
+        put_name(p, s, e, "User", uid, import_words_user(uid));
+        put_name(p, s, e, "Group", gid, import_words_group(gid));
     } else if (!str_eq(uid, p->uid) || !str_eq(gid, p->gid)) {
         import_note(e, "it runs as User= and Group= of the start program");
     }

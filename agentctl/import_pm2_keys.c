@@ -240,15 +240,17 @@ static void read_user(struct import_pm2 *a)
     static const struct {
         const char *const *names;
         const char *to;
-    } both[] = {{users, "User"}, {groups, "Group"}};
+        const char *(*wrong)(const char *s);
+    } both[] = {{users, "User", import_words_user}, {groups, "Group", import_words_group}};
 
     for (size_t i = 0; i < ARRAY_LEN(both); i++) {
         struct import_entry *e;
         const struct import_node *n = import_pm2_get(a, both[i].names, &e);
-        if (n && n->text && import_words_user(n->text))
-            import_to(e, IMPORT_SERVICE, both[i].to, "%s", import_words_plain(a->im, n->text));
+        const char *why = n ? both[i].wrong(n->text) : NULL;
+        if (why)
+            import_error(a->im, n->at, "%s: %s %s", n->key, n->text, why);
         else if (n)
-            import_pm2_wrong(a, n, "a name or number");
+            import_to(e, IMPORT_SERVICE, both[i].to, "%s", import_words_plain(a->im, n->text));
     }
 }
 

@@ -139,13 +139,14 @@ static void read_directory(struct import_supervisor_program *p)
 static void read_user(struct import_supervisor_program *p)
 {
     struct key k = get_inherited(p, "user");
+    const char *why;
 
     if (!k.value)
         return;
-    if (import_words_user(k.value))
-        import_to(k.e, IMPORT_SERVICE, "User", "%s", import_words_plain(p->im, k.value));
+    if ((why = import_words_user(k.value)))
+        import_error(p->im, k.at, "user: %s %s", k.value, why);
     else
-        wrong(&k, "a user's name or number");
+        import_to(k.e, IMPORT_SERVICE, "User", "%s", import_words_plain(p->im, k.value));
 }
 
 static void read_umask(struct import_supervisor_program *p)

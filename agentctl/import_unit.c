@@ -32,7 +32,9 @@ struct unit {
     struct import_worker *w;
     const struct import_source *src;
     const char *section; /* as the tables have it; "" before the first, or in one that is left out */
-    bool install, has_restart, is_oneshot, has_start;
+    bool install, has_restart, is_oneshot;
+    unsigned starts;            /* ExecStart= */
+    struct import_at second_at; /* of the second one */
 };
 
 static bool is_in(const struct known *list, size_t n, const char *section, const char *key)
@@ -58,10 +60,13 @@ static const char *refused(const char *key, const char *value)
     return NULL;
 }
 
-static void note_value(struct unit *u, const char *key, const char *value)
+static void note_value(struct unit *u, struct import_at at, const char *key, const char *value)
 {
+    if (str_eq(key, "ExecStart") && ++u->starts == 2)
+        u->second_at = at;
+    if (str_eq(key, "ExecStart") && !*value)
+        u->starts = 0;
     u->has_restart |= str_eq(key, "Restart") && *value;
-    u->has_start |= str_eq(key, "ExecStart") && *value;
     if (str_eq(key, "Type"))
         u->is_oneshot = str_eq(value, "oneshot");
 }
@@ -79,7 +84,7 @@ static void assignment(struct unit *u, struct import_at at, const char *key, con
         import_error(u->im, at, "%s", why);
     } else if (is_in(of_agentd, ARRAY_LEN(of_agentd), u->section, key)) {
         import_into(e, "%s=%s", key, value);
-        note_value(u, key, value);
+        note_value(u, at, key, value);
     } else if (is_in(of_systemd, ARRAY_LEN(of_systemd), u->section, key)) {
         import_none(e, "agentd has none of it: a warning, without effect");
     } else {
@@ -229,6 +234,8 @@ void import_unit_read(struct import *im, struct import_source *src)
     u.w->raw = import_print(im, "%s%s", src->text, newline ? "" : "\n");
     read_lines(&u);
     read_beside(&u);
-    if (!u.has_start)
+    if (!u.starts)
         import_error(im, start, "no ExecStart= in [Service]; agentd has nothing to run");
+    else if (u.starts > 1 && !u.is_oneshot)
+        import_error(im, u.second_at, "a second ExecStart=, which only Type=oneshot may have; take one out");
 }

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Words, paths, times and sizes: from the spellings of others to that of a worker's file. */
 #include <ctype.h>
+#include <grp.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -329,7 +331,7 @@ const char *import_words_signal(const char *s, char buf[16])
     return NULL;
 }
 
-bool import_words_user(const char *s)
+static bool is_name(const char *s)
 {
     if (!*s || strlen(s) > 255 || *s == '-' || str_eq(s, ".") || str_eq(s, ".."))
         return false;
@@ -337,4 +339,26 @@ bool import_words_user(const char *s)
         if ((unsigned char)*s <= ' ' || strchr(":/,", *s) || *s == 0x7f)
             return false;
     return true;
+}
+
+const char *import_words_user(const char *s)
+{
+    uint64_t id;
+
+    if (!is_name(s))
+        return "is no user's name or number";
+    return str_to_u64(s, UINT32_MAX - 1, &id) == 0 || getpwnam(s)
+               ? NULL
+               : "is no user of this host; make that user first";
+}
+
+const char *import_words_group(const char *s)
+{
+    uint64_t id;
+
+    if (!is_name(s))
+        return "is no group's name or number";
+    return str_to_u64(s, UINT32_MAX - 1, &id) == 0 || getgrnam(s)
+               ? NULL
+               : "is no group of this host; make that group first";
 }

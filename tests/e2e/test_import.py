@@ -227,7 +227,7 @@ class Formats(Import):
                         ("After", ["After=network.target"])):
             self.assertEqual(self.to(t, "unit", key), to)
         for line, said in (("Type=dbus", "Type=simple"), ("KillMode=none", "KillMode=process"), ("Nonsense=1", "no key of systemd"),
-                           ("ExecStart=|/bin/x", "prefix"), ("[Socket]", "no section")):
+                           ("ExecStart=|/bin/x", "prefix"), ("[Socket]", "no section"), ("ExecStart=/bin/b", "a second ExecStart=")):
             self.assertRegex(self.wrong("[Service]\nExecStart=/bin/true\n%s\n" % line, name="x.service"), r"x\.service:3:1: .*%s" % re.escape(said))
         self.h.write("t@.service", "[Service]\nExecStart=/bin/true %i\n")
         self.assertEqual(self.told(self.h.dir + "/t@.service")["workers"][0]["alias"], "t@")
@@ -328,6 +328,10 @@ class Refusals(Import):
                 ("a.yaml", "services: {x: {program: /bin/x}, x: {program: /bin/y}}\n", r":1:34: x is there twice"),
                 ("monitrc", 'check process x with pidfile /x\nstart program = "x"\n', r"monitrc:2:1: start program: its absolute path"),
                 ("monitrc", 'check process x with pidfile x\nstart program = "/x"\n', r"monitrc:1:1: pidfile: an absolute"),
+                ("monitrc", "".join('check process %s with pidfile /x\nstart program = "/x"\ndepends on %s\n' % (a, b) for a, b in ("ab", "bc", "ca")),
+                 r"monitrc:9:1: c and a depend on each other"),
+                ("monitrc", 'check process x with pidfile /x\nstart program = "/x" as uid no-such-user\n', r"monitrc:2:1: no-such-user is no user of this"),
+                ("a.conf", "[program:x]\ncommand=/bin/x\nuser=no-such-user\n", r":3:1: user: no-such-user is no user of this host"),
                 ("monitrc", 'check process "x\n', r"monitrc:1:15: a quote"),
                 ("a.config.js", "module.exports = {\n  apps: [{script: '/bin/x', env: {A: process.env.A}}]\n}", r":2:38: an expression"),
                 ("a.config.js", "module.exports = {\n  apps: [{script: './' + x}]\n}", r":2:24: an expression"),
