@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The workers that come to be, and the account of the source's keys. */
 #include <ctype.h>
+#include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -330,6 +331,18 @@ static bool has_control(const char *s)
     return false;
 }
 
+/* The program of a command, or a whole value, is too long for a path, or is no file. */
+static bool is_no_path(const struct import_line *l)
+{
+    bool command = str_starts(l->key, "Exec"), quoted = command && *l->value == '"';
+    size_t n = command ? strcspn(l->value + quoted, quoted ? "\"" : " ") : strlen(l->value);
+
+    if (command && n <= 1)
+        return true;
+    return n >= PATH_MAX && (command || str_eq(l->key, "WorkingDirectory") || str_eq(l->key, "PIDFile") ||
+                             str_starts(l->key, "Standard"));
+}
+
 static void judge_lines(struct import *im, const struct import_worker *w)
 {
     unsigned variables = 0, commands = 0;
@@ -341,6 +354,8 @@ static void judge_lines(struct import *im, const struct import_worker *w)
         if (strlen(l->value) + strlen(l->key) + 2 > LIMIT_CONFIG_LINE)
             import_error(im, place_of(im, w, l), "%s= would be longer than the %u bytes that agentd takes",
                          l->key, LIMIT_CONFIG_LINE);
+        else if (is_no_path(l))
+            import_error(im, place_of(im, w, l), "%s= would have no path in it that can be", l->key);
         else if (has_control(l->value))
             import_error(im, place_of(im, w, l),
                          "%s= would have a control character in its value; take it out", l->key);

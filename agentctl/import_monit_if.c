@@ -60,39 +60,61 @@ static bool is_local(const char *host)
 }
 
 /* What an URL of agentd's may have in it. */
-static bool is_plain(const char *s)
+static bool is_path(const char *s)
 {
-    for (; *s; s++)
-        if (!isalnum((unsigned char)*s) && !strchr("/.-_~?=&%:+,;@!*()", *s))
+    for (const char *p = s; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr("/.-_~?=&%:+,;@!*()", *p))
             return false;
-    return true;
+    return *s == '/';
+}
+
+/* A host's name or address, in brackets if it is one of IPv6; NULL: it is none. */
+static const char *host_of(const struct test *x)
+{
+    const char *host = behind(x, "host");
+
+    if (!*host)
+        return "localhost";
+    if (strspn(host, "0123456789abcdefABCDEF:.") == strlen(host) && strchr(host, ':'))
+        return import_print(x->im, "[%s]", host);
+    for (const char *p = host; *p; p++)
+        if (!isalnum((unsigned char)*p) && !strchr(".-_", *p))
+            return NULL;
+    return host;
 }
 
 static const char *http_check(const struct test *x, const char *port)
 {
-    const char *host = behind(x, "host"), *request = behind(x, "request");
+    const char *host = host_of(x), *request = behind(x, "request");
 
     if (!*request)
         request = "/";
-    if (!is_plain(host) || !is_plain(request) || *request != '/')
+    if (!host || !is_path(request))
         return NULL;
-    return import_print(x->im, "http:http://%s:%s%s", *host ? host : "localhost", port,
-                        import_words_plain(x->im, request));
+    return import_print(x->im, "http:http://%s:%s%s", host, port, import_words_plain(x->im, request));
+}
+
+#define SOCKET_PATH_MAX 107 /* unix(7) */
+
+static const char *unix_check(const struct test *x)
+{
+    const char *path = behind(x, "unixsocket");
+
+    if (*path == '/' && strlen(path = import_words_path(x->im, "/", path)) <= SOCKET_PATH_MAX)
+        return import_print(x->im, "unix:%s", import_words_plain(x->im, path));
+    import_none(x->e, "a unix socket has an absolute path of at most %d bytes", SOCKET_PATH_MAX);
+    return NULL;
 }
 
 /* The HealthCheck= of the test; NULL: none, and it was told. */
 static const char *check_of(const struct test *x)
 {
-    const char *port = behind(x, "port"), *path = behind(x, "unixsocket"), *check;
+    const char *port = behind(x, "port"), *check;
     const char *protocol = has(x, "protocol") ? behind(x, "protocol") : behind(x, "proto");
     uint64_t n;
 
-    if (has(x, "unixsocket")) {
-        check = *path == '/' ? import_print(x->im, "unix:%s", import_words_plain(x->im, path)) : NULL;
-        if (!check)
-            import_none(x->e, "a unix socket has an absolute path");
-        return check;
-    }
+    if (has(x, "unixsocket"))
+        return unix_check(x);
     if (str_to_u64(port, 65535, &n) < 0 || n == 0) {
         import_none(x->e, "a port is a number from 1 to 65535");
         return NULL;

@@ -332,6 +332,8 @@ class Refusals(Import):
                  r"monitrc:9:1: c and a depend on each other"),
                 ("monitrc", 'check process x with pidfile /x\nstart program = "/x" as uid no-such-user\n', r"monitrc:2:1: no-such-user is no user of this"),
                 ("a.conf", "[program:x]\ncommand=/bin/x\nuser=no-such-user\n", r":3:1: user: no-such-user is no user of this host"),
+                ("monitrc", 'check process x with pidfile /x\nstart program = "/."\n', r"monitrc:2:1: ExecStart= would have no path"),
+                ("a.conf", "[program:x]\ncommand=/bin/x\ndirectory=/%s\n" % ("y" * 5000), r"a.conf:3:1: WorkingDirectory= would have no path"),
                 ("monitrc", 'check process "x\n', r"monitrc:1:15: a quote"),
                 ("a.config.js", "module.exports = {\n  apps: [{script: '/bin/x', env: {A: process.env.A}}]\n}", r":2:38: an expression"),
                 ("a.config.js", "module.exports = {\n  apps: [{script: './' + x}]\n}", r":2:24: an expression"),
