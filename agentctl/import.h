@@ -65,12 +65,14 @@ struct import {
     size_t n_entries, size_entries;
     char **kept;
     size_t n_kept, size_kept;
+    size_t bytes;    /* of what is kept, about */
     unsigned errors; /* messages told */
     const char *format;
     unsigned monit_cycle; /* seconds, once `set daemon` has said them */
 };
 
-/* --- import_model.c: never fail; without memory the command ends --- */
+/* --- import_model.c: never fail; without memory, or with more than LIMIT_IMPORT_MEMORY, the command ends ---
+ */
 
 /* A copy that lives as long as the import. */
 char *import_keep(struct import *im, const char *s);

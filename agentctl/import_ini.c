@@ -15,8 +15,9 @@ struct reader {
     struct import_ini *ini;
     const struct import_source *src;
     struct import_ini_section *section;
-    struct import_ini_key *key; /* whose value may go on */
-    size_t indent;              /* of the line that it began in */
+    bool open;        /* the last key of the section may go on */
+    struct buf value; /* of that key so far */
+    size_t indent;    /* of the line that it began in */
     unsigned line;
 };
 
@@ -42,6 +43,14 @@ static bool fail(struct reader *r, size_t col, const char *what)
     return false;
 }
 
+/* The value of the last key has ended. */
+static void close_value(struct reader *r)
+{
+    if (r->open)
+        r->section->keys[r->section->n - 1].value = import_keep(r->im, r->value.p);
+    r->open = false;
+}
+
 static bool heading(struct reader *r, const char *s, size_t n, size_t col)
 {
     const char *end = memchr(s, ']', n);
@@ -50,7 +59,6 @@ static bool heading(struct reader *r, const char *s, size_t n, size_t col)
     if (!end || end == s + 1)
         return fail(r, col, "a section's heading is written [name]");
     name = import_keep_n(r->im, s + 1, (size_t)(end - s - 1));
-    r->key = NULL;
     if ((r->section = import_ini_section(r->ini, name)))
         return true;
     if (r->ini->n == LIMIT_IMPORT_MEMBERS)
@@ -79,7 +87,8 @@ static void replace(struct reader *r, struct import_ini_key *old)
     if (!old)
         return;
     old->replaced = true;
-    import_none(import_key(r->im, NULL, old->at, old->name, old->value), "line %u sets it again", r->line);
+    import_none(import_key(r->im, NULL, old->at, old->name, old->value ? old->value : ""),
+                "line %u sets it again", r->line);
 }
 
 static bool assignment(struct reader *r, const char *s, size_t n, size_t col)
@@ -104,10 +113,12 @@ static bool assignment(struct reader *r, const char *s, size_t n, size_t col)
     name = lower(r->im, s, key);
     replace(r, import_ini_key(section, name));
     import_room(&section->keys, section->n, &section->size, sizeof(*section->keys));
-    r->key = &section->keys[section->n++];
-    *r->key = (struct import_ini_key){.name = name,
-                                      .value = import_keep_n(r->im, s + value, n - value),
-                                      .at = {r->src->path, r->line, (unsigned)col + 1}};
+    section->keys[section->n++] =
+        (struct import_ini_key){.name = name, .at = {r->src->path, r->line, (unsigned)col + 1}};
+    buf_reset(&r->value);
+    buf_str(&r->value, "");
+    buf_put(&r->value, s + value, n - value);
+    r->open = true;
     return true;
 }
 
@@ -130,10 +141,12 @@ static bool read_line(struct reader *r, const char *s, size_t n)
         indent++;
     if (indent == end)
         return true;
-    if (r->key && indent > r->indent) {
-        r->key->value = import_print(r->im, "%s\n%.*s", r->key->value, (int)(end - indent), s + indent);
+    if (r->open && indent > r->indent) {
+        buf_char(&r->value, '\n');
+        buf_put(&r->value, s + indent, end - indent);
         return true;
     }
+    close_value(r);
     r->indent = indent;
     return s[indent] == '[' ? heading(r, s + indent, end - indent, indent)
                             : assignment(r, s + indent, end - indent, indent);
@@ -141,7 +154,7 @@ static bool read_line(struct reader *r, const char *s, size_t n)
 
 bool import_ini_read(struct import *im, struct import_ini *ini, const struct import_source *src)
 {
-    struct reader r = {.im = im, .ini = ini, .src = src};
+    struct reader r = {.im = im, .ini = ini, .src = src, .value = BUF_INIT(LIMIT_IMPORT_FILE + 1)};
     const char *p = src->text;
     bool fine = true;
 
@@ -150,6 +163,8 @@ bool import_ini_read(struct import *im, struct import_ini *ini, const struct imp
         r.line++;
         fine = read_line(&r, p, n) && fine;
     }
+    close_value(&r);
+    buf_free(&r.value);
     return fine;
 }
 

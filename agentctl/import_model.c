@@ -30,9 +30,21 @@ void import_room(void *array, size_t n, size_t *size, size_t bytes)
     need(array_room(array, n, size, bytes) < 0 ? NULL : (void *)array);
 }
 
+/* A small file may ask for many copies of itself: a thousand processes of one program. */
+static void count(struct import *im, size_t bytes)
+{
+    im->bytes += bytes;
+    if (im->bytes <= LIMIT_IMPORT_MEMORY)
+        return;
+    options_complain("import: more than %u MiB would come of it; import it in parts; nothing is written",
+                     LIMIT_IMPORT_MEMORY >> 20);
+    exit(EXIT_REFUSED);
+}
+
 static char *keep(struct import *im, char *s)
 {
     need(s);
+    count(im, strlen(s) + sizeof(s));
     import_room(&im->kept, im->n_kept, &im->size_kept, sizeof(*im->kept));
     im->kept[im->n_kept++] = s;
     return s;
@@ -170,6 +182,7 @@ struct import_entry *import_key(struct import *im, struct import_worker *w, stru
 {
     struct import_entry *e = need(calloc(1, sizeof(*e)));
 
+    count(im, sizeof(*e) + strlen(key) + strlen(value));
     *e = (struct import_entry){.worker = w,
                                .at = at,
                                .key = need(strdup(key)),

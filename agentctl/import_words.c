@@ -266,7 +266,7 @@ bool import_words_span(const char *s, double unit_us, double *ret_us)
 
 const char *import_words_write_span(double us, char buf[IMPORT_SPAN])
 {
-    uint64_t n = (uint64_t)(us + 0.5);
+    uint64_t n = (uint64_t)((us < SPAN_MAX_US ? us : SPAN_MAX_US) + 0.5);
 
     if (n % 1000000 == 0)
         snprintf(buf, IMPORT_SPAN, "%llus", (unsigned long long)(n / 1000000));

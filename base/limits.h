@@ -34,9 +34,10 @@
 #define LIMIT_IMPORT_WORKERS 1000   /* workers that come of one call */
 #define LIMIT_IMPORT_NODES \
     100000 /* values in one file of YAML, JSON or JavaScript; words in one of monit's */
-#define LIMIT_IMPORT_MEMBERS 2000 /* members of one map, keys of one section, and sections */
-#define LIMIT_IMPORT_DEPTH 32     /* of values in values */
-#define LIMIT_IMPORT_ERRORS 50    /* messages told */
+#define LIMIT_IMPORT_MEMBERS 2000       /* members of one map, keys of one section, and sections */
+#define LIMIT_IMPORT_DEPTH 32           /* of values in values */
+#define LIMIT_IMPORT_MEMORY (256 << 20) /* bytes of all that is kept of the files */
+#define LIMIT_IMPORT_ERRORS 50          /* messages told */
 
 /* the wire between agentd and agentd-rpc */
 #define LIMIT_WIRE_PACKET 32768  /* bytes of one SOCK_SEQPACKET packet */

@@ -3,10 +3,8 @@
 written by half."""
 import configparser
 import glob
-import grp
 import json
 import os
-import pwd
 import re
 import shutil
 import signal
@@ -17,8 +15,6 @@ import harness
 from harness import Case
 
 SAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "samples")
-USER = pwd.getpwuid(os.geteuid()).pw_name
-GROUP = grp.getgrgid(os.getegid()).gr_name
 UNSET = {"file", "line", "column", "default", "key", "value", "verdict", "to", "why"}
 SAMPLE = {"supervisord": "supervisord.conf", "obagent": "conf/agentd.yaml", "monit": "monitrc", "systemd": "unit.service",
           "pm2": "ecosystem.config.js"}
@@ -32,9 +28,9 @@ class Import(Case):
         shutil.copytree(SAMPLES, self.samples)
         self.out = self.h.workers
         if not harness.ROOT:  # without root only its own user is taken
-            self.edit("supervisord.conf", "user=root", "user=" + USER)
-            self.edit("monitrc", 'uid "root" and gid "root"', 'uid "%s" and gid "%s"' % (USER, GROUP))
-            self.edit("ecosystem.config.js", "uid: 'root', gid: 0", "uid: '%s', gid: %d" % (USER, os.getegid()))
+            self.edit("supervisord.conf", "user=root", "")
+            self.edit("monitrc", 'as uid "root" and gid "root"', "")
+            self.edit("ecosystem.config.js", "uid: 'root', gid: 0,", "")
 
     def edit(self, name, old, new):
         path = os.path.join(self.samples, name)
@@ -129,7 +125,7 @@ class Formats(Import):
         for line in ('ExecStart=/bin/sleep 1000 "a b" $$HOME 50%% "x y"', "WorkingDirectory=/tmp", "UMask=0022",
                      'Environment="SITE=north, 1"', 'Environment="B=two, three"', "Environment=N=2", "Environment=HERE=" + self.samples,
                      "Restart=on-failure", "SuccessExitStatus=0 2", "ReadyCheck=stable:2s", "StartLimitBurst=5", "KillSignal=SIGQUIT",
-                     "TimeoutStopSec=15s", "KillMode=control-group", "User=" + ("root" if harness.ROOT else USER),
+                     "TimeoutStopSec=15s", "KillMode=control-group", "User=root" if harness.ROOT else "UMask=0022",
                      "StandardOutput=append:/var/log/app-2.log", "LogMaxSize=1048576", "LogMaxFiles=5"):
             self.assertIn(line, text)
         self.assertFalse([x for x in text if x.startswith(("StandardError", "After"))])
@@ -256,7 +252,7 @@ class Formats(Import):
             self.assertEqual(self.told(path)["workers"], [])
         with open(files[1], encoding="utf-8") as f:  # its example, taken out of the comments
             text = re.sub(r"(?m)^;(?=\[|\w+ ?=)", "", f.read())
-        text = text.replace("user=chrism", "user=" + USER).replace("files = relative", ";").replace("=progname1,progname2", "=theprogramname")
+        text = re.sub("(?m)^user=.*", "user=root" if harness.ROOT else "", text).replace("files = relative", ";").replace("=progname1,progname2", "=theprogramname")
         text = text.replace("%(ENV_", "%(here)s;")
         t = self.told(self.h.write("sample.conf", text))
         self.assertEqual([w["alias"] for w in t["workers"]], ["thegroupname:theprogramname"])
@@ -353,10 +349,14 @@ class Refusals(Import):
 
     def test_bounds(self):
         self.assertIn("more than 1000 workers", self.wrong("".join("[program:p%d]\ncommand=/bin/x\n" % i for i in range(1100)), name="a.conf"))
+        # a thousand processes of a section that is large
+        self.assertIn("256 MiB", self.wrong("[program:x]\ncommand=/bin/x\nprocess_name=a%%(process_num)d\nnumprocs=1000\nfrob=%s\n" % ("y" * 1000000),
+                                            name="a.conf"))
         laughs = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join("a%d: &a%d [%s]\n" % (i, i, ",".join(["*a%d" % (i - 1)] * 9)) for i in range(1, 9))
         self.assertIn("more than 100000 values", self.wrong(laughs, "--from", "pm2", name="a.yaml"))
         self.assertIn("more than 256 variables", self.wrong("[program:x]\ncommand=/bin/x\nenvironment=%s\n"
                                                             % ",".join("A%d=1" % i for i in range(300)), name="a.conf"))
+        self.assertIn("more than the 256 words", self.wrong("[program:x]\ncommand=/bin/x\n" + " y\n" * 100000, name="a.conf"))
         self.assertIn("longer than the 8192 bytes", self.wrong("[program:x]\ncommand=/bin/x %s\n" % ("y" * 9000), name="a.conf"))
         self.assertIn("more than the 256 words", self.wrong("[program:x]\ncommand=/bin/x%s\n" % (" y" * 300), name="a.conf"))
 
