@@ -259,8 +259,10 @@ class Formats(Import):
         self.assertIn("KillSignal=SIGQUIT", self.text(t, "thegroupname:theprogramname"))
         monit = sorted(glob.glob("/etc/monit/conf-available/*"))
         self.assertGreater(len(monit), 5, "the package monit is missing")
-        self.assertEqual(self.told("/etc/monit/monitrc")["workers"], [])
-        t = self.told("--write", self.out, "/etc/monit/monitrc", *monit)
+        top = ["/etc/monit/monitrc"] if harness.ROOT else []  # which is root's alone
+        for path in top:
+            self.assertEqual(self.told(path)["workers"], [])
+        t = self.told("--write", self.out, *top, *monit)
         self.assertEqual(len(t["workers"]), sum(1 for p in monit if "check process" in open(p, encoding="utf-8").read()))
         self.ctl("--write", self.out, self.h.dir + "/sample.conf")
         self.check_config()
