@@ -186,15 +186,22 @@ static int run_task(const struct options *o, const char *path)
 
 /* --- verbs ---------------------------------------------------------------------------------------------- */
 
-static int run_status(const struct options *o)
+static int tell(const struct options *o, const char *method, const char *path, const char *body)
 {
     struct http_reply r;
-    int code = ask(o, "GET", "/api/v1/status", NULL, &r);
+    int code = ask(o, method, path, body, &r);
+    bool text = code == EXIT_DONE && json_kind(&r.json, r.data) == JSON_STRING; /* told without its quotes */
 
     if (code == EXIT_DONE)
-        out_data(&r, "{\"successful\":true,\"message\":", ",\"error\":\"\"}\n");
+        out_data(&r, text ? "{\"successful\":true,\"message\":\"" : "{\"successful\":true,\"message\":",
+                 text ? "\",\"error\":\"\"}\n" : ",\"error\":\"\"}\n");
     http_free(&r);
     return code;
+}
+
+static int run_status(const struct options *o)
+{
+    return tell(o, "GET", "/api/v1/status", NULL);
 }
 
 /* As it was there: a stop is of the supervisor with all of its services, and lasts until the next start or
@@ -235,12 +242,49 @@ static int run_service(const struct options *o, const char *verb, const char *na
     return code;
 }
 
+/* What OCP's client asks, by hand: the answer's data as the message. */
+static int run_ask(const struct options *o, const char *what)
+{
+    struct buf body = BUF_INIT(8192);
+    char path[256];
+    int code;
+
+    if (str_eq(o->words[1], "task")) {
+        code =
+            tell(o, "GET", http_path(path, sizeof(path), "/api/v1/task/status?taskToken=", what, ""), NULL);
+    } else {
+        buf_str(&body, "{\"symbolicLink\":");
+        buf_json(&body, what, strlen(what));
+        buf_char(&body, '}');
+        code = tell(o, "POST", "/api/v1/file/getRealPath", body.p);
+    }
+    buf_free(&body);
+    return code;
+}
+
+static int run_time(const struct options *o)
+{
+    return tell(o, "GET", "/api/v1/time", NULL);
+}
+
+static int run_agent(const struct options *o)
+{
+    return tell(o, "GET", "/api/v1/agent/status", NULL);
+}
+
+static int run_host(const struct options *o)
+{
+    return tell(o, "POST", "/api/v1/system/hostInfo", "{}");
+}
+
 int obagent_run(const struct options *o)
 {
     static const struct {
         const char *name;
         int (*run)(const struct options *o);
-    } verbs[] = {{"status", run_status}, {"start", run_start}, {"stop", run_stop}, {"restart", run_restart}};
+    } verbs[] = {{"status", run_status},   {"start", run_start}, {"stop", run_stop},
+                 {"restart", run_restart}, {"time", run_time},   {"agent", run_agent},
+                 {"host-info", run_host}};
     const char *verb = o->count > 1 ? o->words[1] : "";
 
     if (str_eq(verb, "service")) {
@@ -251,9 +295,11 @@ int obagent_run(const struct options *o)
     for (size_t i = 0; i < ARRAY_LEN(verbs); i++)
         if (str_eq(verb, verbs[i].name))
             return o->count == 2 ? verbs[i].run(o) : fail("too many arguments");
+    if ((str_eq(verb, "task") || str_eq(verb, "real-path")) && o->count == 3)
+        return run_ask(o, o->words[2]);
     if (str_eq(verb, "version") && o->count == 2)
         return say(PACKAGE_VERSION);
     return fail("%s is nothing that agentd does here: status, start, stop, restart, service start NAME, "
-                "service stop NAME, version",
+                "service stop NAME, time, agent, host-info, task TOKEN, real-path PATH, version",
                 *verb ? verb : "no verb");
 }
