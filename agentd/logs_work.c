@@ -28,6 +28,7 @@ struct work {
     const struct logs_source *source;
     struct logs_place place; /* of the source's beginning, and its check */
     struct buf json;
+    uint64_t alarmed_us;
     bool in_member; /* one of the archive is being written: of this file */
     dev_t member_dev;
     ino_t member_ino;
@@ -172,9 +173,13 @@ static enum logs_go take_line(const struct logs_entry *e, void *arg)
 static enum logs_go look(void *arg)
 {
     struct work *k = arg;
+    uint64_t now = clock_mono_us();
 
-    alarm(LIMIT_LOG_HUNG_SEC);
-    if (k->w->deadline_us && clock_mono_us() > k->w->deadline_us) {
+    if (now > k->alarmed_us + 1000000) { /* not once more for each line */
+        k->alarmed_us = now;
+        alarm(LIMIT_LOG_HUNG_SEC);
+    }
+    if (k->w->deadline_us && now > k->w->deadline_us) {
         k->w->result->late = true;
         return LOGS_GO_STOP;
     }
@@ -207,6 +212,7 @@ static enum logs_end scan(struct work *k, const struct logs_source *s, uint64_t 
     enum logs_end end;
 
     alarm(LIMIT_LOG_OPEN_SEC);
+    k->alarmed_us = 0;
     k->source = s;
     k->place = (struct logs_place){s->file.dev, s->file.ino, logs_plan_check(s), *at};
     end = logs_scan_run(&scan, may_skip);
