@@ -90,7 +90,7 @@ static int run_part(const struct logs_work *w, const struct logs_wanted *wanted,
     status = wait_for_part(pid, w->out);
     if (WIFSIGNALED(status))
         return WTERMSIG(status);
-    return WEXITSTATUS(status) == LOGS_WORK_GONE ? SIGPIPE : 0;
+    return WEXITSTATUS(status) == 0 ? 0 : WEXITSTATUS(status) == LOGS_WORK_GONE ? SIGPIPE : SIGABRT;
 }
 
 static bool are_same_ids(const struct cfg_ids *a, const struct cfg_ids *b)
@@ -222,7 +222,10 @@ static void say_late(const struct search *s)
 
 static const char *name_of(int sig)
 {
-    return sig == SIGXCPU ? "it took too long" : sig == SIGALRM ? "the files do not answer" : "it was killed";
+    return sig == SIGXCPU   ? "it took too long"
+           : sig == SIGALRM ? "the files do not answer"
+           : sig == SIGABRT ? "it could not be done"
+                            : "it was killed";
 }
 
 /* True: there is nothing good to tell. */

@@ -38,7 +38,7 @@ struct record {
 static void put(struct record *r, uint64_t v, unsigned bytes)
 {
     for (unsigned i = 0; i < bytes; i++)
-        r->p[r->n++] = (unsigned char)(v >> (8 * i));
+        r->p[r->n++] = i < sizeof(v) ? (unsigned char)(v >> (8 * i)) : 0;
 }
 
 static int write_out(struct logs_zip *z, int out, const void *p, size_t n)

@@ -277,10 +277,9 @@ class Files(Base):
         self.assertEqual(len(self.texts("a")), 4)
         self.h.stop()
 
+    @needs_root
     def test_several_users(self):
         """Each one's files are read as that user."""
-        if not harness.ROOT:
-            return
         for n, alias in enumerate(("aa", "bb", "cc", "dd")):
             uid = harness.ORDINARY if n % 2 else harness.ORDINARY - 1
             folder = "%s/%s" % (self.h.dir, alias)
@@ -559,7 +558,7 @@ class Archives(Base):
             c.close()
         eventually(lambda: len(harness.forks(h.pid)) <= 1, what="end of the searches")
         self.assertEqual(len(self.entries("a")), 200)
-        z = zipfile.ZipFile(io.BytesIO(b"P" * 0 + self.rest(clients[0])))
+        z = zipfile.ZipFile(io.BytesIO(self.rest(clients[0])))
         self.assertIsNone(z.testzip())
         eventually(lambda: not harness.forks(h.pid), what="end of all")
         h.stop()
@@ -663,6 +662,7 @@ class Big(Base):
         after = harness.private_kb(h.pid), harness.private_kb(rpc)
         print("# %d MB: words %.2f s, pattern and level %.2f s, archive %.2f s; slowest other answer %.1f ms; grown by %d and %d KB"
               % (self.MB, plain, regex, packed, slowest[0] * 1000, after[0] - before[0], after[1] - before[1]))
-        self.assertLess(after[0] - before[0], 2048)
-        self.assertLess(after[1] - before[1], 2048)
+        if not harness.SANITIZED:  # which keeps what was freed
+            self.assertLess(after[0] - before[0], 2048)
+            self.assertLess(after[1] - before[1], 2048)
         h.stop()
