@@ -495,7 +495,9 @@ class Pages(Base):
     def test_rotated_by_agentd(self):
         self.captured(60000, 50, 2, "LogMaxSize=256K\nLogMaxFiles=1000")
         self.assertTrue(os.path.exists(self.h.logs + "/w.log.3"), os.listdir(self.h.logs))
+        self.all_of([int(x[:10]) for x in self.texts("w", limit=10000)], 10000)
         z = self.archive("w")
+        self.assertEqual(z.namelist(), ["w.log"])
         self.all_of([int(x[:10]) for x in z.read("w.log").split(b"\n")[:-1]], 60000)
         self.h.stop()
 
