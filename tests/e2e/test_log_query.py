@@ -245,6 +245,7 @@ class Files(Base):
         self.put("rootservice.log", "%s INFO root\n" % stamp(0))
         self.put("observers.log", "%s INFO others\n" % stamp(0))
         self.put(".observer.log", "%s INFO hidden\n" % stamp(0))
+        self.put("second_more.log", "%s INFO of no worker of that name\n" % stamp(0))
         self.h.worker("second", "--stdout captured")
         self.begin(args="--stdout captured")
         self.assertEqual(self.names("observer"), order + ["observer_start.log"])
@@ -252,7 +253,7 @@ class Files(Base):
         self.assertEqual(self.names("observer.log.wf"), ["observer.log.wf.20240101000000", "observer.log.wf"])
         self.assertEqual(self.names("rootservice"), ["rootservice.log"])
         self.assertEqual(self.names("second"), ["second.log"])
-        self.assertEqual(self.names("web"), order + ["observer_start.log", "observers.log", "rootservice.log", "web.log"], "all of one worker")
+        self.assertEqual(self.names("web"), order + ["observer_start.log", "observers.log", "rootservice.log", "second_more.log", "web.log"], "all of one worker")
         self.assertEqual(self.archive("observer", "observer.log", "second").namelist(),
                          [n.replace(".gz", "") for n in order] + ["observer_start.log", "second.log"])
         r = self.ask("nobody", 404)

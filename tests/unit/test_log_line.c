@@ -1,5 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Searches in logs, the pure part: lines, names of files, and what is searched for. */
+/* Searches in logs: lines, names of files, what is searched for; and which file is which. */
+#include <errno.h>
+#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -7,13 +9,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "agentd/logs_line.h"
 #include "agentd/logs_match.h"
 #include "agentd/logs_name.h"
+#include "agentd/logs_plan.h"
 #include "base/fd.h"
 #include "base/str.h"
 
@@ -198,11 +203,59 @@ static void test_query(void **state)
     assert_true(logs_match_compile(&q, why, sizeof(why)) < 0 && str_starts(why, "excludeKeyword: "));
 }
 
+static void put_file(const char *path)
+{
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+    assert_true(fd >= 0);
+    close(fd);
+}
+
+/* A file is found by what it is, under any name; another one of its inode, born later, is not. */
+static void test_open(void **state)
+{
+    static struct logs_source s;
+    struct wk_def def = {.alias = (char *)"a"};
+    char folder[] = "/tmp/agentd-logs.XXXXXX", path[64], other[64], why[160];
+    struct logs_file f;
+    struct stat st;
+    int fd;
+
+    assert_non_null(mkdtemp(folder));
+    s.def = &def;
+    snprintf(s.folder, sizeof(s.folder), "%s/", folder);
+    snprintf(path, sizeof(path), "%s/one", folder);
+    snprintf(other, sizeof(other), "%s/two", folder);
+    put_file(path);
+    assert_int_equal(stat(path, &st), 0);
+    f = logs_plan_file(AT_FDCWD, path, &st);
+    for (int i = 0; i < 2; i++) {
+        fd = logs_plan_open(&s, "one", &f, why, sizeof(why));
+        assert_true(fd >= 0);
+        close(fd);
+        if (i == 0) {
+            assert_int_equal(rename(path, other), 0);
+            put_file(path);
+        }
+    }
+    if (f.birth_ns) {
+        f.birth_ns--;
+        assert_int_equal(logs_plan_open(&s, "two", &f, why, sizeof(why)), -ENOENT);
+        f.birth_ns++;
+    }
+    assert_int_equal(unlink(other), 0);
+    assert_int_equal(logs_plan_open(&s, "one", &f, why, sizeof(why)), -ENOENT);
+    assert_int_equal(symlink(path, other), 0);
+    assert_int_equal(logs_plan_open(&s, "two", &f, why, sizeof(why)), -ELOOP);
+    assert_true(unlink(other) == 0 && unlink(path) == 0 && rmdir(folder) == 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_times), cmocka_unit_test(test_no_times), cmocka_unit_test(test_year),
         cmocka_unit_test(test_names), cmocka_unit_test(test_types),    cmocka_unit_test(test_query),
+        cmocka_unit_test(test_open),
     };
 
     return cmocka_run_group_tests(tests, use_zone, NULL);
