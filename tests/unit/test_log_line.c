@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -19,6 +20,7 @@
 #include "agentd/logs_match.h"
 #include "agentd/logs_name.h"
 #include "agentd/logs_plan.h"
+#include "agentd/logs_zip.h"
 #include "base/fd.h"
 #include "base/str.h"
 
@@ -250,12 +252,49 @@ static void test_open(void **state)
     assert_true(unlink(other) == 0 && unlink(path) == 0 && rmdir(folder) == 0);
 }
 
+static uint64_t number(const unsigned char *p)
+{
+    uint64_t v = 0;
+
+    for (int i = 7; i >= 0; i--)
+        v = v << 8 | p[i];
+    return v;
+}
+
+/* What begins behind 4 GB is said in 64 bits, and so is where the list of it is. */
+static void test_far(void **state)
+{
+    struct logs_zip *z = calloc(1, sizeof(*z) + sizeof(z->v[0]));
+    uint64_t far = UINT64_C(5) << 30, list;
+    unsigned char b[512], *central, *end;
+    int fd = memfd_create("archive", MFD_CLOEXEC);
+    ssize_t n;
+
+    z->max = 1;
+    z->at = far;
+    assert_int_equal(logs_zip_begin(z, fd, "a", 0), 0);
+    assert_int_equal(logs_zip_put(z, fd, "text", 4), 0);
+    assert_int_equal(logs_zip_end(z, fd), 0);
+    assert_int_equal(logs_zip_begin(z, fd, "b", 0), -E2BIG);
+    list = z->at;
+    assert_int_equal(logs_zip_finish(z, fd), 0);
+    n = pread(fd, b, sizeof(b), 0);
+    assert_true(n == (ssize_t)(z->at - far));
+    central = memmem(b, (size_t)n, "PK\1\2", 4);
+    end = memmem(b, (size_t)n, "PK\6\6", 4);
+    assert_true(central && (uint64_t)(central - b) == list - far);
+    assert_true(end && number(end + 48) == list);
+    assert_true(number(central + 46 + 1 + 4) == far); /* behind the name */
+    close(fd);
+    free(z);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_times), cmocka_unit_test(test_no_times), cmocka_unit_test(test_year),
         cmocka_unit_test(test_names), cmocka_unit_test(test_types),    cmocka_unit_test(test_query),
-        cmocka_unit_test(test_open),
+        cmocka_unit_test(test_open),  cmocka_unit_test(test_far),
     };
 
     return cmocka_run_group_tests(tests, use_zone, NULL);
