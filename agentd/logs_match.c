@@ -93,15 +93,50 @@ int logs_match_read(char *text, struct logs_query *ret)
     return ret->n_types ? 0 : -EINVAL;
 }
 
+/* Behind a bracket expression that begins at p, or p itself: it has no end. regex(7). */
+static const char *behind_bracket(const char *p)
+{
+    const char *end = p + 1;
+
+    end += *end == '^';
+    end = *end ? strchr(end + 1, ']') : NULL; /* one that comes first is a member */
+    return end ? end + 1 : p;
+}
+
+/* regex(7) does not know \d and \D, which whoever asks may be used to: it would take them for letters. */
+static void put_digits(const char *p, char *ret, size_t size)
+{
+    size_t n = 0;
+
+    while (*p && n + 8 < size) {
+        const char *end = *p == '[' ? behind_bracket(p) : p;
+        if (*p == '\\' && (p[1] == 'd' || p[1] == 'D')) {
+            n += (size_t)sprintf(ret + n, p[1] == 'd' ? "[0-9]" : "[^0-9]");
+            p += 2;
+        } else if (*p == '\\' && p[1]) {
+            ret[n++] = *p++;
+            ret[n++] = *p++;
+        } else if (end > p && (size_t)(end - p) + n + 1 < size) {
+            memcpy(ret + n, p, (size_t)(end - p));
+            n += (size_t)(end - p);
+            p = end;
+        } else {
+            ret[n++] = *p++;
+        }
+    }
+    ret[n] = 0;
+}
+
 static int compile(struct logs_words *w, const char *field, char *why, size_t size)
 {
-    char said[160];
+    char said[160], pattern[3 * LIMIT_LOG_WORD + 16];
     int r;
 
     for (unsigned i = 0; i < w->n; i++) {
         if (!w->v[i].is_pattern)
             continue;
-        r = regcomp(&w->v[i].re, w->v[i].text, REG_EXTENDED | REG_NOSUB | REG_NEWLINE);
+        put_digits(w->v[i].text, pattern, sizeof(pattern));
+        r = regcomp(&w->v[i].re, pattern, REG_EXTENDED | REG_NOSUB | REG_NEWLINE);
         if (r == 0)
             continue;
         regerror(r, &w->v[i].re, said, sizeof(said));

@@ -46,8 +46,8 @@ struct logs_query {
 /* Takes text apart, which is kept and must stay. 0 or -EINVAL. */
 int logs_match_read(char *text, struct logs_query *ret);
 
-/* Makes the patterns, extended ones of regex(7): time and memory of it are whoever's asks for. 0, or -EINVAL
- * with why: "keyword: Unmatched ( or \\(: a(b". */
+/* Makes the patterns, extended ones of regex(7), and \d and \D: time and memory of it are whoever's asks
+ * for. 0, or -EINVAL with why: "keyword: Unmatched ( or \\(: a(b". */
 int logs_match_compile(struct logs_query *q, char *why, size_t size);
 
 /* An entry without a level fits each list of levels: nothing speaks against it. */

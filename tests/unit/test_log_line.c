@@ -195,6 +195,7 @@ static void test_query(void **state)
     assert_false(logs_match_text(&q, "a word pa", 9));
     assert_false(logs_match_text(&q, "a word pat", 9)); /* its end counts */
     assert_false(logs_match_text(&q, "a word pat no", 13));
+    regfree(&q.keys.v[1].re);
     for (size_t i = 0; i < ARRAY_LEN(wrong); i++) {
         str_copy(bad, sizeof(bad), wrong[i]);
         if (logs_match_read(bad, &q) == 0)
@@ -203,6 +204,39 @@ static void test_query(void **state)
     str_copy(bad, sizeof(bad), "ta\nXa(b");
     assert_int_equal(logs_match_read(bad, &q), 0);
     assert_true(logs_match_compile(&q, why, sizeof(why)) < 0 && str_starts(why, "excludeKeyword: "));
+}
+
+static bool fits(const char *pattern, const char *text)
+{
+    static struct logs_query q;
+    char asked[64], why[200];
+    bool found;
+
+    snprintf(asked, sizeof(asked), "ta\nK%s", pattern);
+    assert_int_equal(logs_match_read(asked, &q), 0);
+    if (logs_match_compile(&q, why, sizeof(why)) < 0)
+        fail_msg("%s", why);
+    found = logs_match_text(&q, text, strlen(text));
+    regfree(&q.keys.v[0].re);
+    return found;
+}
+
+static void test_patterns(void **state)
+{
+    static const char *const broken[] = {"ta\nK[", "ta\nK[^", "ta\nKa\\", "ta\nK[]", "ta\nK[^]", "ta\nK(\\d"};
+    static struct logs_query q;
+    char asked[32], why[200];
+
+    assert_true(fits("^a\\d+b$", "a12b") && !fits("^a\\d+b$", "addb") && !fits("\\d", "d"));
+    assert_true(fits("a\\Db", "acb") && !fits("a\\Db", "a1b"));
+    assert_true(fits("[]\\d]x", "]x") && fits("[]\\d]x", "\\x") && !fits("[]\\d]x", "7x"));
+    assert_true(fits("\\\\d", "\\d") && !fits("\\\\d", "\\7") && fits("[^x]\\d", "y7"));
+    for (size_t i = 0; i < ARRAY_LEN(broken); i++) {
+        str_copy(asked, sizeof(asked), broken[i]);
+        assert_int_equal(logs_match_read(asked, &q), 0);
+        assert_int_equal(logs_match_compile(&q, why, sizeof(why)), -EINVAL);
+    }
+    assert_true(fits("^b$", "a\nb\nc") && !fits("a.b", "a\nb")); /* lines are lines */
 }
 
 static void put_file(const char *path)
@@ -292,9 +326,9 @@ static void test_far(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_times), cmocka_unit_test(test_no_times), cmocka_unit_test(test_year),
-        cmocka_unit_test(test_names), cmocka_unit_test(test_types),    cmocka_unit_test(test_query),
-        cmocka_unit_test(test_open),  cmocka_unit_test(test_far),
+        cmocka_unit_test(test_times),    cmocka_unit_test(test_no_times), cmocka_unit_test(test_year),
+        cmocka_unit_test(test_names),    cmocka_unit_test(test_types),    cmocka_unit_test(test_query),
+        cmocka_unit_test(test_patterns), cmocka_unit_test(test_open),     cmocka_unit_test(test_far),
     };
 
     return cmocka_run_group_tests(tests, use_zone, NULL);
