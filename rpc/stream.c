@@ -21,6 +21,9 @@
 #include "rpc/reply.h"
 #include "wire/logstream.h"
 
+#define ARCHIVE_END 22 /* bytes of the last record of an archive, which begins with this: */
+static const char archive_end[] = "PK\5\6";
+
 struct stream {
     struct request *request;
     struct event *readable;
@@ -30,10 +33,10 @@ struct stream {
     bool started; /* the head is read, the reply has begun */
     bool paused;
     bool search;
-    bool whole;    /* of a search: the last byte so far was its end */
     char *message; /* of one that failed: what is known of it */
     size_t head_len, message_len;
     struct wire_log_head head;
+    char tail[ARCHIVE_END]; /* the last bytes so far: whether it is whole */
 };
 
 static struct event_base *loop;
@@ -94,6 +97,25 @@ static bool is_enveloped(const struct stream *s)
     return s->search && !strchr(s->request->method->reply, '/');
 }
 
+static void note_tail(struct stream *s, const char *p, size_t n)
+{
+    size_t keep = sizeof(s->tail);
+
+    if (n < keep) {
+        memmove(s->tail, s->tail + n, keep - n);
+        memcpy(s->tail + keep - n, p, n);
+    } else {
+        memcpy(s->tail, p + n - keep, keep);
+    }
+}
+
+static bool is_whole(const struct stream *s)
+{
+    if (is_enveloped(s))
+        return s->tail[sizeof(s->tail) - 1] == WIRE_LOG_WHOLE[0];
+    return memcmp(s->tail, archive_end, sizeof(archive_end) - 1) == 0;
+}
+
 /* It ended before its end: so does the connection, that nobody takes it for an answer. */
 static void break_off(struct stream *s)
 {
@@ -105,7 +127,7 @@ static void end_stream(struct stream *s)
 {
     struct request *r = s->request;
 
-    if (is_enveloped(s) && !s->whole) {
+    if (s->search && !is_whole(s)) {
         break_off(s);
         return;
     }
@@ -221,7 +243,7 @@ static void on_piece(struct stream *s)
         end_stream(s);
         return;
     }
-    s->whole = piece[n - 1] == WIRE_LOG_WHOLE[0];
+    note_tail(s, piece, (size_t)n);
     /* copied, so that many short lines take no more memory than bytes */
     evbuffer_add(s->piece, piece, (size_t)n);
     evhttp_send_reply_chunk_with_cb(r->http, s->piece, on_written, s);

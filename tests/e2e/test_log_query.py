@@ -2,12 +2,14 @@
 """Searches in logs: what fits comes, once, in pages and as an archive, whoever rotates the files meanwhile and whatever lies beside them."""
 import datetime
 import gzip
+import http.client
 import io
 import json
 import os
 import random
 import re
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -588,6 +590,33 @@ class Archives(Base):
             self.assertGreater(int(at.group(2)), 0)
             found = self.texts("a", lastQueryFileId=at.group(1), lastQueryFileOffset=int(at.group(2)), limit=1)
             self.assertIn("INFO y", found[0])
+        h.stop()
+
+    def test_one_that_dies(self):
+        """What is not whole is not taken for an answer."""
+        h = self.h
+        slow = {"keyword": ["(y*)(y*)\\1z"], "keywordType": "REGEX", **ALWAYS}
+        text = "".join("%s INFO %s\n" % (stamp(n), "y" * 100) for n in range(5000))
+        self.put("a.log", "%s INFO z\n" % stamp(0) + text)
+        self.put("b.log", text)
+        self.begin()
+
+        def part():
+            return [p for f in harness.forks(h.pid) for p in harness.children(f)]
+        for path, logType, status in ((QUERY, "b", 500), (DOWNLOAD, ["b"], 500), (DOWNLOAD, ["a"], 200)):
+            c = h.connect()
+            c.request("POST", path, json.dumps({"logType": logType, **slow}), {"Content-Type": "application/json"})
+            if status == 200:
+                r = c.getresponse()  # it has found one, and goes on
+            os.kill(eventually(part, what="a search")[0], signal.SIGKILL)
+            if status == 200:
+                self.assertEqual(r.status, 200)
+                self.assertRaises((http.client.IncompleteRead, ConnectionResetError), r.read)
+            else:
+                r = harness.Reply.of(c.getresponse())
+                self.assertEqual((r.status, "failed" in r.message), (500, True), r)
+            c.close()
+            eventually(lambda: not part(), what="its end")
         h.stop()
 
     @needs_root
