@@ -99,33 +99,6 @@ class Tests(run.Tests):
         self.do("dpkg", "-i", "/opt/first.deb")  # and back
         assert (self.identities(), self.show("MainPID")) == (before, main)
 
-    def test_supervisor_under_systemd(self):
-        """Its unit is not started anew, nor at the next boot; what it ran is agentd's, the same processes."""
-        self.write("/etc/supervisor/conf.d/two.conf", "".join("[program:sup%d]\ncommand=/opt/agentd/worker --children %d\nstartsecs=0\n" % (n, n) for n in (1, 2)))
-        self.do("systemctl", "enable", "--quiet", "supervisor.service")
-        self.do("systemctl", "restart", "supervisor.service")
-        status = lambda: [l.split() for l in self.box.run("supervisorctl", "status").stdout.splitlines()]
-        self.until(lambda: [l[1] for l in status()] == ["RUNNING"] * 2, "supervisor's two")
-        pids = {l[0]: int(l[3].rstrip(",")) for l in status()}
-        conf = "/etc/supervisor/supervisord.conf"
-        self.do("agentctl", "migrate", "supervisord", conf, "--hold")
-        assert self.show("ActiveState", "supervisor.service") == "active"
-        self.do("agentctl", "migrate", "--undo")
-        assert {l[0]: int(l[3].rstrip(",")) for l in status()} == pids, status()
-        self.do("agentctl", "migrate", "supervisord", conf)
-        assert {a: self.workers()[a]["pid"] for a in pids} == pids, self.workers()
-        assert self.show("ActiveState", "supervisor.service") in ("failed", "inactive")
-        assert self.show("UnitFileState", "supervisor.service") == "disabled"
-        assert self.show("NRestarts", "supervisor.service") == "0"
-        assert self.box.run("pgrep", "-f", "supervisord").returncode == 1
-        assert self.box.run("test", "-e", "/run/systemd/system/supervisor.service.d").returncode == 1
-        for alias in pids:
-            self.do("agentctl", "stop", alias)
-            self.do("rm", "/etc/agentd/workers.d/%s.conf" % alias)
-        self.do("rm", "/etc/supervisor/conf.d/two.conf")
-        self.do("systemctl", "reload", "agentd.service")
-        self.until(lambda: not set(pids) & set(self.workers()), "without them")
-
     def test_obagents_command(self):
         """By its name: stop and start are those of the unit; what was stopped with it is back."""
         self.do("ln", "-s", "agentctl", "/usr/bin/ob_agentctl")
