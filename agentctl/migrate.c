@@ -208,17 +208,11 @@ static int take_all(const struct migrate *m)
 static int halt_peer(const struct migrate *m)
 {
     int r = migrate_hold_unit(m, true);
-    pid_t stray;
 
     if (r < 0)
         return told("the peer's unit can't be changed", r);
-    if ((r = migrate_signal(m, SIGSTOP)) < 0 || (r = migrate_await_stop(m)) < 0)
-        return told("the peer can't be halted", r);
-    if ((stray = migrate_stray(m))) {
-        options_complain("migrate: the peer has started process %d meanwhile: call again", (int)stray);
-        return -1;
-    }
-    return 0;
+    r = migrate_signal(m, SIGSTOP);
+    return r < 0 ? told("the peer can't be halted", r) : 0;
 }
 
 /* Killed it can't tell its children to end; and nobody is left who would. */
@@ -359,20 +353,17 @@ static void tell_rows(const struct migrate *m, const char *does)
 
 /* --- the verb ------------------------------------------------------------------------------------------- */
 
-/* What was begun is taken back, but for a peer that is not there any more. */
-static int give_up(struct migrate *m)
-{
-    if (migrate_is(&m->peer))
-        options_complain("migrate: it is undone%s", undo(m) < 0 ? ", but not all of it: see above" : "");
-    return EXIT_REFUSED;
-}
-
 static int go_on(struct migrate *m)
 {
-    bool gone = !migrate_is(&m->peer); /* an earlier call has ended it, or somebody else */
+    bool gone = !migrate_is(&m->peer); /* an earlier call has ended it */
 
-    if ((!gone && halt_peer(m) < 0) || write_files(m) < 0 || reload(m) < 0 || take_all(m) < 0)
-        return give_up(m);
+    if (!gone && halt_peer(m) < 0)
+        return EXIT_REFUSED;
+    if ((!gone && write_files(m) < 0) || reload(m) < 0 || take_all(m) < 0) {
+        if (!gone)
+            options_complain("migrate: it is undone%s", undo(m) < 0 ? ", but not all of it: see above" : "");
+        return EXIT_REFUSED;
+    }
     if (m->o->hold && !gone) {
         tell_rows(m, "is taken over, and the peer is halted");
         return EXIT_DONE;

@@ -42,10 +42,7 @@ bool migrate_is(const struct migrate_process *p);
 struct migrate_process migrate_look(pid_t pid); /* none: there is no such process, or it has ended */
 /* SIGSTOP, SIGCONT, SIGKILL to the peer, unless it has ended. 0 or -errno. */
 int migrate_signal(const struct migrate *m, int sig);
-int migrate_await_stop(const struct migrate *m); /* after SIGSTOP; 0 or -errno */
-int migrate_await_end(const struct migrate *m);  /* of the peer; 0 or -errno */
-/* A child of the peer that is none of the rows: it was started after they were listed. 0: there is none. */
-pid_t migrate_stray(const struct migrate *m);
+int migrate_await_end(const struct migrate *m); /* of the peer; 0 or -errno */
 /* It is not started anew by systemd when it ends (on), or as before. */
 int migrate_hold_unit(const struct migrate *m, bool on);
 int migrate_retire_unit(const struct migrate *m); /* nor at the next boot */

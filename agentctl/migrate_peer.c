@@ -31,26 +31,18 @@ extern char **environ;
 
 /* --- processes ------------------------------------------------------------------------------------------ */
 
-/* False: there is no such process. */
-static bool read_stat(pid_t pid, char *ret_state, int *ret_parent, uint64_t *ret_start)
+struct migrate_process migrate_look(pid_t pid)
 {
-    char path[32], text[1024];
+    char path[32], text[1024], state;
+    struct migrate_process p = {.pid = pid};
     const char *end;
 
     snprintf(path, sizeof(path), "/proc/%d/stat", (int)pid);
-    return fd_read_file(AT_FDCWD, path, text, sizeof(text)) > 0 && (end = strrchr(text, ')')) &&
-           sscanf(end + 1,
-                  " %c %d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %" SCNu64,
-                  ret_state, ret_parent, ret_start) == 3;
-}
-
-struct migrate_process migrate_look(pid_t pid)
-{
-    struct migrate_process p = {.pid = pid};
-    char state;
-    int parent;
-
-    if (pid > 1 && read_stat(pid, &state, &parent, &p.start) && state != 'Z' && state != 'X')
+    if (pid > 1 && fd_read_file(AT_FDCWD, path, text, sizeof(text)) > 0 && (end = strrchr(text, ')')) &&
+        sscanf(end + 1,
+               " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d %*d %" SCNu64, &state,
+               &p.start) == 2 &&
+        state != 'Z' && state != 'X')
         return p;
     return (struct migrate_process){0};
 }
@@ -97,49 +89,6 @@ int migrate_await_end(const struct migrate *m)
         poll(&p, 1, LOOK_MS);
     }
     return -ETIMEDOUT;
-}
-
-int migrate_await_stop(const struct migrate *m)
-{
-    uint64_t start;
-    char state;
-    int parent;
-
-    for (int waited = 0; waited < END_MS; waited += LOOK_MS) {
-        if (!read_stat(m->peer.pid, &state, &parent, &start) || start != m->peer.start || state == 'T' ||
-            state == 't' || state == 'Z')
-            return 0;
-        poll(NULL, 0, LOOK_MS);
-    }
-    return -ETIMEDOUT;
-}
-
-static bool is_known(const struct migrate *m, pid_t pid)
-{
-    for (size_t i = 0; i < m->n; i++)
-        if (m->rows[i].process.pid == pid)
-            return true;
-    return false;
-}
-
-pid_t migrate_stray(const struct migrate *m)
-{
-    DIR *dir = opendir("/proc");
-    struct dirent *e;
-    pid_t found = 0;
-
-    while (dir && !found && (e = readdir(dir))) {
-        pid_t pid = (pid_t)strtol(e->d_name, NULL, 10);
-        uint64_t start;
-        char state;
-        int parent;
-        if (pid > 1 && read_stat(pid, &state, &parent, &start) && parent == m->peer.pid && state != 'Z' &&
-            state != 'X' && !is_known(m, pid))
-            found = pid;
-    }
-    if (dir)
-        closedir(dir);
-    return found;
 }
 
 /* --- programs ------------------------------------------------------------------------------------------- */

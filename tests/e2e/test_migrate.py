@@ -299,41 +299,6 @@ class Migrate(Case):
         os.unlink(h.dir + "/s.pid")
         return self.begin(h)
 
-    def test_peer_starts_another(self):
-        """Between its list and the halt: what it runs is not what would be taken over, and so nothing is."""
-        h = self.up()
-        pids = self.begin(h)
-        # it hangs behind the list, before the record is written: "supervisorctl" by another name
-        os.mkdir(h.dir + "/bin")
-        with open(h.dir + "/bin/supervisorctl", "w", encoding="ascii") as f:
-            f.write("#!/bin/sh\n/usr/bin/supervisorctl \"$@\"\ncode=$?\nkill -KILL %d\n"
-                    "until /usr/bin/supervisorctl -c %s status w3 | grep -qv -e ' %d,' -e STARTING; do :; done >&2\nexit $code\n" % (pids["w3"], self.conf, pids["w3"]))
-        os.chmod(h.dir + "/bin/supervisorctl", 0o755)
-        h.env["PATH"] = h.dir + "/bin:" + os.environ["PATH"]
-        r = self.migrate(h, "supervisord", self.conf)
-        self.assertEqual((r.returncode, r.stdout), (1, ""), r)
-        self.assertRegex(r.stderr, "has started process [0-9]+ meanwhile: call again\n.*it is undone\n")
-        del h.env["PATH"]
-        now = eventually(lambda: (lambda s: s["w3"] and s)(self.supervised()))
-        self.assertEqual({**now, "w3": 0}, {**pids, "w3": 0})
-        self.is_the_peers(h, now)
-        self.good(h, "supervisord", self.conf)
-        self.is_ours(h, now)
-        h.stop()
-
-    def test_peer_dies(self):
-        """While it is halted, by somebody else's hand: its processes are nobody's then, and the next call finishes it."""
-        h = self.up()
-        pids = self.begin(h)
-        self.good(h, "supervisord", self.conf, "--hold")
-        os.kill(self.peer, signal.SIGKILL)
-        eventually(lambda: not stat_of(self.peer) or stat_of(self.peer)[0] == "Z")
-        r = self.migrate(h, "--undo")
-        self.assertEqual((r.returncode, "the peer has ended" in r.stderr), (1, True), r)
-        self.good(h, "supervisord", self.conf)
-        self.is_ours(h, pids)
-        h.stop()
-
     def test_agentd_dies(self):
         """Before the migration is finished; its successor has what it had."""
         h = self.up()
