@@ -263,12 +263,17 @@ class Migrate(Case):
         self.assertEqual((told["peer"], {w["alias"]: w["pid"] for w in told["workers"]}), (self.peer, pids))
         h.stop()
 
-    def killed_at(self, call, points):
-        """Each process has one owner, and the next call finishes it, or undoes it."""
+    # What a migration does, by its system calls; killed at the first, second ... of each.
+    POINTS = [(call, n) for call, most in (("connect", 26), ("fsync", 22), ("rename", 1), ("renameat2", 7), ("mkdir", 6), ("pidfd_send_signal", 2), ("unlink", 7), ("rmdir", 6))
+              for n in range(1, most + 1)]
+
+    def test_killed(self):
+        """Killed at each step: each process has one owner, and the next call finishes it, or undoes it."""
         h = self.up()
         pids = self.begin(h)
+        points = self.POINTS if harness.ALL else [p for i, p in enumerate(self.POINTS) if (i + harness.SEED) % 6 == 0]
         reached = 0
-        for i, n in enumerate(points):
+        for i, (call, n) in enumerate(points):
             r = self.migrate(h, "supervisord", self.conf, front=("strace", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", "inject=%s:signal=KILL:when=%d" % (call, n)))
             killed = r.returncode != 0
             reached += killed
@@ -287,8 +292,8 @@ class Migrate(Case):
                     continue
                 self.is_ours(h, pids)
                 pids = self.anew(h, pids)
-        self.assertGreater(reached, 0)
-        print("# killed at %s: %d points, %d of them reached" % (call, len(points), reached))
+        self.assertGreater(reached, len(points) // 2)
+        print("# %d points, %d of them reached" % (len(points), reached))
         h.stop()
 
     def anew(self, h, pids):
@@ -344,18 +349,6 @@ class Migrate(Case):
         p.wait(harness.DEADLINE)
         self.is_ours(h, pids)
         h.stop()
-
-
-# What a migration does, by its system calls; killed at the first, second ... of each.
-def add_points():
-    def at(call, points):
-        return lambda self: self.killed_at(call, points)
-    for i, (call, most) in enumerate((("connect", 26), ("fsync", 22), ("rename", 1), ("renameat2", 7), ("mkdir", 6), ("pidfd_send_signal", 2), ("unlink", 7), ("rmdir", 6))):
-        points = range(1, most + 1) if harness.ALL else [1 + (harness.SEED + 7 * i) % most]
-        setattr(Migrate, "test_killed_at_" + call, at(call, points))
-
-
-add_points()
 
 
 if __name__ == "__main__":
