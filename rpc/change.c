@@ -50,10 +50,21 @@ static void send_unsent(struct request *r, int error)
                 error == -EBUSY || error == -EAGAIN ? "too many requests are under way" : NULL);
 }
 
+/* Of a verb that it does not know an agentd thinks ill: r is answered instead. */
+static bool is_known(struct request *r, const struct wire_call *v)
+{
+    if (v->verb < WIRE_VERB_HOST || link_hello()->wire >= WIRE_WITH_HOST)
+        return true;
+    reply_error(r, WIRE_E_NOT_IMPLEMENTED, "agentd is older than its listener, and does not know this call");
+    return false;
+}
+
 void change_ask(struct request *r, struct wire_call *v, call_fn fn)
 {
     int error;
 
+    if (!is_known(r, v))
+        return;
     if (fill(r, v) == 0 && (error = call_send(v, link_hello()->reply_deadline_ms, fn, r)) < 0)
         send_unsent(r, error);
 }

@@ -14,10 +14,11 @@
 
 #include "base/buf.h"
 
-/* 2: keys of calls, DRAIN. 3: generations of calls. A listener and an agentd whose versions differ by one
+/* 2: keys of calls, DRAIN. 3: generations of calls. 4: HOST and the verbs behind it. A listener and an agentd whose versions differ by one
  * understand each other. */
-#define WIRE_VERSION 3
+#define WIRE_VERSION 4
 #define WIRE_WITH_GENERATIONS 3
+#define WIRE_WITH_HOST 4
 
 enum wire_type {
     WIRE_HELLO = 1,

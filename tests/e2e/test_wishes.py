@@ -62,6 +62,8 @@ class OldAgentd(test_rpc.Case):
         self.error("POST", WEB + "/restart", headers=b'If-Match: "1"\r\n', status=501, code=1505)
         self.assertEqual(self.fake.count("call 3"), 0)
         self.data("POST", WEB + "/restart", headers=b"If-Match: *\r\n")
+        self.error("POST", "/api/v1/system/hostInfo", status=501, code=1505)
+        self.assertEqual(self.fake.count("call %d" % 24), 0, "it would end the listener over it")
 
 
 @both
