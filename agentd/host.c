@@ -24,7 +24,7 @@
 
 #define TIMEOUT_US 10000000
 #define VALUE 128
-#define FILE_MAX (64 << 10)
+#define FILE_MAX (4 << 20)
 
 /* --- the host ------------------------------------------------------------------------------------------- */
 
@@ -50,10 +50,16 @@ static char *value_of(const char *text, const char *name, const char *between, c
     return value;
 }
 
-static void read_text(const char *path, char *text)
+/* With many processors the line of interrupts alone is longer than most files. */
+static char *read_text(const char *path)
 {
-    if (fd_read_file(AT_FDCWD, path, text, FILE_MAX) < 0)
-        text[0] = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    char *text = NULL;
+
+    if (fd < 0 || fd_read_all(fd, FILE_MAX, &text) < 0)
+        text = strdup("");
+    fd_close(fd);
+    return text;
 }
 
 /* As those who know hosts by families name them. */
@@ -67,13 +73,12 @@ static const char *family_of(const char *id, const char *like)
     return strstr(id, "centos") || strstr(id, "alios") || strstr(id, "anolis") ? "rhel" : id;
 }
 
-static void put_system(struct buf *b, char *text)
+static void put_system(struct buf *b)
 {
     char id[VALUE], like[VALUE], version[VALUE], exact[VALUE];
+    _cleanup_free_ char *text =
+        read_text(access("/etc/os-release", F_OK) == 0 ? "/etc/os-release" : "/usr/lib/os-release");
 
-    read_text("/etc/os-release", text);
-    if (!text[0])
-        read_text("/usr/lib/os-release", text);
     value_of(text, "ID", "=", id);
     value_of(text, "ID_LIKE", "=", like);
     value_of(text, "VERSION_ID", "=", version);
@@ -95,21 +100,19 @@ static unsigned long long number_of(const char *text, const char *name, const ch
  * processor, how many, memory in bytes. */
 static int run_host(int out, void *arg)
 {
+    _cleanup_free_ char *stat = read_text("/proc/stat"), *cpus = read_text("/proc/cpuinfo"),
+                        *memory = read_text("/proc/meminfo");
     struct buf b = BUF_INIT(4096);
     struct utsname u;
-    char *text = malloc(FILE_MAX), cpu[VALUE];
+    char cpu[VALUE];
 
-    if (!text || uname(&u) < 0)
+    if (!stat || !cpus || !memory || uname(&u) < 0)
         return 1;
-    read_text("/proc/stat", text);
-    buf_printf(&b, "%s\t%llu\t%llu\t", u.nodename, number_of(text, "btime", ""),
+    buf_printf(&b, "%s\t%llu\t%llu\t", u.nodename, number_of(stat, "btime", ""),
                (unsigned long long)(clock_boot_us() / 1000000));
-    put_system(&b, text);
-    read_text("/proc/cpuinfo", text);
-    value_of(text, "model name", ":", cpu);
-    read_text("/proc/meminfo", text);
-    buf_printf(&b, "%s\t%s\t%s\t%ld\t%llu\n", u.release, u.machine, cpu, sysconf(_SC_NPROCESSORS_ONLN),
-               number_of(text, "MemTotal", ":") * 1024);
+    put_system(&b);
+    buf_printf(&b, "%s\t%s\t%s\t%ld\t%llu\n", u.release, u.machine, value_of(cpus, "model name", ":", cpu),
+               sysconf(_SC_NPROCESSORS_ONLN), number_of(memory, "MemTotal", ":") * 1024);
     return b.error || fd_write_all(out, b.p, b.len) < 0;
 }
 

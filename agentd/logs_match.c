@@ -31,7 +31,7 @@ static int take_time(const char *text, int64_t *ret)
 {
     uint64_t v;
 
-    if (str_to_u64(text[0] == '-' ? text + 1 : text, INT64_MAX, &v) < 0)
+    if (str_to_u64(text[0] == '-' ? text + 1 : text, INT64_MAX / 4, &v) < 0) /* room for margins */
         return -EINVAL;
     *ret = text[0] == '-' ? -(int64_t)v : (int64_t)v;
     return 0;
@@ -96,11 +96,16 @@ int logs_match_read(char *text, struct logs_query *ret)
 /* Behind a bracket expression that begins at p, or p itself: it has no end. regex(7). */
 static const char *behind_bracket(const char *p)
 {
-    const char *end = p + 1;
+    const char *at = p + 1, *end;
 
-    end += *end == '^';
-    end = *end ? strchr(end + 1, ']') : NULL; /* one that comes first is a member */
-    return end ? end + 1 : p;
+    at += *at == '^';
+    at += *at == ']'; /* one that comes first is a member */
+    for (; *at && *at != ']'; at++) {
+        char close[3] = {at[1], ']', 0};
+        if (*at == '[' && at[1] && strchr(":.=", at[1]) && (end = strstr(at + 2, close)))
+            at = end + 1; /* [:alpha:] and its like */
+    }
+    return *at ? at + 1 : p;
 }
 
 /* regex(7) does not know \d and \D, which whoever asks may be used to: it would take them for letters. */

@@ -338,9 +338,12 @@ static bool is_told(const struct logs_result *r, const char *name, size_t n)
 
 bool logs_work_name(struct logs_result *r, const char *name, size_t n)
 {
+    if (r->types_len >= sizeof(r->types))
+        return false;
+    r->types[r->types_len] = 0; /* the part before may have been anybody's */
     if (!n || is_told(r, name, n))
         return true;
-    if (r->types_len + n + 3 > sizeof(r->types))
+    if (n + 3 > sizeof(r->types) - r->types_len)
         return false;
     r->types_len +=
         (size_t)sprintf(r->types + r->types_len, "%s%.*s", r->types_len ? ", " : "", (int)n, name);

@@ -655,10 +655,10 @@ static void resume_adopt(struct wk *w, struct op *o)
 
     if (!ours) {
         op_refused(w, o, WIRE_E_ADOPT_REFUSED,
-                   "agentd died before it was taken over: nothing was done to it");
+                   "agentd ended before it was taken over: nothing was done to it");
         return;
     }
-    if (w->op)
+    if (w->op && w->op != o)
         supersede(&w->op, "adopt");
     w->op = o;
     op_reached(w, wk_take_rest(w) == 0 ? ""
@@ -732,8 +732,8 @@ void op_resume(void)
         next = TAILQ_NEXT(o, link);
         if (o->result != OP_RUNNING)
             continue;
-        if (w && (w->op == o || w->queued == o))
-            continue; /* an exec has not interrupted it */
+        if (w && (w->op == o || w->queued == o) && o->verb != WIRE_VERB_ADOPT)
+            continue; /* an exec has not interrupted it; but whose helper was at work hears of it no more */
         if (w && w->def->stored && !w->broken)
             w = NULL; /* its file is gone: it will be stopped */
         if (w)

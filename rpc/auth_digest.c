@@ -58,16 +58,17 @@ static bool is_signed(const struct request *r, const struct cred *c, const uint8
     return right && c;
 }
 
-/* Local time without a zone: that client writes its own, and a fleet has one. */
-static int take_date(const char *text, int64_t *ret)
+/* Local time without a zone: that client writes its own, and a fleet has one. Not by mktime(3): it reads the
+ * zone's file anew, which the sandbox refuses, and from then on all is UTC. */
+static int take_date(const char *text, int64_t now, int64_t *ret)
 {
-    struct tm tm = {.tm_isdst = -1};
+    struct tm tm = {0}, local;
     const char *end = text ? strptime(text, "%Y/%m/%d %H:%M:%S", &tm) : NULL;
+    time_t t = (time_t)now;
 
-    if (!end || *end)
+    if (!end || *end || !localtime_r(&t, &local))
         return -EINVAL;
-    tm.tm_isdst = -1;
-    *ret = mktime(&tm);
+    *ret = (int64_t)timegm(&tm) - local.tm_gmtoff;
     return 0;
 }
 
@@ -91,7 +92,7 @@ enum auth_verdict auth_digest_check(struct request *r, const char *value,
     if (*why)
         return AUTH_DENIED;
     *why = "the date is malformed, or further than a quarter of an hour from our clock and zone";
-    if (take_date(request_header(r, "Date"), &date) < 0 || date < now - LIMIT_AUTH_DATE_SEC ||
+    if (take_date(request_header(r, "Date"), now, &date) < 0 || date < now - LIMIT_AUTH_DATE_SEC ||
         date > now + LIMIT_AUTH_DATE_SEC)
         return AUTH_DENIED;
     return auth_take_once(r, given, date, wall_us, why);

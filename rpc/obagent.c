@@ -2,6 +2,7 @@
 /* The calls that obagent answers today: those of OCP's own client (/api/v1/agent and its like), and those of
  * obagent's supervisor on its socket. Workers are "services" there. Fields, states and their letters as those
  * clients read them; what they do not know they skip. */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,27 +33,31 @@
 
 /* --- what comes ----------------------------------------------------------------------------------------- */
 
-/* A member of the body, or, since those calls are also asked by GET, of the query. "": it is not there, or is
- * no string, or too long. */
-static const char *take_text(struct request *r, const char *name, char *text, size_t size)
+/* A member of the body, or, since those calls are also asked by GET, of the query. 1; 0: it is not there;
+ * -EINVAL: it is no string, or too long. text is "" then. */
+static int take(struct request *r, const char *name, char *text, size_t size)
 {
     struct evbuffer *in = evhttp_request_get_input_buffer(r->http);
     size_t n = evbuffer_get_length(in), len;
     struct json j;
-    int at;
+    int at, found = 0;
 
     text[0] = 0;
-    if (n == 0) {
-        if (route_query(r->route.query, name, text, size) != 1)
-            text[0] = 0;
-        return text;
-    }
-    if (json_parse(&j, (const char *)evbuffer_pullup(in, -1), n, LIMIT_JSON_TOKENS) == 0) {
-        at = json_member(&j, 0, name);
-        if (json_kind(&j, at) == JSON_STRING && json_raw(&j, at, &len) && len < size)
-            json_copy(&j, at, text, size);
-    }
+    if (n == 0)
+        return (found = route_query(r->route.query, name, text, size)) == 1 ? 1 : (text[0] = 0, found);
+    if (json_parse(&j, (const char *)evbuffer_pullup(in, -1), n, LIMIT_JSON_TOKENS) == 0 &&
+        (at = json_member(&j, 0, name)) >= 0 && json_kind(&j, at) != JSON_NULL)
+        found = json_kind(&j, at) == JSON_STRING && json_raw(&j, at, &len) && len < size ? 1 : -EINVAL;
+    if (found == 1)
+        json_copy(&j, at, text, size);
     json_free(&j);
+    return found;
+}
+
+/* The same, "" for none and for a wrong one. */
+static const char *take_text(struct request *r, const char *name, char *text, size_t size)
+{
+    take(r, name, text, size);
     return text;
 }
 
@@ -208,8 +213,7 @@ static void begin_task(struct request *r, enum wire_verb verb)
     char key[TOKEN_KEY_SIZE], *token = r->route.param[0];
     struct wire_call v = {.verb = (uint8_t)verb, .request = r->method->path};
 
-    take_text(r, "taskToken", token, ROUTE_PARAM);
-    if (!*token)
+    if (take(r, "taskToken", token, ROUTE_PARAM) >= 0 && !*token)
         reply_trace(token);
     if (!is_token(token)) {
         reply_error(r, WIRE_E_BAD_REQUEST, "taskToken is 8 to 64 letters, digits, _ and -");

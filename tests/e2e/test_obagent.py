@@ -296,6 +296,10 @@ class Client(Called):
             c.task("nobody-knows-it")
         self.assertEqual(e.exception.args[0], 404)
         pid = h.record("a")["pid"]
+        for bad in (12345678, ["x"], "a" * 300):
+            with self.assertRaises(Failed) as e:
+                c.call("POST", "/api/v1/agent/restart", TOKEN, {"taskToken": bad})
+            self.assertEqual((e.exception.args[0], h.record("a")["pid"]), (400, pid), bad)
         made = c.restart("")
         self.assertRegex(made, "^[0-9a-f]{16}$")
         self.assertTrue(self.ended(c, made)["ok"])
@@ -386,6 +390,26 @@ class Ways(Called):
                     "OCP-HMACSHA256 %s:%s" % (USER, "A" * 44), "OCP-HMACSHA256 %s:%s" % ("x" * 300, "A" * 43 + "=")):
             self.assertEqual(self.altered(c, "GET", "/api/v1/status", None, Authorization=bad), 401, bad)
         self.assertNotIn(PASSWORD, h.log())
+        h.stop()
+
+    @harness.needs_root
+    def test_another_zone(self):
+        """The host's, out of /etc/localtime: it stays so in the sandbox."""
+        self.port = harness.free_port()
+        h = self.host(cgroup=False, rpc="ListenStream=127.0.0.1:%d" % self.port)
+        h.write("credentials", self.LINES, 0o600)
+        h.wrap = ["env", "-u", "TZ", "unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", 'mount --bind "$0" /etc/localtime && exec "$@"',
+                  "/usr/share/zoneinfo/Asia/Shanghai"]
+        h.worker("a")
+        h.start()
+        h.all_up()
+        c = self.client()
+        c.date = lambda: time.strftime("%Y/%m/%d %H:%M:%S", time.gmtime(time.time() + 8 * 3600))
+        for _ in range(3):
+            self.assertEqual(self.altered(c, "GET", "/api/v1/status", None), 200)
+            self.assertEqual(c.time().utcoffset(), datetime.timedelta(hours=8))
+        c.date = lambda: time.strftime("%Y/%m/%d %H:%M:%S", time.gmtime())
+        self.assertEqual(self.altered(c, "GET", "/api/v1/status", None), 401)
         h.stop()
 
     def test_in_the_clear(self):

@@ -171,14 +171,14 @@ class Description(FakeCase):
         queries = set(re.findall(r'route_query\(r->route\.query, "(\w+)"', source)) | set(re.findall(r'take_number\(r, "(\w+)"', source))
         headers = set(re.findall(r'request_header(?:_all)?\(r, "([\w-]+)"', source))
         described = {(p["in"], p["name"]) for _, _, c in self.doc.calls() for p in c["parameters"]}
-        texts = set(re.findall(r'take_text\(r, "(\w+)"', source))  # out of either
+        texts = set(re.findall(r'take(?:_text)?\(r, "(\w+)"', source))  # out of either
         self.assertEqual({n for i, n in described if i == "query"} - texts, queries)
         # those that HTTP itself describes are not repeated, OpenAPI forbids some of them
         self.assertEqual({n for i, n in described if i == "header"},
                          headers - {"Accept", "Accept-Encoding", "Authorization", "Connection", "Content-Type", "Date", "Host", "Origin", "Sec-Fetch-Site"})
         # and of bodies, by name
         sent = {n for _, _, c in self.doc.calls() if "requestBody" in c for n in c["requestBody"]["content"]["application/json"]["schema"]["properties"]}
-        self.assertEqual(sent, set(re.findall(r'(?:json_member\(&?j, 0|take_text\(r), "(\w+)"', source)) |
+        self.assertEqual(sent, set(re.findall(r'(?:json_member\(&?j, 0|take(?:_text)?\(r), "(\w+)"', source)) |
                          set(re.findall(r'(?:field|take_time|put_list|put_words)\(r, "(\w+)"', source)) | set(re.findall(r'put_words\(r, "\w+", "(\w+)"', source)))
 
 
