@@ -479,6 +479,9 @@ void link_replace(void)
         return;
     }
     loop_free(&self.status);
+    if (old->io) /* was it still to read its table: it is not looked at any more, and serves until it drains
+                  */
+        loop_free(&old->timer);
     spawn_done(&self.job); /* its exec is over or its death is met as any other's */
     self.current = NULL;
     link_start();

@@ -95,7 +95,7 @@ static void on_status(int fd, short what, void *arg)
     char line[LINE];
 
     loop_free(&status);
-    if (wk_keep_some())
+    if (wk_keep_some() && !status) /* which may have told of a change itself */
         status = loop_timer(KEEP_AGAIN_US, on_status, NULL);
     put_line(line, sizeof(line));
     if (str_eq(line, said))

@@ -342,6 +342,7 @@ static void on_pause_over(int fd, short what, void *arg)
 static void pause_for(struct wk *w, uint64_t us)
 {
     loop_free(&w->notify->io);
+    loop_free(&w->notify->pause);
     w->notify->pause = loop_timer(us, on_pause_over, w);
 }
 

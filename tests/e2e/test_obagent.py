@@ -204,7 +204,7 @@ class Client(Called):
         s = c.status()
         self.assertEqual((s["state"], s["ready"], s["pid"], s["socket"]), ("RUNNING", True, h.pid, h.socket))
         self.assertEqual({a: w["state"] for a, w in s["services"].items()}, {"web": "RUNNING", "other": "RUNNING", "down": "STOPPED"})
-        web = s["services"]["web"]
+        web = eventually(lambda: (w := c.status()["services"]["web"])["port"] and w, what="web listens")
         self.assertEqual((web["pid"], web["port"], web["endAt"]), (h.record("web")["pid"], port, 0))
         self.assertLess(abs(web["startAt"] / 1e9 - time.time()), 60)
         self.assertEqual((s["services"]["down"]["pid"], s["services"]["down"]["startAt"]), (0, 0))
