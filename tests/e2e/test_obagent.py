@@ -398,8 +398,8 @@ class Ways(Called):
         self.port = harness.free_port()
         h = self.host(cgroup=False, rpc="ListenStream=127.0.0.1:%d" % self.port)
         h.write("credentials", self.LINES, 0o600)
-        h.wrap = ["env", "-u", "TZ", "unshare", "--mount", "--propagation", "private", "/bin/sh", "-c", 'mount --bind "$0" /etc/localtime && exec "$@"',
-                  "/usr/share/zoneinfo/Asia/Shanghai"]
+        h.wrap = [*harness.own_root(), "env", "-u", "TZ", "unshare", "--mount", "--propagation", "private", "/bin/sh", "-c",
+                  'mount --bind "$0" /etc/localtime && exec "$@"', "/usr/share/zoneinfo/Asia/Shanghai"]
         h.worker("a")
         h.start()
         h.all_up()
