@@ -76,25 +76,6 @@ static size_t name_length(const char *s)
     return n;
 }
 
-static void put_utf8(struct buf *b, unsigned c)
-{
-    if (c < 0x80) {
-        buf_char(b, (char)c);
-    } else if (c < 0x800) {
-        buf_char(b, (char)(0xc0 | c >> 6));
-        buf_char(b, (char)(0x80 | (c & 0x3f)));
-    } else if (c < 0x10000) {
-        buf_char(b, (char)(0xe0 | c >> 12));
-        buf_char(b, (char)(0x80 | (c >> 6 & 0x3f)));
-        buf_char(b, (char)(0x80 | (c & 0x3f)));
-    } else {
-        buf_char(b, (char)(0xf0 | c >> 18));
-        buf_char(b, (char)(0x80 | (c >> 12 & 0x3f)));
-        buf_char(b, (char)(0x80 | (c >> 6 & 0x3f)));
-        buf_char(b, (char)(0x80 | (c & 0x3f)));
-    }
-}
-
 static bool hex(struct js *j, unsigned digits, unsigned *ret)
 {
     *ret = 0;
@@ -122,7 +103,7 @@ static bool unicode(struct js *j, struct buf *b)
     }
     if (c == 0 || (c >= 0xd800 && c < 0xe000))
         return false;
-    put_utf8(b, c);
+    buf_utf8(b, c);
     return true;
 }
 
@@ -140,7 +121,7 @@ static bool escape(struct js *j, struct buf *b)
             return unicode(j, b);
         if (!hex(j, 2, &c) || c == 0)
             return false;
-        put_utf8(b, c);
+        buf_utf8(b, c);
         return true;
     }
     if (!*j->p || isdigit((unsigned char)*j->p))

@@ -40,25 +40,6 @@ static int take_number(const char *s, unsigned n, unsigned base, uint32_t *ret)
     return 0;
 }
 
-static void put_utf8(struct buf *b, uint32_t c)
-{
-    if (c < 0x80) {
-        buf_char(b, (char)c);
-    } else if (c < 0x800) {
-        buf_char(b, (char)(0xc0 | c >> 6));
-        buf_char(b, (char)(0x80 | (c & 0x3f)));
-    } else if (c < 0x10000) {
-        buf_char(b, (char)(0xe0 | c >> 12));
-        buf_char(b, (char)(0x80 | (c >> 6 & 0x3f)));
-        buf_char(b, (char)(0x80 | (c & 0x3f)));
-    } else {
-        buf_char(b, (char)(0xf0 | c >> 18));
-        buf_char(b, (char)(0x80 | (c >> 12 & 0x3f)));
-        buf_char(b, (char)(0x80 | (c >> 6 & 0x3f)));
-        buf_char(b, (char)(0x80 | (c & 0x3f)));
-    }
-}
-
 /* The escapes that are a number: \xHH \OOO \uHHHH \UHHHHHHHH. Their length without the backslash, or -EINVAL.
  */
 static int numeric_escape(const char *s, struct buf *b)
@@ -76,7 +57,7 @@ static int numeric_escape(const char *s, struct buf *b)
     } else {
         if (v > 0x10ffff || (v >= 0xd800 && v < 0xe000))
             return -EINVAL;
-        put_utf8(b, v);
+        buf_utf8(b, v);
     }
     return (int)(n + letter);
 }

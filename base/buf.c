@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/str.h"
+
 /* Room for n more bytes and a NUL; false if there is none to be had. */
 static int reserve(struct buf *b, size_t n)
 {
@@ -64,6 +66,13 @@ void buf_str(struct buf *b, const char *s)
 void buf_char(struct buf *b, char c)
 {
     buf_put(b, &c, 1);
+}
+
+void buf_utf8(struct buf *b, uint32_t c)
+{
+    char text[4];
+
+    buf_put(b, text, str_utf8_put(text, c));
 }
 
 void buf_uint(struct buf *b, uint64_t v)

@@ -23,6 +23,7 @@ void buf_put(struct buf *b, const void *p, size_t n);
 void buf_str(struct buf *b, const char *s);
 void buf_char(struct buf *b, char c);
 void buf_uint(struct buf *b, uint64_t v); /* in decimal */
+void buf_utf8(struct buf *b, uint32_t c); /* a code point, as str_utf8_put */
 /* n bytes as a string of JSON, with its quotes: what is no UTF-8 is U+FFFD, and what a terminal would obey is
  * escaped. RFC 8259. */
 void buf_json(struct buf *b, const char *s, size_t n);

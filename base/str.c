@@ -231,6 +231,16 @@ size_t str_utf8_len(const char *text, size_t n)
     return c < least[len] || c > 0x10ffff || (c >= 0xd800 && c < 0xe000) ? 0 : len;
 }
 
+size_t str_utf8_put(char *to, uint32_t c)
+{
+    size_t n = c < 0x80 ? 1 : c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
+
+    for (size_t i = n - 1; i > 0; i--, c >>= 6)
+        to[i] = (char)(0x80 | (c & 0x3f));
+    to[0] = (char)(n == 1 ? c : (0xf0u << (4 - n)) | c);
+    return n;
+}
+
 bool str_is_utf8(const char *s, size_t len)
 {
     for (size_t i = 0, n; i < len; i += n)

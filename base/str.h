@@ -47,6 +47,9 @@ char *str_escape(char *dst, size_t size, const char *src);
 /* Length of the valid UTF-8 sequence at text (n bytes left, at least 1), 0 if there is none. RFC 3629. */
 size_t str_utf8_len(const char *text, size_t n);
 
+/* The UTF-8 of a code point up to 0x10ffff, 1 to 4 bytes at to, no NUL behind them; how many. RFC 3629. */
+size_t str_utf8_put(char *to, uint32_t c);
+
 /* True if s is valid UTF-8 without NUL (s has len bytes). */
 bool str_is_utf8(const char *s, size_t len);
 

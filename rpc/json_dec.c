@@ -338,19 +338,6 @@ const char *json_raw(const struct json *j, int t, size_t *len)
     return k ? j->text + k->start : "";
 }
 
-static size_t put_utf8(char *to, int c)
-{
-    if (c < 0x80) {
-        to[0] = (char)c;
-        return 1;
-    }
-    size_t n = c < 0x800 ? 2 : c < 0x10000 ? 3 : 4;
-    for (size_t i = n - 1; i > 0; i--, c >>= 6)
-        to[i] = (char)(0x80 | (c & 0x3f));
-    to[0] = (char)((0xf0 << (4 - n)) | c);
-    return n;
-}
-
 char *json_text(const struct json *j, int t)
 {
     static const char from[] = "bfnrt", to[] = "\b\f\n\r\t";
@@ -370,7 +357,7 @@ char *json_text(const struct json *j, int t)
         r.at++;
         if (*r.at == 'u') {
             r.at++;
-            at += put_utf8(out + at, take_code_point(&r));
+            at += str_utf8_put(out + at, (uint32_t)take_code_point(&r));
             continue;
         }
         c = strchr(from, *r.at);

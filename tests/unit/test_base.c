@@ -228,6 +228,29 @@ static void test_utf8(void **state)
     assert_false(str_is_utf8("\xf8\x88\x80\x80\x80", 5));
 }
 
+static void test_utf8_put(void **state)
+{
+    static const struct {
+        uint32_t c;
+        const char *text;
+    } rows[] = {{0, ""},
+                {0x7f, "\x7f"},
+                {0x80, "\xc2\x80"},
+                {0x7ff, "\xdf\xbf"},
+                {0x800, "\xe0\xa0\x80"},
+                {0xffff, "\xef\xbf\xbf"},
+                {0x10000, "\xf0\x90\x80\x80"},
+                {0x10ffff, "\xf4\x8f\xbf\xbf"}};
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        struct buf b = BUF_INIT(8);
+        buf_utf8(&b, rows[i].c);
+        assert_int_equal(b.len, i ? strlen(rows[i].text) : 1);
+        assert_string_equal(b.p, rows[i].text);
+        buf_free(&b);
+    }
+}
+
 static void test_distance(void **state)
 {
     char a[100], b[100];
@@ -485,12 +508,13 @@ static void test_log_stderr(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_u64),       cmocka_unit_test(test_bool),     cmocka_unit_test(test_usec),
-        cmocka_unit_test(test_size),      cmocka_unit_test(test_copy),     cmocka_unit_test(test_escape),
-        cmocka_unit_test(test_utf8),      cmocka_unit_test(test_distance), cmocka_unit_test(test_hash),
-        cmocka_unit_test(test_buf),       cmocka_unit_test(test_buf_json), cmocka_unit_test(test_err),
-        cmocka_unit_test(test_clock_iso), cmocka_unit_test(test_clocks),   cmocka_unit_test(test_read_all),
-        cmocka_unit_test(test_files),     cmocka_unit_test(test_log),      cmocka_unit_test(test_log_stderr),
+        cmocka_unit_test(test_u64),        cmocka_unit_test(test_bool),      cmocka_unit_test(test_usec),
+        cmocka_unit_test(test_size),       cmocka_unit_test(test_copy),      cmocka_unit_test(test_escape),
+        cmocka_unit_test(test_utf8),       cmocka_unit_test(test_utf8_put),  cmocka_unit_test(test_distance),
+        cmocka_unit_test(test_hash),       cmocka_unit_test(test_buf),       cmocka_unit_test(test_buf_json),
+        cmocka_unit_test(test_err),        cmocka_unit_test(test_clock_iso), cmocka_unit_test(test_clocks),
+        cmocka_unit_test(test_read_all),   cmocka_unit_test(test_files),     cmocka_unit_test(test_log),
+        cmocka_unit_test(test_log_stderr),
     };
 
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
