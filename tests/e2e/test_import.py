@@ -122,7 +122,7 @@ class Formats(Import):
         self.assertEqual([w["alias"] for w in t["workers"]],
                          ["app:app_01", "app:app_02", "pair:late", "pair:never", "fcgi", "included"])
         text = self.text(t, "app:app_02")
-        for line in ('ExecStart=/bin/sleep 1000 "a b" $$HOME 50%% "x y"', "WorkingDirectory=/tmp", "UMask=0022",
+        for line in ('ExecStart=/bin/echo 1000 "a b" $$HOME 50%% "x y"', "WorkingDirectory=/tmp", "UMask=0022",
                      'Environment="SITE=north, 1"', 'Environment="B=two, three"', "Environment=N=2", "Environment=HERE=" + self.samples,
                      "Restart=on-failure", "SuccessExitStatus=0 2", "ReadyCheck=stable:2s", "StartLimitBurst=5", "KillSignal=SIGQUIT",
                      "TimeoutStopSec=15s", "KillMode=control-group", "User=root" if harness.ROOT else "UMask=0022",
@@ -136,7 +136,7 @@ class Formats(Import):
         for line in ("After=app:app_01 app:app_02", "StandardOutput=null", "StandardError=journal", "Restart=always", "UMask=0027",
                      "TimeoutStopSec=10s", "KillMode=mixed"):
             self.assertIn(line, late)
-        self.assertRegex(late[[x.startswith("ExecStart") for x in late].index(True)], r"=@/\S*/sleep sleep 5$")
+        self.assertRegex(late[[x.startswith("ExecStart") for x in late].index(True)], r"=@/\S*/cat cat -$")
         self.assertEqual(self.to(t, "pair:late", "autostart"), "none")
         # a status of 0 is no success for supervisord if exitcodes does not say so
         self.assertIn("SuccessExitStatus=3", self.text(t, "pair:never"))
@@ -191,7 +191,7 @@ class Formats(Import):
 
     def test_pm2(self):
         t = self.told(self.samples + "/ecosystem.config.js")
-        self.assertEqual([w["alias"] for w in t["workers"]], ["the_api-0", "the_api-1", "sleep", "line"])
+        self.assertEqual([w["alias"] for w in t["workers"]], ["the_api-0", "the_api-1", "cat", "line"])
         text = self.text(t, "the_api-1")
         shell = [x for x in text if x.startswith("ExecStart=")][0]
         self.assertRegex(shell, r'=/\S*bash -e /tmp/app\.sh --port 80 "a b" "--x=\\"1 2\\"" \$\$5$')
@@ -205,8 +205,8 @@ class Formats(Import):
         self.assertEqual(self.to(t, "the_api-1", "watch"), "same")
         self.assertEqual(self.to(t, "the_api-1", "(name)"), ["the_api-1.conf"])
         for line in ("Restart=no", "RestartSec=100ms", "RestartMaxDelaySec=15s", "KillMode=mixed", "TimeoutStopSec=1600ms"):
-            self.assertIn(line, self.text(t, "sleep"))
-        self.assertTrue([x for x in self.text(t, "line") if re.match(r'ExecStart=/\S*bash -c "sleep 1; echo \$\$X"$', x)])
+            self.assertIn(line, self.text(t, "cat"))
+        self.assertTrue([x for x in self.text(t, "line") if re.match(r'ExecStart=/\S*bash -c "cd /; echo \$\$X"$', x)])
         self.accounted(t, "ecosystem.config.js", r"^ {2,4}(?!apps|production)\w+ ?:")
         self.assertEqual(self.to(self.told(self.samples + "/ecosystem.json"), "json", "env"), ["Environment=A=\u00e4"])
         t = self.told(self.samples + "/ecosystem.yaml")
@@ -231,13 +231,14 @@ class Formats(Import):
     def test_a_worker_runs(self):
         """What was imported does what the source says."""
         h = self.h
-        h.write("s.conf", "[program:web]\ncommand=/bin/sh -c \"sleep 1000; :\" '$A' 5%%\nenvironment=A=\"b c\"\nstopsignal=INT\n"
-                "autorestart=true\nstartsecs=0\n")
+        waits = h.gate().wait
+        h.write("s.conf", "[program:web]\ncommand=/bin/sh -c \"%s; :\" '$A' 5%%%%\nenvironment=A=\"b c\"\nstopsignal=INT\n"
+                "autorestart=true\nstartsecs=0\n" % waits)
         self.ctl("--write", self.out, h.dir + "/s.conf")
         h.start()
         pid = h.until("web", "UP")["pid"]
         with open("/proc/%d/cmdline" % pid, encoding="utf-8") as f:
-            self.assertEqual(f.read().split("\0")[:-1], ["/bin/sh", "-c", "sleep 1000; :", "$A", "5%"])
+            self.assertEqual(f.read().split("\0")[:-1], ["/bin/sh", "-c", waits + "; :", "$A", "5%"])
         with open("/proc/%d/environ" % pid, encoding="utf-8") as f:
             self.assertIn("A=b c", f.read().split("\0"))
         os.kill(pid, signal.SIGKILL)
@@ -308,7 +309,7 @@ class Refusals(Import):
 
     def test_where(self):
         for name, text, said in (
-                ("a.conf", "[program:x]\ncommand=sleep 1\nstartsecs=soon\n", r"a\.conf:3:1: startsecs: a number"),
+                ("a.conf", "[program:x]\ncommand=cat\nstartsecs=soon\n", r"a\.conf:3:1: startsecs: a number"),
                 ("a.conf", "[program:x]\ncommand=no-such-program-here\n", r":2:1: command: no-such-program-here is not in PATH"),
                 ("a.conf", "[program:x]\ncommand=bin/x\n", r":2:1: command: bin/x is relative"),
                 ("a.conf", "[program:x]\ncommand=/bin/x 'a\n", r":2:1: command: a quote that is not closed"),

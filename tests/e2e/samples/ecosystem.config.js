@@ -29,9 +29,9 @@ module.exports = {
     stop_exit_codes: [0, 3],
     unheard_of: {},
   }, {
-    script: 'sleep', args: ['1000'], interpreter: 'none', exp_backoff_restart_delay: 100, autorestart: false, treekill: false,
+    script: 'cat', args: ['-'], interpreter: 'none', exp_backoff_restart_delay: 100, autorestart: false, treekill: false,
   }, {
-    name: "line", script: "sleep 1; echo $X", log_file: 'both.log',
+    name: "line", script: "cd /; echo $X", log_file: 'both.log',
   }],
 
   deploy : {
