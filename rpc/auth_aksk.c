@@ -15,7 +15,6 @@
 #include "rpc/auth_parts.h"
 #include "rpc/link.h"
 
-#define NAME_SIZE (LIMIT_CREDENTIAL_NAME + 1)
 #define TEXT_MAX (LIMIT_HTTP_TARGET + LIMIT_HTTP_HEADER_BYTES + 256)
 
 static uint64_t begun_us;
@@ -23,21 +22,6 @@ static uint64_t begun_us;
 void auth_aksk_init(void)
 {
     begun_us = clock_mono_us();
-}
-
-/* "ACCESS-KEY:BASE64" */
-static int take_header(const char *value, char name[NAME_SIZE], uint8_t mac[AUTH_MAC])
-{
-    const char *colon = strchr(value, ':');
-    size_t n = colon ? (size_t)(colon - value) : 0;
-    uint8_t raw[AUTH_MAC + 1];
-
-    if (n == 0 || n >= NAME_SIZE || auth_base64(colon + 1, raw, sizeof(raw)) != AUTH_MAC)
-        return -EINVAL;
-    memcpy(name, value, n);
-    name[n] = 0;
-    memcpy(mac, raw, AUTH_MAC);
-    return 0;
 }
 
 const char *auth_method_name(struct evhttp_request *http)
@@ -148,14 +132,14 @@ enum auth_verdict auth_aksk_check(struct request *r, const char *value,
                                   const struct cred *(*find)(enum cred_kind kind, const char *name),
                                   const struct cred **ret, const char **why)
 {
-    char name[NAME_SIZE];
+    char name[LIMIT_CREDENTIAL_NAME + 1];
     uint8_t given[AUTH_MAC], mac[AUTH_MAC] = {0};
     int64_t date, wall_us = clock_wall_us(), now = wall_us / 1000000;
     int right;
 
     *ret = NULL;
     *why = "the header is malformed";
-    if (take_header(value, name, given) < 0)
+    if (auth_signed_header(value, name, given, sizeof(given)) < 0)
         return AUTH_DENIED;
     *ret = find(CRED_AKSK, name);
     if ((right = is_signed(r, *ret, given, mac)) == -ENOMEM)

@@ -66,3 +66,17 @@ int auth_basic_header(const char *value, char *user, char *password)
     explicit_bzero(raw, sizeof(raw));
     return r;
 }
+
+int auth_signed_header(const char *value, char name[LIMIT_CREDENTIAL_NAME + 1], uint8_t *mac, size_t size)
+{
+    const char *colon = strchr(value, ':');
+    size_t n = colon ? (size_t)(colon - value) : 0;
+    uint8_t raw[AUTH_MAC_256 + 2]; /* whole groups of base64 */
+
+    if (n == 0 || n > LIMIT_CREDENTIAL_NAME || auth_base64(colon + 1, raw, sizeof(raw)) != (int)size)
+        return -EINVAL;
+    memcpy(name, value, n);
+    name[n] = 0;
+    memcpy(mac, raw, size);
+    return 0;
+}

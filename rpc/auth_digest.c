@@ -15,42 +15,21 @@
 #include "base/str.h"
 #include "rpc/auth_parts.h"
 
-#define NAME_SIZE (LIMIT_CREDENTIAL_NAME + 1)
 #define PATHS "/api/v1/" /* the scheme is theirs */
-
-/* "NAME:BASE64" */
-static int take_header(const char *value, char name[NAME_SIZE], uint8_t mac[AUTH_MAC_256])
-{
-    const char *colon = strrchr(value, ':');
-    size_t n = colon ? (size_t)(colon - value) : 0;
-    uint8_t raw[AUTH_MAC_256 + 3];
-
-    if (n == 0 || n >= NAME_SIZE || auth_base64(colon + 1, raw, sizeof(raw)) != AUTH_MAC_256)
-        return -EINVAL;
-    memcpy(name, value, n);
-    name[n] = 0;
-    memcpy(mac, raw, AUTH_MAC_256);
-    return 0;
-}
-
-static void put_line(struct buf *b, const char *text, bool last)
-{
-    buf_str(b, text ? text : "");
-    if (!last)
-        buf_char(b, '\n');
-}
 
 static bool is_signed(const struct request *r, const struct cred *c, const uint8_t given[AUTH_MAC_256])
 {
+    const char *parts[] = {auth_method_name(r->http), evhttp_request_get_uri(r->http),
+                           request_header(r, "Content-Type"), request_header(r, "Date"),
+                           request_header(r, "X-OCP-Trace-ID")};
     struct buf text = BUF_INIT(LIMIT_HTTP_TARGET + LIMIT_HTTP_HEADER_BYTES + 256);
     uint8_t mac[AUTH_MAC_256];
     bool right;
 
-    put_line(&text, auth_method_name(r->http), false);
-    put_line(&text, evhttp_request_get_uri(r->http), false);
-    put_line(&text, request_header(r, "Content-Type"), false);
-    put_line(&text, request_header(r, "Date"), false);
-    put_line(&text, request_header(r, "X-OCP-Trace-ID"), true);
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        buf_str(&text, i ? "\n" : "");
+        buf_str(&text, parts[i] ? parts[i] : "");
+    }
     /* as much work for a name that is nobody's */
     auth_sign_mac_256(mac, c ? c->secret : "nobody", text.p, text.len);
     right = !text.error && CRYPTO_memcmp(mac, given, AUTH_MAC_256) == 0;
@@ -76,13 +55,13 @@ enum auth_verdict auth_digest_check(struct request *r, const char *value,
                                     const struct cred *(*find)(enum cred_kind kind, const char *name),
                                     const struct cred **ret, const char **why)
 {
-    char name[NAME_SIZE];
+    char name[LIMIT_CREDENTIAL_NAME + 1];
     uint8_t given[AUTH_MAC_256];
     int64_t date, wall_us = clock_wall_us(), now = wall_us / 1000000;
 
     *ret = NULL;
     *why = "the header is malformed";
-    if (take_header(value, name, given) < 0)
+    if (auth_signed_header(value, name, given, sizeof(given)) < 0)
         return AUTH_DENIED;
     *ret = find(CRED_AKSK, name);
     *why = !str_starts(evhttp_request_get_uri(r->http), PATHS) ? "the scheme is for " PATHS " only"

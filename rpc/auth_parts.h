@@ -30,6 +30,9 @@ int auth_basic_header(const char *value, char *user, char *password);
 /* Strict: whole groups, right padding, no other characters. Bytes written or -EINVAL. */
 int auth_base64(const char *s, unsigned char *out, size_t size);
 
+/* "NAME:BASE64" into name and the size bytes (AUTH_MAC_256 at the most) that a signature has; -EINVAL. */
+int auth_signed_header(const char *value, char name[LIMIT_CREDENTIAL_NAME + 1], uint8_t *mac, size_t size);
+
 /* ---- auth_sign: what a signature is made over, and how ---- */
 
 #define AUTH_SCHEME "OCP-ACCESS-KEY-HMACSHA1"
