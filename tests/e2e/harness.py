@@ -523,6 +523,11 @@ class Host:
         finally:
             c.close()
 
+    def post(self, path, body, headers=None, timeout=DEADLINE):
+        """body: what is to be JSON, or a text as it stands."""
+        return self.http("POST", path, {"Content-Type": "application/json", **(headers or {})},
+                         body if isinstance(body, str) else json.dumps(body), timeout)
+
     def ok(self, method, path, **more):
         r = self.http(method, path, **more)
         if r.status != 200:

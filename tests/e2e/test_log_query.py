@@ -30,10 +30,6 @@ def stamp(n):
     return (BEGIN + datetime.timedelta(milliseconds=n)).strftime("[%Y-%m-%d %H:%M:%S.%f]")
 
 
-def post(h, path, body, headers=None, timeout=harness.DEADLINE):
-    return h.http("POST", path, {"Content-Type": "application/json", **(headers or {})}, json.dumps(body), timeout)
-
-
 class Base(Case):
     zone = "UTC"
 
@@ -64,7 +60,7 @@ class Base(Case):
         return path
 
     def ask(self, logType, want=200, **more):
-        r = post(self.h, QUERY, {"logType": logType, **ALWAYS, **more})
+        r = self.h.post(QUERY, {"logType": logType, **ALWAYS, **more})
         self.assertEqual(r.status, want, r)
         return r
 
@@ -75,7 +71,7 @@ class Base(Case):
         return [e["logLine"] for e in self.entries(logType, **more)]
 
     def archive(self, *types, **more):
-        r = post(self.h, DOWNLOAD, {"logType": list(types), **ALWAYS, **more})
+        r = self.h.post(DOWNLOAD, {"logType": list(types), **ALWAYS, **more})
         self.assertEqual((r.status, r.headers["Content-Type"]), (200, "application/zip"), r)
         return zipfile.ZipFile(io.BytesIO(r.body))
 
@@ -194,12 +190,12 @@ class Filters(Base):
             with self.subTest(field, body=body):
                 if isinstance(body, dict) and field not in ("logType", "startTime", "endTime") or isinstance(body, dict) and len(body) == 1 and body.keys() & {"startTime", "endTime"}:
                     body = {"logType": "a", **ALWAYS, **body}
-                r = self.h.http("POST", QUERY, {"Content-Type": "application/json"}, body if isinstance(body, str) else json.dumps(body))
+                r = self.h.post(QUERY, body)
                 self.assertEqual(r.status, 400, r)
                 self.assertIn(field, r.message)
-        r = post(self.h, DOWNLOAD, {**ALWAYS, "logType": "a"})
+        r = self.h.post(DOWNLOAD, {**ALWAYS, "logType": "a"})
         self.assertEqual((r.status, "logType" in r.message), (400, True), r)
-        r = post(self.h, DOWNLOAD, {**ALWAYS, "logType": ["a"], "keyword": ["(" * 9], "keywordType": "REGEX"})
+        r = self.h.post(DOWNLOAD, {**ALWAYS, "logType": ["a"], "keyword": ["(" * 9], "keywordType": "REGEX"})
         self.assertEqual((r.status, "keyword" in r.message), (400, True), r)
 
     def test_as_any_call(self):
@@ -209,15 +205,15 @@ class Filters(Base):
             self.assertEqual((r.status, r.headers["Allow"]), (204, "POST, OPTIONS"))
             self.assertEqual(h.http("GET", path).status, 405)
         self.assertEqual(h.http("POST", QUERY, {"Content-Type": "text/plain"}, "{}").status, 415)
-        r = post(h, QUERY, {"logType": "a", **ALWAYS}, {"X-OCP-Trace-ID": "0123456789abcdef"})
+        r = h.post(QUERY, {"logType": "a", **ALWAYS}, {"X-OCP-Trace-ID": "0123456789abcdef"})
         self.assertEqual(set(r.json), harness.ENVELOPE)
         self.assertEqual((r.json["traceId"], r.json["successful"], r.json["status"]), ("0123456789abcdef", True, 200))
-        self.assertEqual(post(h, DOWNLOAD, {"logType": ["a"], **ALWAYS}, {"Accept": "application/zip"}).status, 200)
-        self.assertEqual(post(h, DOWNLOAD, {"logType": ["a"], **ALWAYS}, {"Accept": "text/html"}).status, 406)
+        self.assertEqual(h.post(DOWNLOAD, {"logType": ["a"], **ALWAYS}, {"Accept": "application/zip"}).status, 200)
+        self.assertEqual(h.post(DOWNLOAD, {"logType": ["a"], **ALWAYS}, {"Accept": "text/html"}).status, 406)
         if test_openapi.jsonschema:
             doc = test_openapi.Document(h.http("GET", "/openapi.json").body)
             for path, body in ((QUERY, {"logType": "a"}), (DOWNLOAD, {"logType": ["a"]}), (QUERY, {}), (DOWNLOAD, {"logType": ["none"]})):
-                r = post(h, path, {**ALWAYS, **body})
+                r = h.post(path, {**ALWAYS, **body})
                 self.assertEqual(doc.judge("POST", path, r.status, {k.lower(): v for k, v in r.headers.items()}, r.body), [], (path, body))
         self.assertRegex(h.http("GET", "/metrics").body.decode(), r'agentd_http_requests_total{method="POST",code="2xx"} [4-9]')
         h.stop()
@@ -225,7 +221,7 @@ class Filters(Base):
     def test_patterns_that_want_all(self):
         """What a pattern takes of memory or time is its own process's: nobody waits for it."""
         for pattern in ("(((a{1,255}){1,255}){1,255}){1,255}", "(" * 250 + "a" + ")*" * 250):
-            r = post(self.h, QUERY, {"logType": "a", **ALWAYS, "keyword": [pattern], "keywordType": "REGEX"})
+            r = self.h.post(QUERY, {"logType": "a", **ALWAYS, "keyword": [pattern], "keywordType": "REGEX"})
             self.assertIn(r.status, (200, 400, 500), r)
             self.assertEqual(self.h.record("web")["state"], "UP")
 
@@ -541,7 +537,7 @@ class Archives(Base):
                 self.assertEqual(z.read(name).decode().splitlines(), want)
                 self.assertEqual(z.getinfo(name).compress_type, zipfile.ZIP_DEFLATED)
         path = self.h.dir + "/all.zip"
-        r = post(self.h, DOWNLOAD, {"logType": ["web", "none-of-it"], **ALWAYS})
+        r = self.h.post(DOWNLOAD, {"logType": ["web", "none-of-it"], **ALWAYS})
         with open(path, "wb") as f:
             f.write(r.body)
         if shutil.which("unzip"):
@@ -549,7 +545,7 @@ class Archives(Base):
         z = zipfile.ZipFile(path)
         self.assertEqual({n: z.read(n).decode().splitlines() for n in z.namelist()}, {n: t for n, t in texts.items() if t})
         self.assertEqual(self.archive("web", keyword=["nowhere"]).namelist(), [])
-        self.assertEqual(post(self.h, DOWNLOAD, {"logType": ["none", "neither"], **ALWAYS}).status, 404)
+        self.assertEqual(self.h.post(DOWNLOAD, {"logType": ["none", "neither"], **ALWAYS}).status, 404)
         self.h.stop()
 
     def test_some_at_once_and_who_leaves(self):
@@ -567,7 +563,7 @@ class Archives(Base):
             c.answer = c.getresponse()
             self.assertEqual(c.answer.status, 200)
             c.answer.read(1000)
-        r = post(h, QUERY, {"logType": "a", **ALWAYS})
+        r = h.post(QUERY, {"logType": "a", **ALWAYS})
         self.assertEqual((r.status, r.headers["Retry-After"]), (429, "1"), r)
         self.assertEqual(h.record("web")["state"], "UP")
         for c in clients[1:]:
@@ -596,7 +592,7 @@ class Archives(Base):
             harness.wait_gone(part)
             harness.wait_gone(helper)
         if harness.ALL:  # a minute
-            r = post(h, QUERY, {"logType": "a", **slow}, timeout=100)
+            r = h.post(QUERY, {"logType": "a", **slow}, timeout=100)
             self.assertEqual(r.status, 503, r)
             at = re.search(r'lastQueryFileId "(\d+)" and lastQueryFileOffset (\d+)', r.message)
             self.assertGreater(int(at.group(2)), 0)
@@ -655,7 +651,7 @@ class Archives(Base):
         """The whole of an answer of which a thousand bytes were read; those are asked for again, as they are the same."""
         tail = client.answer.read()
         client.close()
-        whole = post(self.h, DOWNLOAD, {"logType": ["a"], **ALWAYS}).body
+        whole = self.h.post(DOWNLOAD, {"logType": ["a"], **ALWAYS}).body
         self.assertEqual(whole[1000:], tail)
         return whole
 

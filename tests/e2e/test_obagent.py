@@ -255,7 +255,7 @@ class Client(Called):
         h.start()
         h.all_up()
         before = h.pids_of_all()
-        ask = lambda path, **body: h.http("POST", path, body=json.dumps(body), headers={"Content-Type": "application/json"})
+        ask = lambda path, **body: h.post(path, body)
         self.assertEqual(ask("/api/v1/agent/restart", taskToken="over-a-death").status, 200)
         h.until("slow", "STOPPING")
         h.kill()
@@ -308,7 +308,7 @@ class Client(Called):
         with self.assertRaises(Failed) as e:
             AgentExecutor(self.port, "ocp_digest", "viewer", "v").restart(made)
         self.assertEqual(e.exception.args[0], 403)
-        self.assertEqual(h.http("POST", "/api/v1/agent/restart", body=json.dumps({"taskToken": made}), headers={"Content-Type": "application/json"}).status, 409)
+        self.assertEqual(h.post("/api/v1/agent/restart", {"taskToken": made}).status, 409)
         h.stop()
 
     def test_real_path(self):
@@ -324,7 +324,7 @@ class Client(Called):
         h.worker("web", section="LogFilePattern=%s/logs/web.log*" % h.dir)
         h.start()
         h.all_up()
-        ask = lambda path: h.http("POST", "/api/v1/file/getRealPath", body=json.dumps({"symbolicLink": path}), headers={"Content-Type": "application/json"})
+        ask = lambda path: h.post("/api/v1/file/getRealPath", {"symbolicLink": path})
         self.assertEqual(ask(h.dir + "/logs/web.log").data, {"path": h.dir + "/logs/real/web.log.1"})
         self.assertEqual(ask(h.dir + "/logs/web.log.2").data, {"path": h.dir + "/logs/web.log.2"})
         self.assertEqual(ask(h.logs + "/web.log").data, {"path": h.logs + "/web.log"})
@@ -457,7 +457,7 @@ class Host(Case):
         return STATUS(self.good(h, "status"))
 
     def service(self, h, verb, name):
-        return h.http("POST", "/api/v1/%sService" % verb, body=json.dumps({"service": name}), headers={"Content-Type": "application/json"})
+        return h.post("/api/v1/%sService" % verb, {"service": name})
 
 
 @both
@@ -743,7 +743,7 @@ class Socket(Host):
         self.assertEqual(r.stdout.strip(), "HTTP/1.1 403" if harness.ROOT else "HTTP/1.1 200")
         self.assertEqual(h.record("a")["state"], "UP" if harness.ROOT else "DOWN")
         for body in ("", "{", "[]", '{"service": 7}', '{"service": "%s"}' % ("x" * 400)):
-            r = h.http("POST", "/api/v1/startService", body=body or None, headers={"Content-Type": "application/json"} if body else {})
+            r = h.post("/api/v1/startService", body) if body else h.http("POST", "/api/v1/startService")
             self.assertEqual(r.status, 400, r)
         h.stop()
 
