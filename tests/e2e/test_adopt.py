@@ -12,6 +12,7 @@ import time
 
 import harness
 from harness import Case, both, eventually, is_alive, needs_root, stat_of
+from test_logs import Hung
 
 SLOT = 512  # of RuntimeDirectory/facts; the first one is the header
 PID_AT, START_AT = 72, 80
@@ -426,6 +427,34 @@ class ByHand(Case):
         p = self.spawn(path, "one", "two")
         r = self.adopt(h, "a", p.pid)
         self.assertEqual(r.returncode, 0, r)
+        h.stop()
+
+    @needs_root
+    def test_upgraded_while_it_is_judged(self):
+        """The next image hears nothing of the helper that looks at it: nobody waits for that, and it can be asked for again."""
+        h = self.host(cgroup=self.cgroup)
+        path = h.write("script", "#! /bin/sh\nsleep infinity & wait\n", 0o755)
+        h.worker("a", command=path)
+        h.start()
+        h.all_up()
+        h.ok("POST", "/agentd/v1/workers/a/stop")
+        p = self.spawn(path)
+        hung = Hung(path)
+        self.addCleanup(hung.close)
+        caller, got = harness.background(self.adopt, h, "a", p.pid)
+        eventually(lambda: harness.forks(h.pid), what="the helper")
+        h.drain()
+        h.proc.send_signal(signal.SIGUSR2)
+        h.wait_notify("READY=1")
+        op, = eventually(lambda: [o for o in h.ok("GET", "/agentd/v1/operations")["contents"] if o["verb"] == "adopt" and o["result"] != "running"],
+                         what="its end")
+        self.assertIn("nothing was done to it", h.ok("GET", "/agentd/v1/operations/" + op["id"])["message"])
+        caller.join(harness.DEADLINE)
+        self.assertNotEqual(got[0].returncode, 0, got)
+        hung.close()
+        self.assertEqual(h.record("a")["state"], "DOWN")
+        r = self.adopt(h, "a", p.pid)
+        self.assertEqual((r.returncode, h.record("a")["pid"]), (0, p.pid), r)
         h.stop()
 
     def test_refused(self):
