@@ -26,7 +26,7 @@ tests_lib_sandboxed_LDADD = librpc.a libbase.a $(LIBSECCOMP_LIBS)
 TESTS_ENVIRONMENT = srcdir=$(srcdir)
 check_PROGRAMS += tests/unit/test_after tests/unit/test_base tests/unit/test_chain tests/unit/test_cgroup tests/unit/test_cgroup_res tests/unit/test_diff \
 	tests/unit/test_facts tests/unit/test_fsm tests/unit/test_live \
-	tests/unit/test_peer tests/unit/test_pidref tests/unit/test_ports tests/unit/test_spawn tests/unit/test_spawn_fail tests/unit/test_state tests/unit/test_store \
+	tests/unit/test_peer tests/unit/test_pidref tests/unit/test_ports tests/unit/test_reap tests/unit/test_spawn tests/unit/test_spawn_fail tests/unit/test_state tests/unit/test_store \
 	tests/unit/test_rotate tests/unit/test_words
 unit_proc = libproc.a libbase.a $(LIBCAP_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_after_LDADD = $(unit_libs) $(unit_ext)
@@ -48,6 +48,7 @@ tests_unit_test_spawn_fail_SOURCES = tests/unit/test_spawn_fail.c tests/unit/spa
 tests_unit_test_spawn_fail_LDADD = $(unit_proc)
 tests_unit_test_state_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_words_LDADD = $(unit_libs) $(unit_ext)
+tests_unit_test_reap_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_rotate_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_peer_SOURCES = tests/unit/test_peer.c tests/fake/clock.c tests/fake/clock_fake.h
 tests_unit_test_peer_LDADD = $(unit_libs) $(unit_ext)
