@@ -162,25 +162,10 @@ void peer_reply(struct peer *p, const struct wire_reply *r)
 
 /* --- hearing ---------------------------------------------------------------------------------------- */
 
-/* No text longer than what is kept of it, so that no record outgrows the wire, and none that could end the
- * line in which it is told or kept. */
-static bool is_text(const char *s, size_t max, bool tabs)
-{
-    size_t n = 0;
-
-    for (; *s && n <= max; s++, n++)
-        if (((unsigned char)*s < 0x20 && !(tabs && *s == '\t')) || *s == 0x7f)
-            return false;
-    return n <= max;
-}
-
+/* All that it says is within the limits that its own end keeps too: what breaks them is not our listener. */
 static bool is_sound(const struct peer *p, const struct wire_call *c)
 {
-    return !(c->call >> PEER_NUMBER_BITS) && is_text(c->actor, LIMIT_WIRE_ACTOR, false) &&
-           is_text(c->source, LIMIT_WIRE_ACTOR, false) && is_text(c->reason, LIMIT_HTTP_REASON, true) &&
-           is_text(c->name, LIMIT_WIRE_NAME, false) && is_text(c->key, LIMIT_KEY, false) &&
-           is_text(c->request, LIMIT_WIRE_ACTOR, false) && is_text(c->generations, LIMIT_HTTP_WISH, false) &&
-           is_text(c->what, LIMIT_WIRE_WHAT, false) && strlen(c->query) <= LIMIT_LOG_QUERY_TEXT &&
+    return !(c->call >> PEER_NUMBER_BITS) && wire_call_is_sound(c) &&
            (p->kind == PEER_PRIVATE || p->wire > WIRE_VERSION || calls_may(c->verb));
 }
 

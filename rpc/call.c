@@ -89,10 +89,12 @@ static bool is_change(unsigned verb)
 
 int call_send(struct wire_call *v, uint32_t deadline_ms, call_fn fn, void *arg)
 {
-    struct call *c = take_slot();
+    struct call *c;
     int r;
 
-    if (!c)
+    if (!wire_call_is_sound(v)) /* agentd would end us for it */
+        return -EINVAL;
+    if (!(c = take_slot()))
         return -EBUSY;
     v->call = c->number;
     buf_reset(&packet);

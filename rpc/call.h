@@ -22,8 +22,8 @@ typedef void (*call_fn)(void *arg, enum call_end end, const struct wire_reply *r
 
 int call_init(struct event_base *base);
 
-/* Sends v (its number is filled in). 0; -EBUSY too many are open; or -errno: nothing was sent, fn is not
- * called. */
+/* Sends v (its number is filled in). 0; -EINVAL a text in it is not sound (wire_call_is_sound); -EBUSY too
+ * many are open; or -errno: nothing was sent, fn is not called. */
 int call_send(struct wire_call *v, uint32_t deadline_ms, call_fn fn, void *arg);
 
 void call_replied(const struct wire_reply *reply, const struct wire_frame *frame);

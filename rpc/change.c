@@ -46,8 +46,11 @@ static int fill(struct request *r, struct wire_call *v)
 /* What a call that was not sent is answered with. */
 static void send_unsent(struct request *r, int error)
 {
-    reply_error(r, error == -ENOMEM ? WIRE_E_INTERNAL : WIRE_E_NOT_READY,
-                error == -EBUSY || error == -EAGAIN ? "too many requests are under way" : NULL);
+    if (error == -EINVAL)
+        reply_error(r, WIRE_E_BAD_REQUEST, "a text in it is too long, or has a control character");
+    else
+        reply_error(r, error == -ENOMEM ? WIRE_E_INTERNAL : WIRE_E_NOT_READY,
+                    error == -EBUSY || error == -EAGAIN ? "too many requests are under way" : NULL);
 }
 
 /* Of a verb that it does not know an agentd thinks ill: r is answered instead. */

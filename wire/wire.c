@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "base/limits.h"
 #include "wire/codec.h"
 
 static const struct {
@@ -234,3 +235,22 @@ GET_TAIL
 #undef WIRE_TLS_FIELDS
 #undef FIELD
 #undef LATER
+
+static bool is_text(const char *s, size_t max, bool tabs)
+{
+    size_t n = 0;
+
+    for (; s && *s && n <= max; s++, n++)
+        if (((unsigned char)*s < 0x20 && !(tabs && *s == '\t')) || *s == 0x7f)
+            return false;
+    return n <= max;
+}
+
+bool wire_call_is_sound(const struct wire_call *c)
+{
+    return is_text(c->actor, LIMIT_WIRE_ACTOR, false) && is_text(c->source, LIMIT_WIRE_ACTOR, false) &&
+           is_text(c->reason, LIMIT_HTTP_REASON, true) && is_text(c->name, LIMIT_WIRE_NAME, false) &&
+           is_text(c->key, LIMIT_KEY, false) && is_text(c->request, LIMIT_WIRE_ACTOR, false) &&
+           is_text(c->generations, LIMIT_HTTP_WISH, false) && is_text(c->what, LIMIT_WIRE_WHAT, false) &&
+           (!c->query || strlen(c->query) <= LIMIT_LOG_QUERY_TEXT);
+}

@@ -9,13 +9,14 @@
 #ifndef WIRE_WIRE_H
 #define WIRE_WIRE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 #include "base/buf.h"
 
-/* 2: keys of calls, DRAIN. 3: generations of calls. 4: HOST and the verbs behind it. A listener and an agentd whose versions differ by one
- * understand each other. */
+/* 2: keys of calls, DRAIN. 3: generations of calls. 4: HOST and the verbs behind it. A listener and an agentd
+ * whose versions differ by one understand each other. */
 #define WIRE_VERSION 4
 #define WIRE_WITH_GENERATIONS 3
 #define WIRE_WITH_HOST 4
@@ -180,6 +181,11 @@ void wire_put_stream(struct buf *b, const struct wire_stream *v);
 void wire_put_drain(struct buf *b, const struct wire_drain *v);
 void wire_put_event(struct buf *b, const struct wire_event *v);
 void wire_put_tls(struct buf *b, const struct wire_tls *v);
+
+/* A call's texts are no longer than what is kept of them (LIMIT_WIRE_ and others, base/limits.h), so that no
+ * record outgrows the wire, and have no control character that could end the line in which they are told or
+ * kept; a reason may have tabs. agentd ends a listener whose call is not sound. */
+bool wire_call_is_sound(const struct wire_call *c);
 
 /* A frame cut out of a packet: its body, not yet decoded. */
 struct wire_frame {

@@ -330,8 +330,10 @@ class Client(Called):
         self.assertEqual(ask(h.logs + "/web.log").data, {"path": h.logs + "/web.log"})
         for path in (h.dir + "/logs/web.log.gone", h.dir + "/logs/other", "/etc/passwd", h.dir + "/logs/../logs/web.log", h.dir + "/logs/real/web.log.1"):
             self.assertEqual((ask(path).status, path), (404, path))
-        for path in ("", "web.log", "/" * 5000, 7):
+        listener = h.rpc_pid()
+        for path in ("", "web.log", "/" * 3000, "/" * 5000, 7, "/a\nb", "/a\tb", "/a\x7fb"):
             self.assertEqual(ask(path).status, 400, path)
+        self.assertEqual(h.rpc_pid(), listener)
         h.stop()
 
 
