@@ -62,9 +62,11 @@ static const struct logs_part *part_at(const struct logs_source *s, uint64_t at)
 /* --- plain files, and those that agentd has cut ----------------------------------------------------------
  */
 
-static bool is_gap(struct logs_read *r, uint64_t wanted)
+/* What was wanted has been cut off, and packed it may be, since the files were listed; perhaps for the first
+ * time. A file that another's rotation has renamed keeps its head: of that a new list tells no more. */
+static bool is_gap(const struct logs_read *r, uint64_t first, uint64_t wanted)
 {
-    return r->file.at > wanted && !r->may_skip && r->source->cut;
+    return first > wanted && !r->may_skip && r->source->live;
 }
 
 static int begin_plain(struct logs_read *r)
@@ -74,7 +76,7 @@ static int begin_plain(struct logs_read *r)
 
     if (error < 0)
         return error;
-    if (is_gap(r, r->at)) /* it was compressed a moment ago, it may be */
+    if (is_gap(r, r->file.at, r->at))
         return -ESTALE;
     r->at = r->file.at;
     return 0;
@@ -117,7 +119,7 @@ static ssize_t read_plain(struct logs_read *r, char *buf, size_t n)
 
     if (got <= 0)
         return got;
-    if (r->file.at - (uint64_t)got != wanted && !r->may_skip && r->source->cut)
+    if (is_gap(r, r->file.at - (uint64_t)got, wanted))
         return -ESTALE;
     r->at = r->file.at;
     return got;

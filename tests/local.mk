@@ -1,12 +1,13 @@
 unit_libs = libagentd.a libproc.a libsystemdroom.a libwire.a libbase.a
 unit_ext = $(LIBEVENT_CORE_LIBS) $(LIBSYSTEMD_LIBS) $(LIBCAP_LIBS) $(LIBCRYPTO_LIBS) $(ZLIB_LIBS) $(CMOCKA_LIBS) -lm
-check_PROGRAMS += tests/unit/test_auth tests/unit/test_cfg tests/unit/test_gate tests/unit/test_import tests/unit/test_json tests/unit/test_log_line tests/unit/test_log_request tests/unit/test_route tests/unit/test_rows tests/unit/test_verbs tests/unit/test_wire tests/unit/test_wish
+check_PROGRAMS += tests/unit/test_auth tests/unit/test_cfg tests/unit/test_gate tests/unit/test_import tests/unit/test_json tests/unit/test_log_line tests/unit/test_log_read tests/unit/test_log_request tests/unit/test_route tests/unit/test_rows tests/unit/test_verbs tests/unit/test_wire tests/unit/test_wish
 tests_unit_test_auth_LDADD = librpc.a libjson.a libwire.a libbase.a $(LIBCRYPTO_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_cfg_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_gate_LDADD = librpc.a libjson.a libwire.a libbase.a $(CMOCKA_LIBS)
 tests_unit_test_import_LDADD = libagentctl.a libjson.a libwire.a libbase.a $(LIBCURL_LIBS) $(LIBYAML_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_json_LDADD = librpc.a libjson.a libwire.a libbase.a $(CMOCKA_LIBS)
 tests_unit_test_log_line_LDADD = $(unit_libs) $(unit_ext)
+tests_unit_test_log_read_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_log_request_LDADD = librpc.a libjson.a libwire.a libbase.a $(CMOCKA_LIBS)
 tests_unit_test_route_LDADD = librpc.a libjson.a libwire.a libbase.a $(CMOCKA_LIBS)
 tests_unit_test_rows_LDADD = libagentctl.a libjson.a libwire.a libbase.a $(LIBCURL_LIBS) $(CMOCKA_LIBS)
