@@ -33,7 +33,9 @@
 /* --- one user's part --------------------------------------------------------------------------------------
  */
 
-/* A pattern may want more than any of it is worth: then its own process dies of that. */
+/* A pattern may want more than any of it is worth: then its own process dies of that. Of the processor's time
+ * by SIGXCPU, which says why, and comes at the soft limit only: at the hard one it is SIGKILL. setrlimit(2).
+ */
 static void bound(bool zip)
 {
     char text[128] = "";
@@ -44,7 +46,7 @@ static void bound(bool zip)
     sscanf(text, "%*u %*u %*u %*u %*u %lu", &pages); /* what it has of agentd */
     rlim_t data = pages * (rlim_t)sysconf(_SC_PAGESIZE) + LIMIT_LOG_QUERY_MEMORY;
     setrlimit(RLIMIT_DATA, &(struct rlimit){data, data});
-    setrlimit(RLIMIT_CPU, &(struct rlimit){cpu, cpu});
+    setrlimit(RLIMIT_CPU, &(struct rlimit){cpu, cpu + 5});
     setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
     alarm(LIMIT_LOG_OPEN_SEC);
 }

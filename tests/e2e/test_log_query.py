@@ -8,6 +8,7 @@ import json
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import subprocess
@@ -625,6 +626,26 @@ class Archives(Base):
                 self.assertEqual((r.status, "failed" in r.message), (500, True), r)
             c.close()
             eventually(lambda: not part(), what="its end")
+        h.stop()
+
+    def test_one_that_takes_too_long(self):
+        """Of the processor: it is told so, as long as the limit that says so is below the one that kills."""
+        h = self.h
+        self.put("a.log", "".join("%s INFO %s\n" % (stamp(n), "y" * 100) for n in range(5000)))
+        self.begin()
+        c = h.connect()
+        c.request("POST", QUERY, json.dumps({"logType": "a", "keyword": ["(y*)(y*)\\1z"], "keywordType": "REGEX", **ALWAYS}), {"Content-Type": "application/json"})
+        part = eventually(lambda: [p for f in harness.forks(h.pid) for p in harness.children(f)], what="a search")[0]
+
+        def limits():
+            soft, hard = resource.prlimit(part, resource.RLIMIT_CPU)
+            return soft != resource.RLIM_INFINITY and (soft, hard)
+        soft, hard = eventually(limits, what="its limits")
+        self.assertLess(soft, hard)
+        resource.prlimit(part, resource.RLIMIT_CPU, (1, hard))
+        r = harness.Reply.of(c.getresponse())
+        self.assertEqual((r.status, "it took too long" in r.message), (500, True), r)
+        c.close()
         h.stop()
 
     @needs_root
