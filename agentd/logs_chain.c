@@ -141,7 +141,8 @@ int logs_chain_find(struct logs_source *s)
 
     if (fd < 0 || rotate_head_read(fd, &h) < 0 || h.base + h.shift == 0)
         return 0; /* it is not there any more, or may not be read: who opens it is told */
-    rotate_dir_hold(fd);
+    if ((r = rotate_dir_hold(fd)) < 0)
+        return r; /* what is being cut must not be taken for whole */
     if (fstat(fd, &st) < 0 || st.st_ino != s->file.ino || st.st_dev != s->file.dev ||
         rotate_head_read(fd, &h) < 0)
         return 0;

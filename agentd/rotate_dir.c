@@ -114,18 +114,18 @@ int rotate_dir_open(struct rotate_dir *d, const struct rotate_job *job, char *wh
 
 /* --- one at a time -------------------------------------------------------------------------------------- */
 
-static int set_lock(int fd, short type)
+static int set_lock(int fd, int command, short type)
 {
     struct flock l = {.l_type = type, .l_whence = SEEK_SET, .l_start = LOCK_AT, .l_len = 1};
 
-    return fcntl(fd, F_OFD_SETLK, &l) < 0 ? -errno : 0;
+    return fcntl(fd, command, &l) < 0 ? -errno : 0;
 }
 
-static int wait_for_lock(int fd, short type)
+static int wait_for_lock(int fd)
 {
     int r;
 
-    for (int i = 0; (r = set_lock(fd, type)) == -EAGAIN && i < LOCK_TRIES; i++)
+    for (int i = 0; (r = set_lock(fd, F_OFD_SETLK, F_WRLCK)) == -EAGAIN && i < LOCK_TRIES; i++)
         nanosleep(&(struct timespec){.tv_nsec = LOCK_WAIT_MS * 1000000L}, NULL);
     return r;
 }
@@ -134,19 +134,19 @@ static int wait_for_lock(int fd, short type)
  * stays until the kernel is done with it. Others who lock bytes of the log do it elsewhere. */
 int rotate_dir_lock(struct rotate_dir *d)
 {
-    int r = wait_for_lock(d->fd, F_WRLCK);
+    int r = wait_for_lock(d->fd);
 
     return r < 0 ? rotate_dir_fail(d, -r, NULL, "another process keeps it locked") : 0;
 }
 
 void rotate_dir_unlock(struct rotate_dir *d)
 {
-    set_lock(d->fd, F_UNLCK);
+    set_lock(d->fd, F_OFD_SETLK, F_UNLCK);
 }
 
 int rotate_dir_hold(int fd)
 {
-    return wait_for_lock(fd, F_RDLCK);
+    return set_lock(fd, F_OFD_SETLKW, F_RDLCK);
 }
 
 /* --- its files ------------------------------------------------------------------------------------------ */

@@ -54,7 +54,8 @@ int rotate_dir_open(struct rotate_dir *d, const struct rotate_job *job, char *wh
  */
 int rotate_dir_lock(struct rotate_dir *d);
 void rotate_dir_unlock(struct rotate_dir *d);
-/* For who only reads a live file, open for reading: keeps rotation out until fd is closed. 0 or -errno. */
+/* For who only reads a live file, open for reading: keeps rotation out until fd is closed. Waits for as long
+ * as it takes: only in a helper that something ends. 0 or -errno. */
 int rotate_dir_hold(int fd);
 
 int rotate_dir_fail(struct rotate_dir *d, int error, const char *name, const char *what); /* -error */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -10,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -129,11 +131,39 @@ static void test_first_cut(void **state)
     logs_read_close(&r);
 }
 
+static void on_alarm(int sig)
+{
+}
+
+/* While it is being cut its places are not known: the search waits, and an alarm ends it, or tells here. */
+static void test_held(void **state)
+{
+    struct flock l = {.l_type = F_WRLCK, .l_whence = SEEK_SET, .l_start = INT64_C(1) << 62, .l_len = 1};
+    static const struct itimerval often = {{.tv_usec = 20000}, {.tv_usec = 20000}}, never;
+    struct logs_source *s;
+    int fd;
+
+    put_text("a.log", "");
+    cut("a.log", LOST, "last\n");
+    s = listed("a.log", true);
+    fd = open(path_of("a.log"), O_RDWR | O_CLOEXEC);
+    assert_int_equal(fcntl(fd, F_OFD_SETLK, &l), 0);
+    assert_int_equal(sigaction(SIGALRM, &(struct sigaction){.sa_handler = on_alarm}, NULL), 0);
+    assert_int_equal(setitimer(ITIMER_REAL, &often, NULL), 0);
+    assert_int_equal(logs_chain_find(s), -EINTR);
+    assert_int_equal(setitimer(ITIMER_REAL, &never, NULL), 0);
+    assert_false(s->cut);
+    close(fd);
+    assert_int_equal(logs_chain_find(s), 1);
+    assert_true(s->cut);
+}
+
 int main(void)
 {
 #define ON_FILES(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
         ON_FILES(test_first_cut),
+        ON_FILES(test_held),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
