@@ -274,6 +274,20 @@ static int begin(struct work *k, const struct logs_plan *p, uint64_t *at)
     return i;
 }
 
+/* 0 or -errno: then the result has it, too. */
+static int plan(struct logs_result *r, const struct logs_wanted *wanted, struct logs_plan *p)
+{
+    int error;
+
+    alarm(LIMIT_LOG_OPEN_SEC);
+    if ((error = logs_plan_make(wanted, p)) == 0)
+        return 0;
+    r->error = -error;
+    str_copy(r->message, sizeof(r->message),
+             error == -E2BIG ? "logType: more files than are searched at once" : strerror(-error));
+    return error;
+}
+
 static void work(struct work *k, const struct logs_wanted *wanted, struct logs_plan *p)
 {
     uint64_t at = 0, was_at = UINT64_MAX;
@@ -286,10 +300,11 @@ static void work(struct work *k, const struct logs_wanted *wanted, struct logs_p
         struct logs_plan old = *p;
         tries = at == was_at ? tries + 1 : 0;
         was_at = at;
-        if (logs_plan_make(wanted, p) < 0)
-            p->n = 0;
-        i = find_again(k, &old, i, p, &at);
+        if (plan(k->w->result, wanted, p) == 0)
+            i = find_again(k, &old, i, p, &at);
         logs_plan_free(&old);
+        if (k->w->result->error)
+            return;
     }
 }
 
@@ -298,22 +313,17 @@ void logs_work_run(const struct logs_work *w, const struct logs_wanted *wanted)
     struct work k = {.w = w, .json = BUF_INIT(FLUSH + 8 * LIMIT_LOG_ENTRY)};
     struct logs_result *r = w->result;
     struct logs_plan p;
-    int error;
 
     if (logs_match_compile(w->query, r->message, sizeof(r->message)) < 0) {
         r->error = EINVAL;
         return;
     }
-    if ((error = logs_plan_make(wanted, &p)) < 0) {
-        r->error = -error;
-        str_copy(r->message, sizeof(r->message),
-                 error == -E2BIG ? "logType: more files than are searched at once" : strerror(-error));
-        return;
+    if (plan(r, wanted, &p) == 0) {
+        r->files += p.n;
+        work(&k, wanted, &p);
     }
-    r->files += p.n;
-    work(&k, wanted, &p);
     end_member(&k);
-    if (k.json.len)
+    if (k.json.len && !r->error) /* as long as nothing was sent an error can be told */
         flush(&k);
     buf_free(&k.json);
     logs_plan_free(&p);

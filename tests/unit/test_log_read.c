@@ -10,8 +10,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -19,6 +21,7 @@
 #include "agentd/logs_chain.h"
 #include "agentd/logs_plan.h"
 #include "agentd/logs_read.h"
+#include "agentd/logs_work.h"
 #include "agentd/rotate_cut.h"
 #include "base/fd.h"
 #include "base/str.h"
@@ -27,7 +30,9 @@
  */
 
 static char dir[64];
-static struct wk_def def = {.alias = (char *)"web"};
+static char pattern[80];
+static struct wk_def def = {
+    .alias = (char *)"web", .log_pattern = pattern, .out.kind = CFG_OUT_NULL, .err.kind = CFG_OUT_NULL};
 static struct logs_source source;
 
 static int make_dir(void **state)
@@ -158,12 +163,75 @@ static void test_held(void **state)
     assert_true(s->cut);
 }
 
+/* --- a user's part of a search ----------------------------------------------------------------------------
+ */
+
+#define LINES 2000 /* of which an answer is made that fits into no pipe */
+
+/* Of all of web's files. Its pid; out: where its answer comes from. */
+static pid_t begin_part(struct logs_result *r, int *out)
+{
+    static struct logs_query query;
+    static const bool is_alias[LIMIT_LOG_TYPES] = {true};
+    const struct wk_def *const defs[] = {&def};
+    struct logs_wanted wanted = {.defs = defs, .n = 1, .query = &query, .is_alias = is_alias};
+    struct logs_work w = {.query = &query, .result = r};
+    char text[] = "tweb\nn10000\n";
+    int fds[2];
+    pid_t pid;
+
+    assert_int_equal(logs_match_read(text, &query), 0);
+    assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+    if ((pid = fork()) == 0) {
+        close(fds[0]);
+        w.out = fds[1];
+        logs_work_run(&w, &wanted);
+        _exit(0);
+    }
+    close(fds[1]);
+    *out = fds[0];
+    return pid;
+}
+
+/* When a file has gone meanwhile the others are listed anew, and when that fails it is told: the rest of them
+ * is not left out without a word. */
+static void test_second_plan_fails(void **state)
+{
+    struct logs_result *r =
+        mmap(NULL, LOGS_RESULT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    char line[1002], name[32], answer[4096];
+    int out, status;
+    pid_t pid;
+
+    memset(line, 'x', sizeof(line));
+    line[1000] = '\n';
+    line[1001] = 0;
+    for (int i = 0; i < LINES; i++)
+        put_text("a.log", line);
+    put_text("b.log", "gone\n");
+    snprintf(pattern, sizeof(pattern), "%s/*.log", dir);
+    pid = begin_part(r, &out);
+    assert_true(read(out, answer, sizeof(answer)) > 0); /* a.log is being read */
+    unlink(path_of("b.log"));
+    for (int i = 0; i <= LIMIT_LOG_SOURCES; i++) {
+        snprintf(name, sizeof(name), "c%d.log", i);
+        put_text(name, "");
+    }
+    while (read(out, answer, sizeof(answer)) > 0)
+        ;
+    close(out);
+    assert_true(waitpid(pid, &status, 0) == pid && status == 0);
+    assert_true(r->head_sent && r->error == E2BIG && str_starts(r->message, "logType: "));
+    munmap(r, LOGS_RESULT_SIZE);
+}
+
 int main(void)
 {
 #define ON_FILES(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
         ON_FILES(test_first_cut),
         ON_FILES(test_held),
+        ON_FILES(test_second_plan_fails),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
