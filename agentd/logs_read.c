@@ -139,6 +139,14 @@ int logs_read_open(struct logs_read *r, const struct logs_source *s, uint64_t fr
     return begin_next(r);
 }
 
+/* At a part's end: its length is only known modulo 2^32 (RFC 1952), and all places are made of it. */
+static bool is_longer(const struct logs_read *r)
+{
+    char c;
+
+    return r->packed && !r->source->packed && gzread(r->packed, &c, 1) == 1;
+}
+
 ssize_t logs_read(struct logs_read *r, char *buf, size_t n)
 {
     ssize_t got;
@@ -148,6 +156,8 @@ ssize_t logs_read(struct logs_read *r, char *buf, size_t n)
         size_t most = r->packed_end - r->at < n ? (size_t)(r->packed_end - r->at) : n;
         if (most && (got = read_packed(r, buf, most)) != 0)
             return got;
+        if (is_longer(r))
+            return -EOVERFLOW;
         end_packed(r);
         if (r->source->packed)
             return 0;

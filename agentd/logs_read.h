@@ -27,7 +27,8 @@ struct logs_read {
 /* At place from, or at the first one behind it that is still there: r->at. 0; -ESTALE: its files have other
  * names by now: plan anew; or -errno with why. logs_read_close in any case. */
 int logs_read_open(struct logs_read *r, const struct logs_source *s, uint64_t from, char *why, size_t size);
-/* How many bytes; 0: the end, for now; -ESTALE, -errno. */
+/* How many bytes; 0: the end, for now; -ESTALE; -EOVERFLOW: what agentd has packed is longer than can be
+ * known, so that its places are wrong; -errno. */
 ssize_t logs_read(struct logs_read *r, char *buf, size_t n);
 void logs_read_close(struct logs_read *r);
 

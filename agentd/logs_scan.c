@@ -169,7 +169,7 @@ static enum logs_end read_all(struct lines *l)
     }
     if (got < 0) {
         snprintf(s->why, sizeof(s->why), "%.160s: %.80s", s->source->name, strerror((int)-got));
-        return got == -ESTALE ? LOGS_END_STALE : LOGS_END_FAILED;
+        return got == -ESTALE ? LOGS_END_STALE : got == -EOVERFLOW ? LOGS_END_WRONG : LOGS_END_FAILED;
     }
     if (go == LOGS_GO_ON)
         go = take_rest(l);

@@ -44,10 +44,10 @@ struct logs_scan {
     struct buf text;
 };
 
-enum logs_end { LOGS_END_DONE, LOGS_END_STOPPED, LOGS_END_STALE, LOGS_END_FAILED };
+enum logs_end { LOGS_END_DONE, LOGS_END_STOPPED, LOGS_END_STALE, LOGS_END_FAILED, LOGS_END_WRONG };
 
-/* From s->at on. STALE: its files have moved; plan anew and go on at s->at. FAILED: s->why. may_skip: what
- * has gone is left out. */
+/* From s->at on. STALE: its files have moved; plan anew and go on at s->at. FAILED: s->why. WRONG: so
+ * is what was told of it: s->why. may_skip: what has gone is left out. */
 enum logs_end logs_scan_run(struct logs_scan *s, bool may_skip);
 
 #endif

@@ -221,6 +221,11 @@ static enum logs_end scan(struct work *k, const struct logs_source *s, uint64_t 
         str_copy(r->message, sizeof(r->message),
                  "keyword: a pattern wants more memory than a search may take");
     }
+    if (end == LOGS_END_WRONG) {
+        r->error = EIO;
+        str_copy(r->message, sizeof(r->message), scan.why);
+        return end;
+    }
     if (end == LOGS_END_FAILED) {
         note_failure(r, scan.why);
         return end;
@@ -254,7 +259,7 @@ static bool scan_all(struct work *k, const struct logs_plan *p, unsigned *i, uin
             end = scan(k, p->v[*i], at, may_skip);
         if (end == LOGS_END_STALE)
             return false;
-        if (end == LOGS_END_STOPPED)
+        if (end == LOGS_END_STOPPED || end == LOGS_END_WRONG)
             return true;
     }
     return true;

@@ -17,6 +17,7 @@
 #include <unistd.h>
 
 #include <cmocka.h>
+#include <zlib.h>
 
 #include "agentd/logs_chain.h"
 #include "agentd/logs_plan.h"
@@ -163,6 +164,43 @@ static void test_held(void **state)
     assert_true(s->cut);
 }
 
+static void pack(const char *name, const char *text)
+{
+    gzFile f = gzopen(path_of(name), "ab");
+
+    assert_true(f && gzwrite(f, text, (unsigned)strlen(text)) == (int)strlen(text));
+    assert_int_equal(gzclose(f), Z_OK);
+}
+
+/* What is packed tells a length that is less than its own, as one of more than 4 GiB does: that is told. */
+static void test_too_long_to_tell(void **state)
+{
+    struct logs_source *s;
+    struct logs_read r;
+    char buf[64];
+
+    pack("a.log.1.gz", "of a first member\n");
+    pack("a.log.1.gz", "second\n");
+    put_text("a.log", "");
+    cut("a.log", LOST, "last\n");
+    s = listed("a.log", true);
+    assert_int_equal(logs_chain_find(s), 1);
+    assert_true(s->n_parts == 1 && s->parts[0].size == 7);
+    assert_int_equal(open_at(&r, s, false), 0);
+    assert_int_equal(logs_read(&r, buf, sizeof(buf)), 7);
+    assert_int_equal(logs_read(&r, buf, sizeof(buf)), -EOVERFLOW);
+    logs_read_close(&r);
+    free(s->parts);
+    unlink(path_of("a.log.1.gz"));
+    pack("a.log.1.gz", "second\n");
+    s = listed("a.log", true);
+    assert_int_equal(logs_chain_find(s), 1);
+    assert_int_equal(open_at(&r, s, false), 0);
+    assert_int_equal(logs_read(&r, buf, sizeof(buf)), 7);
+    assert_int_equal(logs_read(&r, buf, sizeof(buf)), 5);
+    logs_read_close(&r);
+}
+
 /* --- a user's part of a search ----------------------------------------------------------------------------
  */
 
@@ -193,14 +231,52 @@ static pid_t begin_part(struct logs_result *r, int *out)
     return pid;
 }
 
+static struct logs_result *share_result(void)
+{
+    return mmap(NULL, LOGS_RESULT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+}
+
+/* Its answer's length. */
+static size_t finish_part(pid_t pid, int out)
+{
+    char answer[4096];
+    size_t all = 0;
+    ssize_t n;
+    int status;
+
+    while ((n = read(out, answer, sizeof(answer))) > 0)
+        all += (size_t)n;
+    close(out);
+    assert_true(waitpid(pid, &status, 0) == pid && status == 0);
+    return all;
+}
+
+/* Nothing of it is right, so nothing is sent. */
+static void test_nothing_wrong_is_sent(void **state)
+{
+    struct logs_result *r = share_result();
+    int out;
+    pid_t pid;
+
+    pack("a.log.1.gz", "one\ntwo\nthree\n");
+    pack("a.log.1.gz", "second\nthird\n");
+    put_text("a.log", "");
+    cut("a.log", LOST, "last\n");
+    put_text("b.log", "fine\n");
+    snprintf(pattern, sizeof(pattern), "%s/*.log", dir);
+    pid = begin_part(r, &out);
+    assert_int_equal(finish_part(pid, out), 0);
+    assert_true(!r->head_sent && r->error == EIO && str_starts(r->message, "a.log: "));
+    munmap(r, LOGS_RESULT_SIZE);
+}
+
 /* When a file has gone meanwhile the others are listed anew, and when that fails it is told: the rest of them
  * is not left out without a word. */
 static void test_second_plan_fails(void **state)
 {
-    struct logs_result *r =
-        mmap(NULL, LOGS_RESULT_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    char line[1002], name[32], answer[4096];
-    int out, status;
+    struct logs_result *r = share_result();
+    char line[1002], name[32];
+    int out;
     pid_t pid;
 
     memset(line, 'x', sizeof(line));
@@ -211,16 +287,13 @@ static void test_second_plan_fails(void **state)
     put_text("b.log", "gone\n");
     snprintf(pattern, sizeof(pattern), "%s/*.log", dir);
     pid = begin_part(r, &out);
-    assert_true(read(out, answer, sizeof(answer)) > 0); /* a.log is being read */
+    assert_int_equal(read(out, name, sizeof(name)), sizeof(name)); /* a.log is being read */
     unlink(path_of("b.log"));
     for (int i = 0; i <= LIMIT_LOG_SOURCES; i++) {
         snprintf(name, sizeof(name), "c%d.log", i);
         put_text(name, "");
     }
-    while (read(out, answer, sizeof(answer)) > 0)
-        ;
-    close(out);
-    assert_true(waitpid(pid, &status, 0) == pid && status == 0);
+    finish_part(pid, out);
     assert_true(r->head_sent && r->error == E2BIG && str_starts(r->message, "logType: "));
     munmap(r, LOGS_RESULT_SIZE);
 }
@@ -229,8 +302,8 @@ int main(void)
 {
 #define ON_FILES(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
-        ON_FILES(test_first_cut),
-        ON_FILES(test_held),
+        ON_FILES(test_first_cut),         ON_FILES(test_held),
+        ON_FILES(test_too_long_to_tell),  ON_FILES(test_nothing_wrong_is_sent),
         ON_FILES(test_second_plan_fails),
     };
 
