@@ -30,7 +30,7 @@ static bool is_signed(const struct request *r, const struct cred *c, const uint8
         buf_str(&text, i ? "\n" : "");
         buf_str(&text, parts[i] ? parts[i] : "");
     }
-    /* as much work for a name that is nobody's */
+    /* as much work for a name that is nobody's: it is not to be told from the time that an answer takes */
     auth_sign_mac_256(mac, c ? c->secret : "nobody", text.p, text.len);
     right = !text.error && CRYPTO_memcmp(mac, given, AUTH_MAC_256) == 0;
     buf_free(&text);
@@ -58,16 +58,18 @@ enum auth_verdict auth_digest_check(struct request *r, const char *value,
     char name[LIMIT_CREDENTIAL_NAME + 1];
     uint8_t given[AUTH_MAC_256];
     int64_t date, wall_us = clock_wall_us(), now = wall_us / 1000000;
+    bool right;
 
     *ret = NULL;
     *why = "the header is malformed";
     if (auth_signed_header(value, name, given, sizeof(given)) < 0)
         return AUTH_DENIED;
     *ret = find(CRED_AKSK, name);
+    right = is_signed(r, *ret, given); /* before anything is known about the name */
     *why = !str_starts(evhttp_request_get_uri(r->http), PATHS) ? "the scheme is for " PATHS " only"
            : !*ret                                             ? "no such access key"
-           : !is_signed(r, *ret, given) ? "the signature is not over this request, or not by this key"
-                                        : NULL;
+           : !right ? "the signature is not over this request, or not by this key"
+                    : NULL;
     if (*why)
         return AUTH_DENIED;
     *why = "the date is malformed, or further than a quarter of an hour from our clock and zone";
