@@ -35,9 +35,11 @@ static char *value_of(const char *text, const char *name, const char *between, c
     size_t len = strlen(name), n;
 
     value[0] = 0;
-    for (const char *l = text; *l; l += strcspn(l, "\n"), l += *l == '\n') {
-        const char *p = l + len + strspn(strncmp(l, name, len) == 0 ? l + len : "", " \t");
-        if (strncmp(l, name, len) != 0 || strncmp(p, between, strlen(between)) != 0)
+    for (const char *l = text, *p; *l; l += strcspn(l, "\n"), l += *l == '\n') {
+        if (!str_starts(l, name))
+            continue;
+        p = l + len + strspn(l + len, " \t");
+        if (!str_starts(p, between))
             continue;
         p += strlen(between);
         p += strspn(p, " \t\"'");

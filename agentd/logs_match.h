@@ -37,7 +37,7 @@ struct logs_query {
     unsigned n_types, n_levels;
     int64_t start_us, end_us; /* the end is included */
     struct logs_words keys, excludes;
-    uint64_t limit; /* entries; 0: all */
+    uint64_t limit; /* entries; without meaning for an archive, which has all */
     bool has_cursor, zip;
     bool failed; /* a pattern could not be tried: it wants too much memory */
     struct logs_place cursor;
