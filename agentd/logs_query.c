@@ -150,10 +150,22 @@ static int gather(struct search *s)
     return 0;
 }
 
+/* A part is no more than its user: what the next one, of another user, goes on with has its bounds, and its
+ * texts an end. */
+static void settle(struct logs_result *r)
+{
+    r->message[sizeof(r->message) - 1] = r->types[sizeof(r->types) - 1] = 0;
+    r->zip.max = LIMIT_LOG_SOURCES;
+    if (r->zip.n > r->zip.max)
+        r->zip.n = r->zip.max;
+    for (uint32_t i = 0; i < r->zip.n; i++)
+        r->zip.v[i].name[LOGS_ZIP_NAME - 1] = 0;
+}
+
 /* Those of one user go together, where the first of them is: the order is the same each time. */
 static int each_user(struct search *s, part_fn part)
 {
-    const struct logs_result *r = s->w.result;
+    struct logs_result *r = s->w.result;
     const struct wk_def **all = calloc(s->n_all + 1, sizeof(all[0]));
     int sig = 0;
 
@@ -171,6 +183,7 @@ static int each_user(struct search *s, part_fn part)
             if (are_same_ids(&s->all[k]->ids, &s->all[i]->ids))
                 s->part[n++] = s->all[k];
         sig = run_part(&s->w, &s->wanted, part);
+        settle(r);
     }
     free(all);
     return sig;
@@ -194,7 +207,6 @@ static void say_types(struct search *s)
             logs_work_name(r, w->def->alias, strlen(w->def->alias));
         }
     each_user(s, logs_work_tell);
-    r->types[sizeof(r->types) - 1] = 0;
 }
 
 static void send_error(const struct search *s, int error, const char *message)
@@ -241,7 +253,6 @@ static bool fail(struct search *s, int sig)
     struct logs_result *r = s->w.result;
     char message[64];
 
-    r->message[sizeof(r->message) - 1] = 0;
     if (r->head_sent)
         return sig || r->error; /* the answer stays without its end */
     snprintf(message, sizeof(message), "the search has failed: %s", name_of(sig));
@@ -274,10 +285,7 @@ static void finish(const struct search *s)
         logs_work_id(p, id);
     if (logs_work_head(r, s->w.out, q->zip) < 0)
         return;
-    for (uint32_t i = 0; i < r->zip.n && i < LIMIT_LOG_SOURCES; i++)
-        r->zip.v[i].name[LOGS_ZIP_NAME - 1] = 0;
     if (q->zip) {
-        r->zip.n = r->zip.n < LIMIT_LOG_SOURCES ? r->zip.n : LIMIT_LOG_SOURCES;
         logs_zip_finish(&r->zip, s->w.out);
         return;
     }

@@ -76,7 +76,7 @@ int logs_zip_begin(struct logs_zip *z, int out, const char *name, int64_t wall_u
     struct logs_zip_member *m = &z->v[z->n];
     struct record r = {.n = 0};
 
-    if (z->n == z->max)
+    if (z->n >= z->max)
         return -E2BIG;
     memset(&stream, 0, sizeof(stream));
     if (deflateInit2(&stream, Z_BEST_SPEED, Z_DEFLATED, RAW, MEMORY_LEVEL, Z_DEFAULT_STRATEGY) != Z_OK)
