@@ -337,6 +337,29 @@ class Client(Called):
         h.stop()
 
 
+    @harness.needs_root
+    def test_real_path_as_the_workers_user(self):
+        """A link that the user puts there tells nothing of a folder that only root may enter."""
+        h, me = self.host(cgroup=self.cgroup), harness.ORDINARY
+        for name, mode, owner in (("logs", 0o700, me), ("closed", 0o700, 0)):
+            os.mkdir("%s/%s" % (h.dir, name), mode)
+            os.chown("%s/%s" % (h.dir, name), owner, owner)
+        for name in ("logs/there", "closed/there"):
+            with open(h.dir + "/" + name, "w", encoding="ascii"):
+                pass
+        for link, to in (("own", "there"), ("root", "../closed/there"), ("none", "../closed/nothing")):
+            os.symlink(to, "%s/logs/%s.log" % (h.dir, link))
+        h.worker("web", "", "User=%d\nGroup=%d" % (me, me), "LogFilePattern=%s/logs/*.log" % h.dir)
+        h.start()
+        h.all_up()
+        ask = lambda name: h.post("/api/v1/file/getRealPath", {"symbolicLink": "%s/logs/%s.log" % (h.dir, name)})
+        self.assertEqual(ask("own").data, {"path": h.dir + "/logs/there"})
+        for name in ("root", "none"):
+            r = ask(name)
+            self.assertEqual((r.status, r.message), (500, "it can't be looked at"), name)
+        h.stop()
+
+
 def total_memory():
     with open("/proc/meminfo", encoding="ascii") as f:
         return int(f.readline().split()[1]) * 1024
