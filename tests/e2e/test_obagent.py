@@ -437,6 +437,28 @@ class Ways(Called):
         self.assertEqual(self.altered(c, "GET", "/api/v1/status", None), 401)
         h.stop()
 
+    @harness.needs_root
+    def test_families(self):
+        """Of distributions, by os-release(5), with its quotes and without."""
+        h = self.host(cgroup=False)
+        path = h.write("os-release", "")
+        h.wrap = [*harness.own_root(), "unshare", "--mount", "--propagation", "private", "/bin/sh", "-c",
+                  'mount --bind "$0" "$(realpath /etc/os-release)" && exec "$@"', path]
+        h.worker("a")
+        h.start()
+        h.all_up()
+        for text, *want in (('NAME="Rocky Linux"\nVERSION_ID="9.3"\nID="rocky"\nID_LIKE="rhel centos fedora"\n', "rocky", "rhel", "9.3"),
+                            ("ID=fedora\nVERSION_ID=40\n", "fedora", "rhel", "40"), ("ID='centos'\nVERSION_ID='7'\n", "centos", "rhel", "7"),
+                            ('ID="anolis"\nVERSION_ID="8.8"', "anolis", "rhel", "8.8"), ('ID="alios"\n', "alios", "rhel", ""),
+                            ('ID="sles"\nID_LIKE="suse"\nVERSION_ID="15.5"\n', "sles", "suse", "15.5"),
+                            ('ID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\n', "ubuntu", "debian", "24.04"),
+                            ("IDS=no\nID=void\n", "void", "void", "")):
+            with open(path, "w", encoding="ascii") as f:  # the same file: it is mounted
+                f.write(text)
+            info = h.post("/api/v1/system/hostInfo", {}).data
+            self.assertEqual([info["osPlatform"], info["osPlatformFamily"], info["osPlatformVersion"]], want, text)
+        h.stop()
+
     def test_in_the_clear(self):
         """The body is not covered: beyond loopback it is no more than a password."""
         self.port = harness.free_port()
