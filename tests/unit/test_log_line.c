@@ -57,6 +57,7 @@ static void test_times(void **state)
         {"2024-01-02T03:04:05Z information error here", AT, 0, ""},
         {"2024-01-02T03:04:05Z <fatal>", AT, 0, "FATAL"},
         {"2024-01-02 03:04:05-7 x", AT - 5 * HOUR - HOUR / 2, 19800, ""},
+        {"2024-01-02 03:04:05 -01234 x", AT - 5 * HOUR - HOUR / 2, 19800, ""},
         {"0001-01-01 00:00:00Z", INT64_C(-62135596800000000), 0, ""},
         {"9999-12-31T23:59:60Z", INT64_C(253402300800000000), 0, ""},
     };
@@ -68,6 +69,35 @@ static void test_times(void **state)
         if (l.us != rows[i].us || l.offset != rows[i].offset || !str_eq(l.level, rows[i].level))
             fail_msg("%s: %lld %d %s", rows[i].line, (long long)l.us, l.offset, l.level);
     }
+}
+
+/* In a zone with two offsets each line has that of its own time, whatever the line before it had. */
+static void test_summer_time(void **state)
+{
+    static const struct {
+        const char *line;
+        int64_t utc_s;
+        int32_t offset;
+    } rows[] = {
+        {"2024-01-02 03:04:05 x", 1704164645 - 3600, 3600},
+        {"2024-07-02 03:04:05 x", 1719889445 - 7200, 7200},
+        {"2024-07-02 03:59:59 x", 1719892799 - 7200, 7200},
+        {"2024-01-02 03:04:05 x", 1704164645 - 3600, 3600},
+        {"2024-03-31 01:59:59 x", 1711850399 - 3600, 3600},
+        {"2024-03-31 03:00:00 x", 1711854000 - 7200, 7200},
+        {"2024-10-27 01:59:59 x", 1729994399 - 7200, 7200},
+        {"2024-10-27 03:00:00 x", 1729998000 - 3600, 3600},
+    };
+    struct logs_line l;
+
+    setenv("TZ", "XST-1XDT,M3.5.0,M10.5.0/3", 1);
+    tzset();
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        assert_true(logs_line_read(rows[i].line, strlen(rows[i].line), AT, &l));
+        if (l.us != rows[i].utc_s * 1000000 || l.offset != rows[i].offset)
+            fail_msg("%s: %lld %d", rows[i].line, (long long)l.us, l.offset);
+    }
+    use_zone(state);
 }
 
 static void test_no_times(void **state)
@@ -325,12 +355,47 @@ static void test_far(void **state)
     free(z);
 }
 
+/* Sizes of more than 4 GB: those behind a member have 8 bytes each then, and the list has them in
+ * 64 bits. Its date is local, as MS-DOS has it. */
+static void test_long(void **state)
+{
+    struct logs_zip *z = calloc(1, sizeof(*z) + 2 * sizeof(z->v[0]));
+    uint64_t gone = UINT64_C(5) << 30;
+    unsigned char b[512], *behind, *central;
+    int fd = memfd_create("archive", MFD_CLOEXEC);
+    ssize_t n;
+
+    z->max = 2;
+    assert_int_equal(logs_zip_begin(z, fd, "a", AT), 0);
+    assert_true(z->v[0].when == (44u << 25 | 1 << 21 | 2 << 16 | 8 << 11 | 34 << 5 | 2));
+    z->v[0].size = gone; /* as if so many had been put */
+    assert_int_equal(logs_zip_put(z, fd, "text", 4), 0);
+    assert_int_equal(logs_zip_end(z, fd), 0);
+    assert_int_equal(logs_zip_begin(z, fd, "b", 0), 0);
+    assert_true(z->v[1].when == (1 << 21 | 1 << 16)); /* that begins in 1980 */
+    assert_int_equal(logs_zip_end(z, fd), 0);
+    assert_int_equal(logs_zip_finish(z, fd), 0);
+    n = pread(fd, b, sizeof(b), 0);
+    behind = memmem(b, (size_t)n, "PK\7\10", 4);
+    assert_non_null(behind);
+    assert_true(number(behind + 8) == z->v[0].packed && number(behind + 16) == gone + 4);
+    assert_true(z->v[1].at == (uint64_t)(behind + 24 - b) && memcmp(behind + 24, "PK\3\4", 4) == 0);
+    central = memmem(b, (size_t)n, "PK\1\2", 4);
+    assert_non_null(central);
+    assert_true(memcmp(central + 20, "\377\377\377\377\377\377\377\377", 8) ==
+                0); /* its sizes are elsewhere: */
+    assert_true(number(central + 46 + 1 + 4) == gone + 4 && number(central + 46 + 1 + 12) == z->v[0].packed);
+    close(fd);
+    free(z);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_times),    cmocka_unit_test(test_no_times), cmocka_unit_test(test_year),
-        cmocka_unit_test(test_names),    cmocka_unit_test(test_types),    cmocka_unit_test(test_query),
-        cmocka_unit_test(test_patterns), cmocka_unit_test(test_open),     cmocka_unit_test(test_far),
+        cmocka_unit_test(test_times),    cmocka_unit_test(test_no_times),    cmocka_unit_test(test_year),
+        cmocka_unit_test(test_names),    cmocka_unit_test(test_types),       cmocka_unit_test(test_query),
+        cmocka_unit_test(test_patterns), cmocka_unit_test(test_open),        cmocka_unit_test(test_far),
+        cmocka_unit_test(test_long),     cmocka_unit_test(test_summer_time),
     };
 
     return cmocka_run_group_tests(tests, use_zone, NULL);
