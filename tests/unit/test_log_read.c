@@ -201,6 +201,107 @@ static void test_too_long_to_tell(void **state)
     logs_read_close(&r);
 }
 
+static void put_line_of(const char *name, size_t n)
+{
+    char text[LOST + 1];
+
+    memset(text, 'x', n);
+    text[n - 1] = '\n';
+    text[n] = 0;
+    put_text(name, text);
+}
+
+/* A copy that has no number yet stands between the newest of those that have one and what is left. */
+static void test_copied(void **state)
+{
+    struct logs_source *s;
+    struct logs_read r;
+    char buf[2 * LOST];
+    size_t n = 0;
+    ssize_t got;
+
+    put_line_of("a.log.1", 600);
+    put_line_of("a.log.rotated", 400);
+    put_text("a.log", "");
+    cut("a.log", LOST, "last\n");
+    s = listed("a.log", true);
+    assert_int_equal(logs_chain_find(s), 1);
+    assert_true(s->n_parts == 1 && s->parts[0].start == 0 && s->parts[0].size == 600);
+    assert_int_equal(open_at(&r, s, false), 0);
+    while ((got = logs_read(&r, buf + n, sizeof(buf) - n)) > 0)
+        n += (size_t)got;
+    assert_int_equal(n, LOST + 5);
+    assert_true(buf[599] == '\n' && buf[998] == 'x' && memcmp(buf + LOST, "last\n", 5) == 0);
+    logs_read_close(&r);
+}
+
+/* A part that is another file by now, or has another length, is none: what it is has to be found out anew. */
+static void test_part_changed(void **state)
+{
+    struct logs_source *s;
+    struct logs_read r;
+    char buf[64];
+
+    put_line_of("a.log.1", LOST);
+    put_text("a.log", "");
+    cut("a.log", LOST, "last\n");
+    s = listed("a.log", true);
+    assert_int_equal(logs_chain_find(s), 1);
+    put_text("a.log.1", "more\n");
+    assert_int_equal(open_at(&r, s, false), -ESTALE);
+    logs_read_close(&r);
+    assert_int_equal(open_at(&r, s, true), 0);
+    assert_true(r.at == LOST);
+    assert_int_equal(logs_read(&r, buf, sizeof(buf)), 5);
+    logs_read_close(&r);
+}
+
+static void expect_planned(struct logs_query *q, unsigned n, const char *const *names)
+{
+    static const bool is_alias[LIMIT_LOG_TYPES] = {true};
+    const struct wk_def *const defs[] = {&def};
+    struct logs_plan p;
+
+    snprintf(pattern, sizeof(pattern), "%s/*.log", dir);
+    assert_int_equal(logs_plan_make(&(struct logs_wanted){defs, 1, q, is_alias}, &p), 0);
+    for (unsigned i = 0; i < n && i < p.n; i++)
+        assert_string_equal(p.v[i]->name, names[i]);
+    assert_int_equal(p.n, n);
+    logs_plan_free(&p);
+}
+
+/* Of the numbered files only those are a part of it that agentd can have cut off. */
+static void test_numbers_of_others(void **state)
+{
+    static const char *const names[] = {"a.log.3", "a.log.2", "a.log"};
+    static struct logs_query q;
+    char text[] = "tweb";
+
+    assert_int_equal(logs_match_read(text, &q), 0);
+    put_line_of("a.log.1", LOST - 1);
+    put_text("a.log.2", "of another's rotation\n");
+    put_text("a.log.3", "\n"); /* would fit, but is behind one that does not */
+    put_text("a.log", "");
+    cut("a.log", LOST, "last\n");
+    expect_planned(&q, 3, names);
+}
+
+/* While a file is being compressed it is there twice. */
+static void test_twice_there(void **state)
+{
+    static const char *const names[] = {"a.log.2.gz", "a.log.1", "a.log", "b.log.gz"};
+    static struct logs_query q;
+    char text[] = "tweb";
+
+    assert_int_equal(logs_match_read(text, &q), 0);
+    pack("a.log.2.gz", "older\n");
+    pack("a.log.1.gz", "old\n");
+    put_text("a.log.1", "old\n");
+    put_text("a.log", "new\n");
+    pack("b.log.gz", "other\n");
+    expect_planned(&q, 4, names);
+}
+
 /* --- a user's part of a search ----------------------------------------------------------------------------
  */
 
@@ -303,7 +404,9 @@ int main(void)
 #define ON_FILES(f) cmocka_unit_test_setup_teardown(f, make_dir, remove_dir)
     const struct CMUnitTest tests[] = {
         ON_FILES(test_first_cut),         ON_FILES(test_held),
-        ON_FILES(test_too_long_to_tell),  ON_FILES(test_nothing_wrong_is_sent),
+        ON_FILES(test_too_long_to_tell),  ON_FILES(test_copied),
+        ON_FILES(test_part_changed),      ON_FILES(test_numbers_of_others),
+        ON_FILES(test_twice_there),       ON_FILES(test_nothing_wrong_is_sent),
         ON_FILES(test_second_plan_fails),
     };
 
