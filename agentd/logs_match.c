@@ -170,6 +170,7 @@ bool logs_match_level(const struct logs_query *q, const char *level)
     return false;
 }
 
+/* The C library's regexec(3) says REG_NOMATCH where it means REG_ESPACE. */
 static bool has(struct logs_query *q, const struct logs_word *w, const char *p, size_t n)
 {
     regmatch_t range = {.rm_so = 0, .rm_eo = (regoff_t)n};
@@ -177,8 +178,9 @@ static bool has(struct logs_query *q, const struct logs_word *w, const char *p, 
 
     if (!w->is_pattern)
         return memmem(p, n, w->text, w->n) != NULL;
+    errno = 0;
     r = regexec(&w->re, p, 0, &range, REG_STARTEND);
-    q->failed |= r != 0 && r != REG_NOMATCH;
+    q->failed |= r != 0 && (r != REG_NOMATCH || errno == ENOMEM);
     return r == 0;
 }
 

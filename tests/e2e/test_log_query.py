@@ -14,6 +14,7 @@ import signal
 import subprocess
 import threading
 import time
+import unittest
 import zipfile
 
 import harness
@@ -225,6 +226,22 @@ class Filters(Base):
             r = self.h.post(QUERY, {"logType": "a", **ALWAYS, "keyword": [pattern], "keywordType": "REGEX"})
             self.assertIn(r.status, (200, 400, 500), r)
             self.assertEqual(self.h.record("web")["state"], "UP")
+
+    @unittest.skipIf(harness.SANITIZED, "its allocator does not fail, it ends")
+    def test_a_pattern_that_wants_memory_when_it_is_tried(self):
+        """It is told, and not taken for one that is nowhere."""
+        h, chance = self.h, random.Random(harness.SEED)
+        for n in range(4):
+            self.put("b.log", "%s INFO %s\n" % (stamp(n), "".join(chance.choices("ab", k=65000))))
+        for field in ("keyword", "excludeKeyword"):
+            c = h.connect(100)
+            c.request("POST", QUERY, json.dumps({"logType": "b", **ALWAYS, field: ["(a|b)*a.{200}z"], field + "Type": "REGEX"}), {"Content-Type": "application/json"})
+            part = eventually(lambda: [p for f in harness.forks(h.pid) for p in harness.children(f)], what="a search")[0]
+            soft, hard = eventually(lambda part=part: (lambda l: l[0] != resource.RLIM_INFINITY and l)(resource.prlimit(part, resource.RLIMIT_DATA)), what="its limit")
+            resource.prlimit(part, resource.RLIMIT_DATA, (soft - (224 << 20), hard))  # seconds sooner
+            r = harness.Reply.of(c.getresponse())
+            self.assertEqual((r.status, r.message if r.status != 200 else ""), (400, "keyword: a pattern wants more memory than a search may take"), r)
+            c.close()
 
 
 class Files(Base):
