@@ -128,6 +128,21 @@ class Lines(Base):
         self.assertEqual(self.texts("web", startTime="2099-01-01T00:00:00Z"), [])
 
 
+    def test_without_times_in_their_span(self):
+        """From the last change of the file before it, if there is one, to its own; a minute's margin is for opening only."""
+        for name, seconds in (("a.log.1", 30), ("a.log", 50)):
+            at = BEGIN.timestamp() + seconds
+            os.utime(self.put(name, "of %s\n" % name), (at, at))
+        self.begin()
+
+        def texts(start, end):
+            return self.texts("a", startTime="2024-01-02T03:04:%02dZ" % start, endTime="2024-01-02T03:%sZ" % end)
+        self.assertEqual(texts(5, "04:10"), ["of a.log.1"])
+        self.assertEqual(texts(5, "04:35"), ["of a.log.1", "of a.log"])
+        self.assertEqual(texts(36, "04:40"), ["of a.log"])
+        self.assertEqual(texts(56, "05:00"), [])
+
+
 class Filters(Base):
     def setUp(self):
         super().setUp()
@@ -327,6 +342,25 @@ class Files(Base):
         self.assertEqual(sorted(found), ["%s INFO of %s" % (stamp(n), a) for n, a in enumerate(("aa", "bb", "cc", "dd"))])
         self.assertEqual(len(self.archive("app").namelist()), 4)
         self.assertEqual(set(self.archive("app").namelist()), {"app.log", "bb/app.log", "cc/app.log", "dd/app.log"})
+        self.h.stop()
+
+
+    @needs_root
+    def test_several_groups(self):
+        """Of one user in different groups, and of one group with different users: each one's files are read as what its worker is."""
+        me, other = harness.ORDINARY, harness.ORDINARY - 1
+        rows = {"aa": (0, me, "User=%d\nGroup=%d" % (me, me)), "bb": (0, other, "User=%d\nGroup=%d" % (me, other)),
+                "cc": (0, me - 2, "User=%d\nGroup=%d\nSupplementaryGroups=%d" % (me, me, me - 2)), "dd": (other, 0, "User=%d\nGroup=%d" % (other, me))}
+        for n, (alias, (uid, gid, service)) in enumerate(rows.items()):
+            folder = "%s/%s" % (self.h.dir, alias)
+            os.mkdir(folder, 0o750)
+            with open(folder + "/app.log", "w", encoding="ascii") as f:
+                f.write("%s INFO of %s\n" % (stamp(n), alias))
+            os.chown(folder, uid, gid)
+            self.h.worker(alias, "", service, "LogFilePattern=%s/*.log" % folder)
+        self.h.start()
+        self.h.all_up()
+        self.assertEqual(self.texts("app"), ["%s INFO of %s" % (stamp(n), alias) for n, alias in enumerate(rows)])
         self.h.stop()
 
 
@@ -563,6 +597,9 @@ class Archives(Base):
         z = zipfile.ZipFile(path)
         self.assertEqual({n: z.read(n).decode().splitlines() for n in z.namelist()}, {n: t for n, t in texts.items() if t})
         self.assertEqual(self.archive("web", keyword=["nowhere"]).namelist(), [])
+        with open(os.fsencode(self.files) + b"/caf\xe9-\xc3\xa9.log", "w", encoding="ascii") as f:
+            f.write("%s INFO named as it is\n" % stamp(0))
+        self.assertEqual(self.archive("web", keyword=["named"]).namelist(), ["caf_-\u00e9.log"])
         self.assertEqual(self.h.post(DOWNLOAD, {"logType": ["none", "neither"], **ALWAYS}).status, 404)
         self.h.stop()
 
