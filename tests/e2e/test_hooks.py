@@ -19,7 +19,7 @@ left*) sleep infinity & echo $! >$where/left ;;
 esac
 """
 
-# A daemon as they were: forks twice, writes its pid and goes. With "stranger" it writes somebody else's.
+# A daemon as they were: forks twice, writes its pid and goes. Told a number it writes that.
 DAEMON = """#!/usr/bin/python3
 import os, signal, sys
 where, how = sys.argv[1], sys.argv[2]
@@ -43,7 +43,7 @@ elif how == "folder":
     os.mkdir(where + "/pid")
 elif how != "silent":
     with open(where + "/pid.new", "w") as f:
-        f.write("%d\\n" % (os.getppid() if how == "gone" else 1 if how == "stranger" else os.getpid()))
+        f.write("%d\\n" % (os.getppid() if how == "gone" else int(how) if how.isdigit() else os.getpid()))
     os.rename(where + "/pid.new", where + "/pid")
 os.write(write, b".")
 while True:
@@ -329,8 +329,9 @@ class Forking(Commands):
         h.stop()
 
     def test_false_pid_file(self):
-        """It names process 1, or is no plain file: refused, nobody is signalled, and the loop goes on."""
-        for how, why in (("stranger", "names process 1, which is not this worker's"), ("fails", "exited with status 7"),
+        """It names a stranger, or process 1, or is no plain file: refused, nobody is signalled, and the loop goes on."""
+        stranger = str(os.getpid())
+        for how, why in ((stranger, "names process %s, which is not this worker's" % stranger), ("1", ""), ("fails", "exited with status 7"),
                          ("fifo", ""), ("link", ""), ("folder", "")):
             h = self.prepare()
             self.daemon(h, how, "Restart=no\nTimeoutStartSec=500ms")
@@ -340,6 +341,8 @@ class Forking(Commands):
                 self.assertIn(why, w["message"])
             else:
                 self.assertEqual(w["reason"], "start-timeout")
+            if how == stranger:  # it was asked for several times meanwhile
+                self.assertEqual(h.log().count("PIDFile=%s/pid %s" % (h.dir, why)), 1)
             h.stop()
 
     def test_guess(self):
