@@ -309,6 +309,13 @@ class Client(Called):
             AgentExecutor(self.port, "ocp_digest", "viewer", "v").restart(made)
         self.assertEqual(e.exception.args[0], 403)
         self.assertEqual(h.post("/api/v1/agent/restart", {"taskToken": made}).status, 409)
+        # nor is a key of another call one, though it reads the same
+        self.assertEqual(h.http("POST", "/agentd/v1/workers/a/restart", {"Idempotency-Key": "key-or-token"}).status, 200)
+        self.assertEqual(h.http("GET", "/api/v1/task/status?taskToken=key-or-token").status, 404)
+        pid = h.record("a")["pid"]
+        self.assertEqual(h.post("/api/v1/agent/restart", {"taskToken": "key-or-token"}).status, 200)
+        self.assertTrue(self.ended(c, "key-or-token")["ok"])
+        self.assertNotEqual(h.record("a")["pid"], pid)
         h.stop()
 
     def test_real_path(self):
@@ -774,6 +781,17 @@ class Faults(Host):
 
 class Socket(Host):
     cgroup = False
+
+    def test_first_of_several(self):
+        """It is the one that is told."""
+        h = self.host(cgroup=False)
+        h.rpc = "ListenStream=%s/second.sock\nListenStream=%s/third.sock" % (h.dir, h.dir)
+        h.write("agentd.conf", h.agentd_conf())
+        h.worker("a")
+        h.start()
+        h.all_up()
+        self.assertEqual(self.status(h)["socket"], h.socket)
+        h.stop()
 
     def test_who_may(self):
         """The supervisor's socket was everybody's."""
