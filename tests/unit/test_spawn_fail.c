@@ -340,6 +340,46 @@ static void test_killed_at_gate(void **state)
     spawn_done(&job);
 }
 
+/* Where there is no /proc, until the clock's tick has changed while a child was made: then nobody knows when
+ * it began. 0: that one was killed; else what went wrong. */
+static int until_unnamed(void)
+{
+    struct spawn_spec s = plain_spec();
+    int status;
+
+    for (int i = 0; i < 100000; i++) {
+        struct pollfd gone = {.events = POLLIN};
+        bool named;
+        if (spawn_start(&s, &job, &failure) < 0)
+            return 1;
+        named = job.ref.start != 0;
+        if (named && kill(job.ref.pid, SIGKILL) < 0)
+            return 2;
+        gone.fd = job.ref.fd;
+        if (poll(&gone, 1, 20000) != 1 || waitpid(job.ref.pid, &status, 0) != job.ref.pid)
+            return 3; /* it waits at its gate */
+        spawn_done(&job);
+        if (!named)
+            return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL ? 0 : 4;
+    }
+    return 5;
+}
+
+/* A child that can't be told from others is not left behind: no signal could be given to it later. */
+static void test_unnamed(void **state)
+{
+    int status;
+    pid_t pid;
+
+    if (geteuid() != 0)
+        skip();
+    if ((pid = fork()) == 0)
+        _exit(chroot(dir) < 0 ? 6 : until_unnamed());
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFEXITED(status));
+    assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -358,6 +398,7 @@ int main(void)
         BOTH(test_gate),
         BOTH(test_release),
         BOTH(test_killed_at_gate),
+        BOTH(test_unnamed),
         cmocka_unit_test(test_names),
         cmocka_unit_test(test_words),
     };
