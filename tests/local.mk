@@ -26,7 +26,7 @@ tests_lib_nosys_LDADD = $(LIBSECCOMP_LIBS)
 tests_lib_sandboxed_LDADD = librpc.a libbase.a $(LIBSECCOMP_LIBS)
 TESTS_ENVIRONMENT = srcdir=$(srcdir)
 check_PROGRAMS += tests/unit/test_after tests/unit/test_base tests/unit/test_chain tests/unit/test_cgroup tests/unit/test_cgroup_res tests/unit/test_diff \
-	tests/unit/test_facts tests/unit/test_fsm tests/unit/test_live \
+	tests/unit/test_facts tests/unit/test_fsm tests/unit/test_helper tests/unit/test_live \
 	tests/unit/test_peer tests/unit/test_pidref tests/unit/test_ports tests/unit/test_reap tests/unit/test_spawn tests/unit/test_spawn_fail tests/unit/test_state tests/unit/test_store \
 	tests/unit/test_rotate tests/unit/test_words
 unit_proc = libproc.a libbase.a $(LIBCAP_LIBS) $(CMOCKA_LIBS)
@@ -39,6 +39,8 @@ tests_unit_test_diff_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_live_LDADD = $(unit_proc) -lpthread
 tests_unit_test_facts_LDADD = $(unit_libs) $(unit_ext)
 tests_unit_test_fsm_LDADD = $(unit_libs) $(unit_ext)
+tests_unit_test_helper_SOURCES = tests/unit/test_helper.c tests/fake/sys.c tests/fake/sys_fake.h
+tests_unit_test_helper_LDADD = $(unit_libs) $(unit_ext)
 # The fakes stand before the libraries, so that the real ones are not taken out of them.
 tests_unit_test_pidref_SOURCES = tests/unit/test_pidref.c tests/fake/sys.c tests/fake/sys_fake.h
 tests_unit_test_pidref_LDADD = $(unit_proc)
