@@ -119,6 +119,8 @@ const char *cfg_dir_variable(enum cfg_dir_kind k); /* "RUNTIME_DIRECTORY" */
 const char *cfg_need_key(enum cfg_need_kind k);    /* "After" */
 
 void cfg_free(struct cfg *cfg);
+/* Overwrites the texts of TLS: in a child, which has a copy of them that it shall not take along. */
+void cfg_tls_forget(const struct cfg_rpc *r);
 void cfg_def_free(struct wk_def *d); /* NULL-safe */
 
 /* "LimitNOFILE" of RLIMIT_NOFILE; "" if there is none. */

@@ -19,20 +19,21 @@ CFG_PARSER(cfg_value_tls_file)
     cfg_value_dir(c, k, l, value, target);
 }
 
-static void wipe(char **text)
+void cfg_tls_forget(const struct cfg_rpc *r)
 {
-    if (*text)
-        explicit_bzero(*text, strlen(*text));
-    free(*text);
-    *text = NULL;
+    for (unsigned i = 0; i < CFG_TLS_MAX; i++)
+        if (r->tls_files[i].text)
+            explicit_bzero(r->tls_files[i].text, strlen(r->tls_files[i].text));
 }
 
 void cfg_tls_done(struct cfg_rpc *r)
 {
+    cfg_tls_forget(r);
     cfg_listeners_done(&r->tls, &r->n_tls);
     for (unsigned i = 0; i < CFG_TLS_MAX; i++) {
         free(r->tls_files[i].path);
-        wipe(&r->tls_files[i].text);
+        free(r->tls_files[i].text);
+        r->tls_files[i].text = NULL;
     }
 }
 

@@ -589,13 +589,6 @@ int link_init(const struct cfg *cfg, const char *path, struct err *err)
     return 0;
 }
 
-void link_forget_secrets(void)
-{
-    for (unsigned i = 0; self.cfg && i < CFG_TLS_MAX; i++)
-        if (self.cfg->rpc.tls_files[i].text)
-            explicit_bzero(self.cfg->rpc.tls_files[i].text, strlen(self.cfg->rpc.tls_files[i].text));
-}
-
 void link_reconfigure(const struct cfg *cfg)
 {
     struct peer *p;

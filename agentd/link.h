@@ -48,7 +48,5 @@ void link_restore(const struct state *s);
 
 /* Hands a log stream to the listener, as the answer to its call; takes fd over. */
 void link_stream(uint64_t call, int fd);
-/* In a child only: the private key that is in its memory, too. */
-void link_forget_secrets(void);
 
 #endif

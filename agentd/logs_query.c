@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 #include "agentd/helper.h"
-#include "agentd/link.h"
 #include "agentd/logs_plan.h"
 #include "agentd/logs_work.h"
+#include "agentd/reload.h"
 #include "agentd/sup.h"
 #include "agentd/wk.h"
 #include "base/clock.h"
@@ -82,7 +82,7 @@ static int run_part(const struct logs_work *w, const struct logs_wanted *wanted,
     int status;
 
     if (pid == 0) {
-        link_forget_secrets(); /* what is read is that user's, and so may be who reads it, in the end */
+        reload_forget_secrets(); /* what is read is that user's, and so may be who reads it, in the end */
         if (helper_become(&wanted->defs[0]->ids) < 0)
             _exit(1);
         bound(w->query->zip);

@@ -53,6 +53,15 @@ const struct cfg *reload_current(void)
     return current;
 }
 
+void reload_forget_secrets(void)
+{
+    const struct cfg *all[] = {current, started, next};
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        if (all[i])
+            cfg_tls_forget(&all[i]->rpc);
+}
+
 static void log_lines(int level, const struct buf *b)
 {
     char *text = b->p ? strdup(b->p) : NULL, *save = NULL;

@@ -13,6 +13,8 @@
 /* The configuration in force; reload owns it from here on. */
 void reload_init(struct cfg *current, const char *rpc); /* rpc: path of agentd-rpc, copied */
 const struct cfg *reload_current(void);
+/* In a child only: the private key, of which each configuration in its memory has a copy. */
+void reload_forget_secrets(void);
 /* call 0: on HUP; else the listener's call, which is answered when it is applied. */
 void reload_request(uint64_t call, const char *op); /* op: the id of the operation, "": none */
 /* Answers the call with what reload_request would do, and does nothing: a helper reads and compares. While a

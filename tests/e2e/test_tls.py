@@ -95,6 +95,25 @@ def make():
     list_of("ca", "ca.crl")
 
 
+def uid_of(pid):
+    with contextlib.suppress(OSError), open("/proc/%d/status" % pid, encoding="ascii") as f:  # it may have ended
+        return int(next(line for line in f if line.startswith("Uid:")).split()[1])
+    return None
+
+
+def memory_of(pid):
+    """All that it could have written into."""
+    text = b""
+    with open("/proc/%d/maps" % pid, encoding="ascii") as maps, open("/proc/%d/mem" % pid, "rb", 0) as mem:
+        for line in maps:
+            begin, end = (int(x, 16) for x in line.split()[0].split("-"))
+            if line.split()[1].startswith("rw"):
+                with contextlib.suppress(OSError):
+                    mem.seek(begin)
+                    text += mem.read(end - begin)
+    return text
+
+
 class Tls(Case):
     LINES = ("cert alice HOST_VIEWER\ncert manager HOST_MANAGER\ncert spiffe://example/ocp HOST_VIEWER\ncert host7.example HOST_MANAGER\n"
              "aksk %s HOST_MANAGER %s\nbearer ci HOST_VIEWER %s\n" % (AK, SK, sha256("token")))
@@ -390,6 +409,27 @@ class Reload(Tls):
         self.assertIn("tls.pem:1:1: the certificate has expired", h.log())
         self.assertIn("the certificate of TlsCertificate= has expired", h.ctl("doctor").stdout)
         self.assertIn("TlsCertificate=: the certificate has expired", h.log())
+        h.stop()
+
+    @unittest.skipIf(harness.SANITIZED, "all of its memory is too much to look at")
+    @harness.needs_root
+    def test_a_search_has_no_key(self):
+        """What reads a worker's logs is that worker's user: the private key is not in its memory."""
+        h = self.up()
+        with open(h.dir + "/slow.log", "w", encoding="ascii") as f:
+            f.write("2024-01-02T03:04:05Z INFO %s\n" % ("y" * 100) * 5000)
+        h.worker("logged", "", "User=%d\nGroup=%d" % (harness.ORDINARY, harness.ORDINARY), "LogFilePattern=%s/slow.log" % h.dir)
+        h.ok("POST", "/agentd/v1/reload")  # what it was started with stays beside what is in force
+        lines = read("server.key").splitlines()
+        key = lines[len(lines) // 2].encode()
+        self.assertGreater(memory_of(h.pid).count(key), 0)
+        c = h.connect()
+        c.request("POST", "/api/v1/log/query", json.dumps({
+            "logType": "logged", "startTime": "1970-01-01T00:00:00Z", "endTime": "2100-01-01T00:00:00Z", "keyword": ["(y*)(y*)\\1z"], "keywordType": "REGEX"}),
+            {"Content-Type": "application/json"})
+        part = eventually(lambda: [p for f in harness.forks(h.pid) for p in harness.children(f) if uid_of(p) == harness.ORDINARY], what="a search")[0]
+        self.assertEqual(memory_of(part).count(key), 0)
+        c.close()
         h.stop()
 
     def test_key_for_all(self):
