@@ -266,6 +266,32 @@ class Client(Called):
         self.assertTrue(all(p != before[a] for a, p in h.pids_of_all().items()))
         h.stop()
 
+    def test_superseded(self):
+        """By a later one, when agentd's death came before its end was written: no step has failed, and yet it says why."""
+        h = self.host(cgroup=self.cgroup)
+        gate = h.gate()
+        gate.open()
+        h.worker("one", service="ExecStartPre=/bin/sh -c '%s'" % gate.wait)
+        h.start()
+        h.all_up()
+        gate.shut()
+        task = lambda token: h.post("/api/v1/task/status", {"taskToken": token}).data
+        self.assertEqual(h.post("/api/v1/agent/restart", {"taskToken": "the-earlier-one"}).status, 200)
+        h.until("one", "STARTING")
+        records = {n: open(h.run + "/" + n, "rb").read() for n in ("tasks", "steps")}  # its slots are the first
+        self.assertEqual(h.post("/api/v1/agent/start", {"taskToken": "the-later-one"}).status, 200)
+        gate.open()
+        self.assertTrue(eventually(lambda: (lambda t: t["finished"] and t)(task("the-later-one")))["ok"])
+        h.kill()
+        for name, text in records.items():
+            with open(h.run + "/" + name, "r+b") as f:
+                f.write(text)
+        h.start()
+        t = task("the-earlier-one")
+        self.assertEqual((t["finished"], t["ok"], t["err"]), (True, False, "superseded"))
+        self.assertNotIn("fail", [p["status"] for p in t["progress"]])
+        h.stop()
+
     def test_failed(self):
         """The step that failed says so, and why; what was not begun is not told of."""
         h = self.up(("a", "", ""), ("broken", "", "Restart=no"))
