@@ -15,6 +15,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agentd/logs_name.h"
 #include "agentd/logs_older.h"
 #include "agentd/rotate_read.h"
 #include "base/fd.h"
@@ -58,12 +59,7 @@ int logs_open_file(const char *path, const struct cfg_ids *ids, char *why, size_
 /* LogFilePattern split: its folder and its last component. */
 static const char *pattern_of(const struct wk_def *d, char *dir, size_t size)
 {
-    const char *slash = strrchr(d->log_pattern, '/');
-
-    if (!slash)
-        return NULL;
-    snprintf(dir, size, "%.*s", slash == d->log_pattern ? 1 : (int)(slash - d->log_pattern), d->log_pattern);
-    return slash + 1;
+    return logs_name_split(d->log_pattern, dir, size);
 }
 
 static const char *base_name(const char *path)
@@ -130,7 +126,7 @@ static int resolve(const struct wk_def *d, const char *name, char *path, size_t 
     else if (d->err.kind == CFG_OUT_APPEND && str_eq(base_name(d->err.path), name))
         str_copy(path, size, d->err.path);
     else if ((pattern = pattern_of(d, folder, sizeof(folder))) && fnmatch(pattern, name, FNM_PERIOD) == 0)
-        snprintf(path, size, "%s/%s", folder[1] ? folder : "", name);
+        snprintf(path, size, "%s%s", folder, name);
     else
         return -ENOENT;
     return 0;
@@ -145,7 +141,7 @@ bool logs_is_log(const struct wk_def *d, const char *path)
     if ((d->out.kind == CFG_OUT_APPEND && str_eq(d->out.path, path)) ||
         (d->err.kind == CFG_OUT_APPEND && str_eq(d->err.path, path)))
         return true;
-    return pattern && (size_t)(name - path) == n + (folder[1] != 0) && strncmp(path, folder, n) == 0 &&
+    return pattern && (size_t)(name - path) == n && strncmp(path, folder, n) == 0 &&
            fnmatch(pattern, name, FNM_PERIOD) == 0;
 }
 
@@ -301,8 +297,8 @@ static int watch(const char *path)
     char folder[4096];
 
     inotify_add_watch(fd, path, IN_MODIFY | IN_MOVE_SELF);
-    snprintf(folder, sizeof(folder), "%.*s", (int)(base_name(path) - path), path);
-    inotify_add_watch(fd, folder, IN_CREATE | IN_MOVED_TO);
+    if (logs_name_split(path, folder, sizeof(folder)))
+        inotify_add_watch(fd, folder, IN_CREATE | IN_MOVED_TO);
     return fd;
 }
 

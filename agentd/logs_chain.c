@@ -14,6 +14,7 @@
 #include "agentd/rotate_cut.h"
 #include "agentd/rotate_dir.h"
 #include "agentd/rotate_head.h"
+#include "base/array.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/str.h"
@@ -45,12 +46,11 @@ static bool unpacked_size(int fd, const struct stat *st, uint64_t *ret)
 
 static bool look(const struct walk *w, enum rotate_form form, struct piece *ret)
 {
-    char stem[256], why[160];
+    char why[160];
     _cleanup_close_ int fd = -1;
     struct stat st;
 
-    snprintf(stem, sizeof(stem), "%s", w->s->name);
-    if (!rotate_cut_name(stem, form, w->no, ret->name, sizeof(ret->name)))
+    if (!rotate_cut_name(w->s->name, form, w->no, ret->name, sizeof(ret->name)))
         return false;
     fd = logs_open_at(w->dir, ret->name, O_RDONLY, &w->s->def->ids, why, sizeof(why));
     if (fd < 0 || fstat(fd, &st) < 0)
@@ -69,19 +69,9 @@ static bool look_next(struct walk *w, struct piece *ret)
     return true;
 }
 
-static int grow(void *list, unsigned n, size_t size)
-{
-    void **v = list, *p = n & (n - 1) ? *v : realloc(*v, (n ? 2 * (size_t)n : 1) * size);
-
-    if (!p)
-        return -ENOMEM;
-    *v = p;
-    return 0;
-}
-
 static int add_part(struct logs_source *s, const struct piece *p, uint64_t start)
 {
-    if (grow(&s->parts, s->n_parts, sizeof(s->parts[0])) < 0)
+    if (array_room(&s->parts, s->n_parts, &s->size_parts, sizeof(s->parts[0])) < 0)
         return -ENOMEM;
     s->parts[s->n_parts] = (struct logs_part){.file = p->file, .start = start, .size = p->size};
     str_copy(s->parts[s->n_parts++].name, sizeof(p->name), p->name);
@@ -90,7 +80,7 @@ static int add_part(struct logs_source *s, const struct piece *p, uint64_t start
 
 static int add_beyond(struct logs_source *s, ino_t ino)
 {
-    if (grow(&s->beyond, s->n_beyond, sizeof(s->beyond[0])) < 0)
+    if (array_room(&s->beyond, s->n_beyond, &s->size_beyond, sizeof(s->beyond[0])) < 0)
         return -ENOMEM;
     s->beyond[s->n_beyond++] = ino;
     return 0;

@@ -267,7 +267,7 @@ bool logs_line_read(const char *p, size_t n, int64_t latest_us, struct logs_line
 {
     struct text t = {p, p + n};
     struct moment m = {0};
-    bool bracket = skip(&t, '['), old = false;
+    bool bracket = skip(&t, '[');
 
     if (!bracket && skip_word(&t, "time="))
         skip(&t, '"');
@@ -278,8 +278,7 @@ bool logs_line_read(const char *p, size_t n, int64_t latest_us, struct logs_line
             return false;
         settle(&m, ret);
     } else {
-        old = t.p == p && syslog_of_old(&t, &m);
-        if (!old)
+        if (t.p != p || !syslog_of_old(&t, &m))
             return false;
         settle_year(&m, latest_us, ret);
     }

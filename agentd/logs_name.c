@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentd/logs_name.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/fd.h"
@@ -15,12 +16,32 @@ static bool ends_in(const char *name, size_t n, const char *end)
     return n > m && memcmp(name + n - m, end, m) == 0;
 }
 
+bool logs_name_is_packed(const char *name, size_t n)
+{
+    static const char *const ends[] = {LOGS_NAME_PACKED, ".bz2", ".xz", ".zst", ".lz4", ".Z", ".zip"};
+
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++)
+        if (ends_in(name, n, ends[i]))
+            return true;
+    return false;
+}
+
+const char *logs_name_split(const char *path, char *folder, size_t size)
+{
+    const char *slash = strrchr(path, '/');
+
+    if (!slash)
+        return NULL;
+    snprintf(folder, size, "%.*s", (int)(slash + 1 - path), path);
+    return slash + 1;
+}
+
 static bool is_readable(const char *name, size_t n)
 {
-    static const char *const others[] = {".bz2", ".xz",       ".zst",     ".lz4",    ".Z",
-                                         ".zip", ".rotating", ".rotated", ".packing"};
+    static const char *const others[] = {".rotating", ".rotated", ".packing"};
 
-    if (n == 0 || n > 255 || name[0] == '.' || strpbrk(name, "\t\n/"))
+    if (n == 0 || n > 255 || name[0] == '.' || strpbrk(name, "\t\n/") ||
+        (logs_name_is_packed(name, n) && !ends_in(name, n, LOGS_NAME_PACKED)))
         return false;
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
         if (ends_in(name, n, others[i]))

@@ -11,21 +11,10 @@
 #include <unistd.h>
 
 #include "agentd/logs.h"
+#include "agentd/logs_name.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/str.h"
-
-/* Their bytes are not those that were written. */
-static bool is_compressed(const char *name)
-{
-    static const char *const ends[] = {".gz", ".bz2", ".xz", ".zst", ".lz4", ".Z"};
-    size_t n = strlen(name), m;
-
-    for (size_t i = 0; i < ARRAY_LEN(ends); i++)
-        if (n > (m = strlen(ends[i])) && str_eq(name + n - m, ends[i]))
-            return true;
-    return false;
-}
 
 static int by_time(const void *a, const void *b)
 {
@@ -61,7 +50,7 @@ static bool is_older_name(const char *name, const char *stem, const char *patter
 {
     const char *rest = name + strlen(stem);
 
-    if (!str_starts(name, stem) || is_compressed(name))
+    if (!str_starts(name, stem) || logs_name_is_packed(name, strlen(name)))
         return false;
     if ((*rest == '.' || *rest == '-') && rest[1] && rest[1 + strspn(rest + 1, "0123456789")] == 0)
         return true;
@@ -87,12 +76,11 @@ static void list(struct logs_older *o, const char *stem, const char *pattern, co
 
 static void find_all(struct logs_older *o, const char *path, const char *pattern, const struct stat *live)
 {
-    const char *slash = strrchr(path, '/');
+    const char *name = logs_name_split(path, o->folder, sizeof(o->folder));
 
     o->n = o->next = 0;
     o->fd = -1;
-    snprintf(o->folder, sizeof(o->folder), "%.*s", (int)(slash + 1 - path), path);
-    list(o, slash + 1, pattern, live);
+    list(o, name, pattern, live);
 }
 
 bool logs_older_find(struct logs_older *o, const char *path, const char *pattern, const struct stat *live,

@@ -81,8 +81,10 @@ static void add(struct listing *l, const char *name, const struct logs_name *n, 
     s->live = n->kind == LOGS_NAME_PLAIN && !n->packed;
 }
 
-static void each_file(struct listing *l, void (*take)(struct listing *l, const char *name,
-                                                      const struct logs_name *n, const struct stat *st))
+typedef void (*take_fn)(struct listing *l, const char *name, const struct logs_name *n,
+                        const struct stat *st);
+
+static void each_file(struct listing *l, take_fn take)
 {
     DIR *dir = opendir(l->folder);
     struct logs_name n;
@@ -104,34 +106,27 @@ static void take_wanted(struct listing *l, const char *name, const struct logs_n
         add(l, name, n, st);
 }
 
-typedef void (*take_fn)(struct listing *l, const char *name, const struct logs_name *n,
-                        const struct stat *st);
-
 /* Nothing is looked for where no name can be the right one. */
 static void list_output(struct listing *l, const struct cfg_output_to *to, take_fn take)
 {
     char folder[4096];
-    const char *slash = to->kind == CFG_OUT_APPEND ? strrchr(to->path, '/') : NULL;
+    const char *name = to->kind == CFG_OUT_APPEND ? logs_name_split(to->path, folder, sizeof(folder)) : NULL;
 
-    if (!slash || (take == take_wanted && !is_wanted(l->wanted, l->def, slash + 1)))
+    if (!name || (take == take_wanted && !is_wanted(l->wanted, l->def, name)))
         return;
-    snprintf(folder, sizeof(folder), "%.*s", (int)(slash + 1 - to->path), to->path);
     l->folder = folder;
     l->pattern = NULL;
-    l->output = slash + 1;
+    l->output = name;
     each_file(l, take);
 }
 
 static void list_pattern(struct listing *l, take_fn take)
 {
     char folder[4096];
-    const char *slash = strrchr(l->def->log_pattern, '/');
 
-    if (!slash)
+    if (!(l->pattern = logs_name_split(l->def->log_pattern, folder, sizeof(folder))))
         return;
-    snprintf(folder, sizeof(folder), "%.*s", (int)(slash + 1 - l->def->log_pattern), l->def->log_pattern);
     l->folder = folder;
-    l->pattern = slash + 1;
     each_file(l, take);
 }
 

@@ -46,6 +46,7 @@ struct logs_source {
     unsigned n_parts; /* the oldest first */
     ino_t *beyond;    /* of the numbered files behind those that were cut off */
     unsigned n_beyond;
+    size_t size_parts, size_beyond; /* room, see array_room */
 };
 
 /* Of whom, and what. */

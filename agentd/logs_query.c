@@ -162,30 +162,32 @@ static void settle(struct logs_result *r)
         r->zip.v[i].name[LOGS_ZIP_NAME - 1] = 0;
 }
 
-/* Those of one user go together, where the first of them is: the order is the same each time. */
+/* Takes what is the first one's user's out of all, in its order. */
+static void take_part(struct search *s, unsigned first)
+{
+    const struct wk_def *of = s->all[first];
+
+    s->wanted.n = 0;
+    for (unsigned i = first; i < s->n_all; i++)
+        if (s->all[i] && are_same_ids(&s->all[i]->ids, &of->ids)) {
+            s->part[s->wanted.n++] = s->all[i];
+            s->all[i] = NULL;
+        }
+}
+
+/* Those of one user go together, where the first of them is: the order is the same each time. Uses all up. */
 static int each_user(struct search *s, part_fn part)
 {
     struct logs_result *r = s->w.result;
-    const struct wk_def **all = calloc(s->n_all + 1, sizeof(all[0]));
     int sig = 0;
 
-    if (!all)
-        return SIGKILL;
-    memcpy(all, s->all, s->n_all * sizeof(all[0]));
     for (unsigned i = 0; i < s->n_all && !sig && !r->error && !r->full && !r->late; i++) {
-        if (!all[i])
+        if (!s->all[i])
             continue;
-        s->wanted.n = 0;
-        for (unsigned k = s->n_all; k-- > i;)
-            if (all[k] && are_same_ids(&all[k]->ids, &s->all[i]->ids))
-                all[k] = NULL, s->wanted.n++;
-        for (unsigned k = i, n = 0; k < s->n_all; k++)
-            if (are_same_ids(&s->all[k]->ids, &s->all[i]->ids))
-                s->part[n++] = s->all[k];
+        take_part(s, i);
         sig = run_part(&s->w, &s->wanted, part);
         settle(r);
     }
-    free(all);
     return sig;
 }
 

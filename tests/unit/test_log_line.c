@@ -178,6 +178,7 @@ static void test_names(void **state)
     static const char *const order[] = {
         ".20231231", "-20240101.gz", ".20240101000000", ".11", ".2.gz", ".2", ".1", ".gz", ""};
     struct logs_name n;
+    char folder[16];
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
         assert_true(logs_name_read(rows[i].name, &n));
@@ -186,6 +187,13 @@ static void test_names(void **state)
     }
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
         assert_false(logs_name_read(others[i], &n));
+    assert_true(logs_name_is_packed("a.log.1.gz", 10) && logs_name_is_packed("a.zip", 5));
+    assert_false(logs_name_is_packed("a.log.1", 7) || logs_name_is_packed(".gz", 3));
+    assert_string_equal(logs_name_split("/a/b*", folder, sizeof(folder)), "b*");
+    assert_string_equal(folder, "/a/");
+    assert_string_equal(logs_name_split("/b", folder, sizeof(folder)), "b");
+    assert_string_equal(folder, "/");
+    assert_null(logs_name_split("", folder, sizeof(folder)));
     for (size_t i = 0; i < ARRAY_LEN(order); i++)
         for (size_t k = 0; k < ARRAY_LEN(order); k++)
             if ((i < k) != (logs_name_compare(order[i], order[k]) < 0))
