@@ -11,6 +11,7 @@
 #include <event2/http.h>
 
 #include "base/clock.h"
+#include "base/fd.h"
 #include "base/limits.h"
 #include "base/str.h"
 #include "rpc/change.h"
@@ -342,7 +343,7 @@ static void on_host(void *arg, enum call_end end, const struct wire_reply *reply
         return;
     b = reply_data(arg);
     json_open(b, '{');
-    for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(fields); i++) {
         view_field(&items, value, sizeof(value));
         if (fields[i].number)
             json_uint(b, fields[i].name, strtoull(value, NULL, 10));

@@ -56,12 +56,10 @@ static bool is_clean(const char *s)
 static int put_text(struct reader *r, const char *name, int t, char letter)
 {
     _cleanup_free_ char *s = json_text(&r->json, t);
-    size_t len = 0;
 
-    json_raw(&r->json, t, &len);
     if (!s)
         return refuse(r, "%s: no string", name);
-    if (strlen(s) > LIMIT_LOG_WORD || (!*s && len) || !is_clean(s))
+    if (strlen(s) > LIMIT_LOG_WORD || !is_clean(s))
         return refuse(r, "%s: longer than %d bytes, or has a control character in it", name, LIMIT_LOG_WORD);
     if (*s)
         buf_printf(r->out, "%c%s\n", letter, s);

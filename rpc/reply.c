@@ -309,7 +309,7 @@ void reply_plain(struct request *r, int status, const char *text)
     send_body(r, status, "text/plain", status == 204 ? NULL : &body);
 }
 
-static void start_stream(struct request *r, const char *type)
+void reply_stream(struct request *r, const char *type)
 {
     stats_answered(r->verb, 200);
     reply_header(r, "Date", http_date());
@@ -319,11 +319,6 @@ static void start_stream(struct request *r, const char *type)
     listen_streams(r->conn);
     reply_header(r, "Connection", "close");
     evhttp_send_reply_start(r->http, 200, status_text(200));
-}
-
-void reply_stream(struct request *r, const char *type)
-{
-    start_stream(r, type);
 }
 
 static void send_piece(struct request *r, const char *p, size_t n)
@@ -341,7 +336,7 @@ void reply_stream_open(struct request *r)
 {
     struct buf *b = reply_data(r);
 
-    start_stream(r, "application/json");
+    reply_stream(r, "application/json");
     send_piece(r, b->p, b->len);
 }
 
@@ -359,7 +354,7 @@ void reply_stream_close(struct request *r)
 
 void reply_events(struct request *r)
 {
-    start_stream(r, "text/event-stream");
+    reply_stream(r, "text/event-stream");
 }
 
 void reply_end(struct request *r)

@@ -94,7 +94,7 @@ static evutil_socket_t socket_of(const struct request *r)
 
 static bool is_enveloped(const struct stream *s)
 {
-    return s->search && !strchr(s->request->method->reply, '/');
+    return s->search && !(s->request->method->flags & METHOD_STREAM);
 }
 
 static void note_tail(struct stream *s, const char *p, size_t n)
