@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* The literals of JavaScript, for pm2's ecosystem.config.js: `module.exports = {...}` of objects, lists,
- * strings, numbers, true, false, null. Nothing is ever run: whatever would have to be is an error that says
- * where it is. */
+/* The literals of JavaScript, for pm2's ecosystem.config.js: `module.exports = {...}` or `export
+ * default {...}`, or the name of a constant before it, of objects, lists, strings, numbers, true, false,
+ * null. Nothing is ever run: whatever would have to be is an error that says where it is. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,6 +15,14 @@ struct js {
     struct import_tree *t;
     const char *p;
     struct import_at at; /* of p */
+};
+
+/* `const NAME = VALUE`, before what is exported. */
+#define DECLARATIONS 16
+struct named {
+    const char *name;
+    size_t len;
+    struct import_node *value;
 };
 
 static struct import_node *value(struct js *j, unsigned depth);
@@ -295,20 +303,49 @@ static bool take_word(struct js *j, const char *s)
     return true;
 }
 
+/* "use strict" and the like: words that stand alone. False after an error. */
+static bool skip_directive(struct js *j)
+{
+    if (!skip(j))
+        return false;
+    if (*j->p != '"' && *j->p != '\'')
+        return true;
+    if (!string(j) || !skip(j))
+        return false;
+    step_by(j, *j->p == ';');
+    return skip(j);
+}
+
+static bool take_declaration(struct js *j)
+{
+    return take_word(j, "const") || take_word(j, "let") || take_word(j, "var");
+}
+
+/* `NAME = {...};`: it may be what is exported. False after an error. */
+static bool declaration(struct js *j, struct named *ret)
+{
+    struct import_node *n = NULL;
+
+    if (!skip(j))
+        return false;
+    ret->name = j->p;
+    ret->len = name_length(j->p);
+    step_by(j, ret->len);
+    if (!ret->len || !skip(j) || *j->p != '=' || j->p[1] == '=')
+        return expression(j);
+    step(j);
+    if (!skip(j) || !(n = value(j, 0)) || !skip(j))
+        return false;
+    ret->value = n;
+    step_by(j, *j->p == ';');
+    return skip(j);
+}
+
 /* `module.exports =`, `export default`, or nothing, as JSON has it. */
 static bool heading(struct js *j)
 {
     bool found = false;
 
-    if (!skip(j))
-        return false;
-    if (*j->p == '"' || *j->p == '\'') { /* "use strict" */
-        if (!string(j) || !skip(j))
-            return false;
-        step_by(j, *j->p == ';');
-        if (!skip(j))
-            return false;
-    }
     if (*j->p == '{' || *j->p == '[')
         return true;
     if (take_word(j, "module.exports"))
@@ -323,10 +360,40 @@ static bool heading(struct js *j)
     return skip(j);
 }
 
+static struct import_node *exported(struct js *j, const struct named *names, size_t n)
+{
+    size_t len = name_length(j->p);
+
+    for (size_t i = 0; i < n; i++)
+        if (len == names[i].len && strncmp(j->p, names[i].name, len) == 0) {
+            step_by(j, len);
+            return names[i].value;
+        }
+    return value(j, 0);
+}
+
+static struct import_node *file(struct js *j)
+{
+    struct named names[DECLARATIONS];
+    size_t n = 0;
+
+    if (!skip_directive(j))
+        return NULL;
+    while (n < DECLARATIONS && take_declaration(j))
+        if (!declaration(j, &names[n++]))
+            return NULL;
+    return heading(j) ? exported(j, names, n) : NULL;
+}
+
+bool import_js_fits(const char *text)
+{
+    return strstr(text, "module.exports") || strstr(text, "export default");
+}
+
 struct import_node *import_js_parse(struct import_tree *t)
 {
     struct js j = {.t = t, .p = t->src->text, .at = {t->src->path, 1, 1}};
-    struct import_node *n = heading(&j) ? value(&j, 0) : NULL;
+    struct import_node *n = file(&j);
 
     if (!n || !skip(&j)) {
         if (!t->failed)
@@ -337,6 +404,6 @@ struct import_node *import_js_parse(struct import_tree *t)
     if (!skip(&j))
         return NULL;
     return *j.p ? import_node_fail(t, j.at,
-                                   "more behind module.exports, which would have to be run; take it out")
+                                   "more behind what is exported, which would have to be run; take it out")
                 : n;
 }

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "agentctl/import.h"
+#include "agentctl/import_node.h"
 #include "base/fd.h"
 #include "base/limits.h"
 #include "base/str.h"
@@ -180,7 +181,7 @@ static const char *by_content(const struct import_source *src)
         return "supervisord";
     if (has_line(src, "[Service]"))
         return "systemd";
-    if (strstr(src->text, "module.exports") || *first == '{')
+    if (import_js_fits(src->text) || *first == '{')
         return "pm2";
     if (has_line(src, "services:"))
         return "obagent";

@@ -56,8 +56,9 @@ bool import_node_true(const struct import_node *n);
 
 /* The root, or NULL after an error. */
 struct import_node *import_yaml_parse(struct import_tree *t);
-struct import_node *
-import_js_parse(struct import_tree *t); /* literals, also module.exports = {...}; and JSON */
+/* Literals, as module.exports = {...} or export default {...}; and JSON. */
+struct import_node *import_js_parse(struct import_tree *t);
+bool import_js_fits(const char *text); /* it exports something, as JavaScript does */
 struct import_node *import_json_parse(struct import_tree *t);
 
 #endif

@@ -331,6 +331,7 @@ static const char *name_of(struct import_pm2 *a, struct import_at *at)
     static const char *const keys[] = {"name", "script", "cmd", "command", NULL};
     const struct import_node *n = NULL;
     const char *base, *dot;
+    size_t end;
 
     for (size_t i = 0; !n && keys[i]; i++)
         if ((n = import_node_get(a->node, keys[i])) && (n->kind == IMPORT_NODE_NULL || !n->text || !*n->text))
@@ -340,7 +341,10 @@ static const char *name_of(struct import_pm2 *a, struct import_at *at)
     *at = n->at;
     if (str_eq(n->key, "name"))
         return n->text;
-    base = import_base(n->text);
+    end = strlen(n->text); /* a folder may end in slashes: node finds in it what it runs */
+    while (end > 1 && n->text[end - 1] == '/')
+        end--;
+    base = import_base(import_keep_n(a->im, n->text, end));
     dot = strrchr(base, '.');
     return dot && dot != base ? import_keep_n(a->im, base, (size_t)(dot - base)) : base;
 }
@@ -402,8 +406,7 @@ static struct import_node *parse(struct import_tree *t)
         return import_yaml_parse(t);
     if (ends(name, ".json"))
         return import_json_parse(t);
-    if (ends(name, ".js") || ends(name, ".cjs") || ends(name, ".mjs") ||
-        strstr(t->src->text, "module.exports"))
+    if (ends(name, ".js") || ends(name, ".cjs") || ends(name, ".mjs") || import_js_fits(t->src->text))
         return import_js_parse(t);
     return *first == '{' || *first == '[' ? import_json_parse(t) : import_yaml_parse(t);
 }

@@ -10,11 +10,13 @@ import shutil
 import signal
 import stat
 import subprocess
+import unittest
 
 import harness
 from harness import Case
 
 SAMPLES = os.path.join(os.path.dirname(os.path.abspath(__file__)), "samples")
+PM2 = os.path.join(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))), "build-pm2/node_modules/pm2/lib/templates")
 UNSET = {"file", "line", "column", "default", "key", "value", "verdict", "to", "why"}
 SAMPLE = {"supervisord": "supervisord.conf", "obagent": "conf/agentd.yaml", "monit": "monitrc", "systemd": "unit.service",
           "pm2": "ecosystem.config.js"}
@@ -245,6 +247,32 @@ class Formats(Import):
         harness.eventually(lambda: h.record("web")["pid"] not in (0, pid), what="the next one")
         h.stop()
 
+    @unittest.skipUnless(os.path.isdir(PM2), "needs what ./dev deps fetches")
+    def test_what_pm2_ships(self):
+        """Its templates, which `pm2 init` writes, and the files of its sample applications."""
+        found = {}
+        for path in glob.glob(PM2 + "/ecosystem*.tpl") + glob.glob(PM2 + "/sample-apps/*/ecosystem.config.js"):
+            name = path[len(PM2) + 1:].replace("/", "-").replace(".tpl", ".config.js").replace("-ecosystem", "")
+            shutil.copy(path, self.samples + "/" + name)
+            t = self.told(self.samples + "/" + name)
+            found[name] = [w["alias"] for w in t["workers"]]
+            self.accounted(t, name, r"^ {4}(?!\w+ *: ?\{$)'?[\w-]+'? ?:|^  deploy")
+            self.ctl("--force", "--write", self.out, self.samples + "/" + name)
+        self.assertEqual(found, {"ecosystem.config.js": ["index", "service-worker"], "ecosystem-es.config.js": ["index", "service-worker"],
+                                 "ecosystem-simple.config.js": ["app1"], "ecosystem-simple-es.config.js": ["app1"],
+                                 "sample-apps-http-server.config.js": ["API-%d" % i for i in range(4)],
+                                 "sample-apps-pm2-plus-metrics-actions.config.js": ["Custom_Metrics"], "sample-apps-python-app.config.js": ["API"]})
+
+    def test_javascript(self):
+        """What is exported, by whatever form; what would have to be run is said where it is."""
+        apps = '{apps: [{name: "a", script: "/bin/true", interpreter: "none"}]}'
+        for text in ("module.exports = %s;", "export default %s", "const c = %s;\nexport default c;", "'use strict';\nvar one = 1; let c_2 = %s\nmodule.exports = c_2", "%s"):
+            t = self.told("--from", "pm2", self.h.write("a.config.js", text % apps))
+            self.assertEqual([w["alias"] for w in t["workers"]], ["a"], text)
+        for text, where in (("const c = %s;\nexport default d;", "2:16"), ("const c = %s;", "1:"), ("const c = f();\nexport default c", "1:11"), ("let = %s", "1:5"),
+                            ("const c == %s\nexport default c", "1:9"), ("const c = %s;\nexport default c.d", "2:17")):
+            self.assertRegex(self.wrong(text.replace("%s", apps), "--from", "pm2", name="b.config.js"), r"b\.config\.js:" + where)
+
     def test_what_debian_ships(self):
         """Of the packages supervisor and monit, which the check installs."""
         files = ["/etc/supervisor/supervisord.conf"] + glob.glob("/usr/lib/python3*/dist-packages/supervisor/skel/sample.conf")
@@ -337,7 +365,8 @@ class Refusals(Import):
                 ("a.config.js", "module.exports = {\n  apps: [{script: '/bin/x', env: {A: process.env.A}}]\n}", r":2:38: an expression"),
                 ("a.config.js", "module.exports = {\n  apps: [{script: './' + x}]\n}", r":2:24: an expression"),
                 ("a.config.js", "module.exports = {apps: [{script: `${x}`}]}", r":1:36: an expression"),
-                ("a.config.js", "const x = require('os')\nmodule.exports = {}", r":1:1: not `module.exports"),
+                ("a.config.js", "const x = require('os')\nmodule.exports = {}", r":1:11: an expression"),
+                ("a.config.js", "require('os')\nmodule.exports = {}", r":1:1: not `module.exports"),
                 ("a.config.js", "module.exports = {apps: []}; boom()", r":1:30: more behind"),
                 ("a.config.js", "module.exports = {apps: [{...x}]}", r":1:27: an expression"),
                 ("a.config.js", "module.exports = {apps: [{script: 60 * 1000}]}", r":1:38: an expression"),
