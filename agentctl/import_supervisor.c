@@ -16,29 +16,43 @@
 
 /* ---- %(name)s ---- */
 
-static const char *variable(const struct import_supervisor_program *p, const char *name)
+/* Of two with one name the last counts, as in Python's dictionaries. */
+static const char *in_environment(const struct import_words *list, const char *name)
 {
-    static char node[sizeof(((struct utsname *)NULL)->nodename)];
-    struct utsname u;
+    for (size_t i = list->n; i >= 2; i -= 2)
+        if (str_eq(list->v[i - 2], name))
+            return list->v[i - 1];
+    return NULL;
+}
 
+static const char *of_program(const struct import_supervisor_program *p, const char *name)
+{
     if (str_eq(name, "program_name"))
         return p->name;
     if (str_eq(name, "group_name"))
         return p->group;
-    if (str_eq(name, "here"))
-        return p->here;
     if (str_eq(name, "process_num"))
         return import_print(p->im, "%u", p->number);
-    if (str_eq(name, "numprocs"))
-        return import_print(p->im, "%u", p->numprocs);
+    return str_eq(name, "numprocs") ? import_print(p->im, "%u", p->numprocs) : NULL;
+}
+
+/* The environment of the program, of [supervisord], and of supervisord itself, which ours stands for. */
+static const char *variable(const struct import_supervisor_program *p, const char *name)
+{
+    static char node[sizeof(((struct utsname *)NULL)->nodename)];
+    struct utsname u;
+    const char *v;
+
+    if (str_eq(name, "here"))
+        return p->here;
     if (str_eq(name, "host_node_name") && uname(&u) == 0)
         return str_copy(node, sizeof(node), u.nodename);
     if (!str_starts(name, "ENV_"))
-        return NULL;
-    for (size_t i = 0; i + 1 < p->variables.n; i += 2)
-        if (str_eq(p->variables.v[i], name + 4))
-            return p->variables.v[i + 1];
-    return getenv(name + 4);
+        return p->section ? of_program(p, name) : NULL;
+    name += strlen("ENV_");
+    if ((v = in_environment(&p->variables, name)) || (v = in_environment(&p->s->of_main, name)))
+        return v;
+    return getenv(name);
 }
 
 /* One %(name)02d at *at, which is moved behind it. False after an error. */
@@ -94,6 +108,13 @@ const char *import_supervisor_expand(const struct import_supervisor_program *p, 
         }
     }
     return import_take(p->im, &b);
+}
+
+const char *import_supervisor_main(struct import_supervisor *s, const struct import_ini_key *k)
+{
+    const struct import_supervisor_program p = {.s = s, .im = s->im, .here = s->main->src->dir};
+
+    return import_supervisor_expand(&p, k->at, k->value);
 }
 
 bool import_supervisor_bool(const char *s, bool *ret)
@@ -378,7 +399,7 @@ static bool include_pattern(struct import_supervisor *s, const struct import_ini
 static bool include(struct import_supervisor *s, const struct import_source *src)
 {
     const struct import_ini_key *k = import_ini_key(import_ini_section(&s->ini, "include"), "files");
-    struct import_supervisor_program p = {.s = s, .im = s->im, .name = "", .group = "", .here = src->dir};
+    struct import_supervisor_program p = {.s = s, .im = s->im, .here = src->dir};
     const char *text = k ? import_supervisor_expand(&p, k->at, k->value) : NULL;
     bool fine = !k || text;
 
@@ -391,15 +412,27 @@ static bool include(struct import_supervisor *s, const struct import_source *src
     return fine;
 }
 
+/* supervisord puts it into what the programs' keys are expanded with. */
+static bool read_main_environment(struct import_supervisor *s)
+{
+    const struct import_ini_key *k = import_ini_key(s->main, "environment");
+
+    if (!k)
+        return true;
+    s->main_environment = import_supervisor_main(s, k);
+    return s->main_environment && import_supervisor_variables(s->im, k->at, s->main_environment, &s->of_main);
+}
+
 void import_supervisor_read(struct import *im, struct import_source *src)
 {
-    struct import_supervisor s = {.im = im, .here = src->dir};
+    struct import_supervisor s = {.im = im};
     bool fine = import_ini_read(im, &s.ini, src);
 
     fine = include(&s, src) && fine;
     s.main = import_ini_section(&s.ini, "supervisord");
-    if (fine)
+    if (fine && read_main_environment(&s))
         read_sections(&s);
+    import_words_free(&s.of_main);
     free(s.places);
     import_ini_free(&s.ini);
 }

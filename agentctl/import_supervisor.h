@@ -19,14 +19,15 @@ struct import_supervisor {
     size_t n_places, size_places;
     struct import_ini ini;
     const struct import_ini_section *main; /* [supervisord], or NULL */
-    const char *here;
+    struct import_words of_main;           /* of its environment=: name, value, name, value */
+    const char *main_environment;          /* its text; NULL: there is none */
 };
 
 struct import_supervisor_program {
     struct import_supervisor *s;
     struct import *im;
     struct import_worker *w;
-    struct import_ini_section *section;
+    struct import_ini_section *section; /* NULL: while [supervisord] or [include] is read */
     const char *name, *group, *here;
     unsigned number, numprocs;
     struct import_words variables; /* of environment=: name, value, name, value */
@@ -36,6 +37,8 @@ struct import_supervisor_program {
 /* text with its %(...)s replaced. NULL after an error at `at`. */
 const char *import_supervisor_expand(const struct import_supervisor_program *p, struct import_at at,
                                      const char *text);
+/* The value of a key of [supervisord], which knows no program. NULL after an error. */
+const char *import_supervisor_main(struct import_supervisor *s, const struct import_ini_key *k);
 /* KEY="value",... ; false after an error. */
 bool import_supervisor_variables(struct import *im, struct import_at at, const char *text,
                                  struct import_words *ret);

@@ -42,7 +42,7 @@ static struct key get_inherited(struct import_supervisor_program *p, const char 
     struct key k = get(p, name, NULL);
     const struct import_ini_key *i = k.set ? NULL : import_ini_key(p->s->main, name);
 
-    if (!i || !(k.value = import_supervisor_expand(p, i->at, i->value)))
+    if (!i || !(k.value = import_supervisor_main(p->s, i)))
         return k;
     k.at = i->at;
     k.e = import_default(p->im, p->w, import_print(p->im, "[supervisord] %s", name), k.value);
@@ -77,12 +77,17 @@ static bool yes_or_no(const struct key *k, bool *ret)
 /* Below [supervisord] directory=, if it is relative and there is that. NULL after an error. */
 static const char *path_of(const struct key *k)
 {
-    const struct import_ini_key *dir = import_ini_key(k->p->s->main, "directory");
+    const struct import_ini_key *key = import_ini_key(k->p->s->main, "directory");
+    const char *dir;
 
     if (*k->value == '/')
         return import_words_path(k->p->im, "/", k->value);
-    if (dir && *dir->value == '/' && *k->value != '~')
-        return import_words_path(k->p->im, dir->value, k->value);
+    if (key && *k->value != '~') {
+        if (!(dir = import_supervisor_main(k->p->s, key)))
+            return NULL;
+        if (*dir == '/')
+            return import_words_path(k->p->im, dir, k->value);
+    }
     wrong(k, "an absolute path (supervisord takes a relative one from the folder that it was started in)");
     return NULL;
 }
@@ -179,16 +184,13 @@ static void put_variables(struct import_supervisor_program *p, struct key *k, co
 static void read_environment(struct import_supervisor_program *p)
 {
     const struct import_ini_key *i = import_ini_key(p->s->main, "environment");
-    struct import_words all = {0};
     struct key k = {.p = p};
 
-    if (i && (k.value = import_supervisor_expand(p, i->at, i->value))) {
+    if (i) {
         k.at = i->at;
-        k.e = import_default(p->im, p->w, "[supervisord] environment", k.value);
-        if (import_supervisor_variables(p->im, i->at, k.value, &all))
-            put_variables(p, &k, &all);
+        k.e = import_default(p->im, p->w, "[supervisord] environment", p->s->main_environment);
+        put_variables(p, &k, &p->s->of_main);
     }
-    import_words_free(&all);
     k = get(p, "environment", NULL);
     if (k.set && p->variables.n)
         put_variables(p, &k, &p->variables);

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: Apache-2.0
+"""agentctl import, a row for each thing that a reader has to get right: a file's name and text, what has to be told of it, and what may
+not be. The form for people is what is read here."""
+import harness
+from harness import Case
+
+# name of the file, its text, lines of a worker's file that must be there, beginnings of lines that must not, parts of the account
+ROWS = (
+    # --- supervisor ---
+    ("a.conf", "[supervisord]\nenvironment=A=\"one\",B=two,A=\"last\"\ndirectory=/srv/%(ENV_B)s\n"
+     "[program:x]\ncommand=/bin/x %(ENV_A)s %(ENV_B)s %(ENV_C)s\nenvironment=B=mine,C=c,B=mine2\nstdout_logfile=log/%(ENV_B)s\n",
+     ("ExecStart=/bin/x last mine2 c", "Environment=B=two", "Environment=B=mine2", "WorkingDirectory=/srv/two",
+      "StandardOutput=append:/srv/two/log/mine2"), (), ()),
+    ("a.conf", "[supervisord]\ndirectory=%(here)s/sub\n[program:x]\ncommand=/bin/x\nstdout_logfile=o\n",
+     ("WorkingDirectory={dir}/sub", "StandardOutput=append:{dir}/sub/o"), (), ()),
+)
+
+# the same with what is told of an error
+WRONG = (
+    ("a.conf", "[supervisord]\ndirectory=/%(program_name)s\n[program:x]\ncommand=/bin/x\n", r"a\.conf:2:1: %\(program_name\)s is not known"),
+    ("a.conf", "[supervisord]\nenvironment=A\n[program:x]\ncommand=/bin/x\n[program:y]\ncommand=/bin/y\n",
+     r"a\.conf:2:1: environment: it is written[^\n]*\n[^\n]*: 1 error;"),
+)
+
+
+class Rows(Case):
+    def test_rows(self):
+        h = self.host()
+        for name, text, there, not_there, account in ROWS:
+            with self.subTest(text):
+                r = h.ctl("import", h.write(name, text.replace("{dir}", h.dir)))
+                self.assertEqual(r.returncode, 0, r.stderr)
+                lines = r.stdout.splitlines()
+                for line in there:
+                    self.assertIn(line.replace("{dir}", h.dir), lines)
+                for line in not_there:
+                    self.assertFalse([x for x in lines if x.startswith(line)], line)
+                for part in account:
+                    self.assertIn(part.replace("{dir}", h.dir), r.stdout)
+
+    def test_wrong(self):
+        h = self.host()
+        for name, text, said in WRONG:
+            with self.subTest(text):
+                r = h.ctl("import", h.write(name, text))
+                self.assertEqual((r.returncode, r.stdout), (1, ""))
+                self.assertRegex(r.stderr, said)
+
+
+if __name__ == "__main__":
+    harness.unittest.main()
