@@ -155,6 +155,8 @@ bool import_words_span(const char *s, double unit_us, double *ret_us);
 /* Microseconds as a span of systemd's, in buf. */
 #define IMPORT_SPAN 32
 const char *import_words_write_span(double us, char buf[IMPORT_SPAN]);
+/* The same for TimeoutStopSec= and TimeoutStartSec=, where 0 would be no limit: at least a millisecond. */
+const char *import_words_write_timeout(double us, char buf[IMPORT_SPAN]);
 /* A size with a unit of two letters at most, in any case, base 1024. False: it is none. */
 bool import_words_size(const char *s, uint64_t *ret);
 /* A signal's name with SIG before it, in buf, from one with or without, in any case, or a number. NULL: none.

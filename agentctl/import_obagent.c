@@ -200,13 +200,13 @@ static void read_stop(struct service *s)
     char buf[IMPORT_SPAN];
 
     if (k && kill > 0)
-        import_to(k, IMPORT_SERVICE, "TimeoutStopSec", "%s", import_words_write_span(kill, buf));
+        import_to(k, IMPORT_SERVICE, "TimeoutStopSec", "%s", import_words_write_timeout(kill, buf));
     else if (k)
         import_same(k, "no SIGKILL of its own before finalWait is over");
     if (f && final > 0 && kill > 0)
         import_same(f, "after SIGKILL agentd waits until the whole tree is gone");
     else if (f && final > 0)
-        import_to(f, IMPORT_SERVICE, "TimeoutStopSec", "%s", import_words_write_span(final, buf));
+        import_to(f, IMPORT_SERVICE, "TimeoutStopSec", "%s", import_words_write_timeout(final, buf));
     else if (f)
         import_none(f, "agentd always waits for the end of a worker that it stops: TimeoutStopSec= is 90s");
     f = import_default(s->im, s->w, "(signals)", "to the main process only");

@@ -150,7 +150,7 @@ static void read_stop(struct import_pm2 *a)
         return;
     if (!e)
         e = import_default(a->im, a->w, "kill_timeout", "1600");
-    import_to(e, IMPORT_SERVICE, "TimeoutStopSec", "%s", import_words_write_span(us < 1000 ? 1000 : us, buf));
+    import_to(e, IMPORT_SERVICE, "TimeoutStopSec", "%s", import_words_write_timeout(us, buf));
     e = import_default(a->im, a->w, "(signal)", "SIGINT");
     import_to(e, IMPORT_SERVICE, "KillSignal", "SIGINT");
     import_note(e, "pm2's own, unless PM2_KILL_SIGNAL is set");
@@ -179,7 +179,7 @@ static void read_ready(struct import_pm2 *a)
     if (!timeout || !span(a, timeout, &us))
         return;
     if (waits && us > 0)
-        import_to(of_timeout, IMPORT_SERVICE, "TimeoutStartSec", "%s", import_words_write_span(us, buf));
+        import_to(of_timeout, IMPORT_SERVICE, "TimeoutStartSec", "%s", import_words_write_timeout(us, buf));
     else
         import_none(of_timeout, "it belongs to wait_ready and to clusters");
 }

@@ -321,12 +321,13 @@ static void read_stop(struct import_supervisor_program *p)
     struct key secs = get(p, "stopwaitsecs", "10"), stop = get(p, "stopasgroup", NULL),
                kill = get(p, "killasgroup", NULL);
     bool stop_all = false, kill_all;
+    char buf[IMPORT_SPAN];
     uint64_t n;
 
     read_signal(p);
     if (number(&secs, 1000000, &n))
-        import_to(secs.e, IMPORT_SERVICE, "TimeoutStopSec", "%llu%s", n ? (unsigned long long)n : 1,
-                  n ? "s" : "ms");
+        import_to(secs.e, IMPORT_SERVICE, "TimeoutStopSec", "%s",
+                  import_words_write_timeout((double)n * 1e6, buf));
     if ((stop.set && !yes_or_no(&stop, &stop_all)) || (kill.set && !yes_or_no(&kill, &kill_all)))
         return;
     if (!kill.set)

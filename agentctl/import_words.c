@@ -277,6 +277,11 @@ const char *import_words_write_span(double us, char buf[IMPORT_SPAN])
     return buf;
 }
 
+const char *import_words_write_timeout(double us, char buf[IMPORT_SPAN])
+{
+    return import_words_write_span(us < 1000 ? 1000 : us, buf);
+}
+
 bool import_words_size(const char *s, uint64_t *ret)
 {
     size_t n = strspn(s, "0123456789");

@@ -13,6 +13,14 @@ ROWS = (
       "StandardOutput=append:/srv/two/log/mine2"), (), ()),
     ("a.conf", "[supervisord]\ndirectory=%(here)s/sub\n[program:x]\ncommand=/bin/x\nstdout_logfile=o\n",
      ("WorkingDirectory={dir}/sub", "StandardOutput=append:{dir}/sub/o"), (), ()),
+    ("a.conf", "[program:x]\ncommand=/bin/x\nstopwaitsecs=0\n[program:y]\ncommand=/bin/y\nstopwaitsecs=5\n",
+     ("TimeoutStopSec=1ms", "TimeoutStopSec=5s"), (), ()),
+    # --- obagent ---
+    ("a.yaml", "services: {x: {program: /bin/x, killWait: 5}, y: {program: /bin/y, finalWait: 5}}\n", ("TimeoutStopSec=1ms",),
+     ("TimeoutStopSec=0",), ()),
+    # --- pm2 ---
+    ("a.json", '{"script": "/bin/sh", "interpreter": "none", "kill_timeout": 0, "wait_ready": true, "listen_timeout": 0.0001}',
+     ("TimeoutStopSec=1ms", "TimeoutStartSec=1ms"), (), ()),
 )
 
 # the same with what is told of an error
