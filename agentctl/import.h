@@ -157,6 +157,9 @@ bool import_words_span(const char *s, double unit_us, double *ret_us);
 const char *import_words_write_span(double us, char buf[IMPORT_SPAN]);
 /* The same for TimeoutStopSec= and TimeoutStartSec=, where 0 would be no limit: at least a millisecond. */
 const char *import_words_write_timeout(double us, char buf[IMPORT_SPAN]);
+/* Before each start but the first retry, of a tool that waits for nothing: agentd's own delay would grow,
+ * until so many starts in an interval that is theirs could never be. */
+#define IMPORT_DELAY_US 100e3
 /* A size with a unit of two letters at most, in any case, base 1024. False: it is none. */
 bool import_words_size(const char *s, uint64_t *ret);
 /* A signal's name with SIG before it, in buf, from one with or without, in any case, or a number. NULL: none.

@@ -228,11 +228,14 @@ static void read_restart(struct service *s)
     e = import_default(s->im, s->w, "(restart)", "unless it exits with 0");
     import_to(e, IMPORT_SERVICE, "Restart", "on-failure");
     import_note(e, "an end by SIGHUP, SIGINT, SIGTERM or SIGPIPE is none");
+    e = import_default(s->im, s->w, "(delay)", "none");
+    import_to(e, IMPORT_SERVICE, "RestartSec", "%s", import_words_write_span(IMPORT_DELAY_US, buf));
+    import_to(e, IMPORT_SERVICE, "RestartMaxDelaySec", "%s", import_words_write_span(IMPORT_DELAY_US, buf));
     if (least > 0) {
         if (!live)
             return;
         import_to(live, IMPORT_UNIT, "StartLimitIntervalSec", "%s",
-                  import_words_write_span(least * (double)times, buf));
+                  import_words_write_span((least + IMPORT_DELAY_US) * (double)times, buf));
         if (!limit)
             limit = import_default(s->im, s->w, "quickExitLimit", "0");
         import_to(limit, IMPORT_UNIT, "StartLimitBurst", "%llu", (unsigned long long)times);

@@ -65,7 +65,8 @@ static void read_stop_codes(struct import_pm2 *a)
     import_to(e, IMPORT_SERVICE, "RestartPreventExitStatus", "%s", list);
 }
 
-static void read_limit(struct import_pm2 *a)
+/* delay_us: the longest before a start. */
+static void read_limit(struct import_pm2 *a, double delay_us)
 {
     struct import_entry *e, *of_uptime;
     const struct import_node *n = get(a, "max_restarts", &e), *uptime = get(a, "min_uptime", &of_uptime);
@@ -87,32 +88,43 @@ static void read_limit(struct import_pm2 *a)
     import_to(e, IMPORT_UNIT, "StartLimitBurst", "%llu", (unsigned long long)times);
     import_note(e, "then it cools down and is tried again, where pm2 gives up (errored)");
     import_to(of_uptime, IMPORT_UNIT, "StartLimitIntervalSec", "%s",
-              import_words_write_span(us * (double)times, buf));
+              import_words_write_span(us > 0 ? (us + delay_us) * (double)times : 0, buf));
     import_note(of_uptime, "what lives so long, max_restarts times in a row, is not counted");
 }
 
-static void read_delay(struct import_pm2 *a)
+#define GROWN_US 15e6 /* what exp_backoff_restart_delay grows to */
+
+static double put_delay(struct import_entry *e, double us, double most_us)
+{
+    char buf[IMPORT_SPAN];
+
+    most_us = most_us > us ? most_us : us;
+    import_to(e, IMPORT_SERVICE, "RestartSec", "%s", import_words_write_span(us, buf));
+    import_to(e, IMPORT_SERVICE, "RestartMaxDelaySec", "%s", import_words_write_span(most_us, buf));
+    import_note(e, "the first retry is at once");
+    return most_us;
+}
+
+/* The longest delay before a start, in microseconds. */
+static double read_delay(struct import_pm2 *a)
 {
     struct import_entry *e, *of_growing;
     const struct import_node *n = get(a, "restart_delay", &e),
                              *growing = get(a, "exp_backoff_restart_delay", &of_growing);
-    char buf[IMPORT_SPAN];
-    double us;
+    double us = 0, growing_us = 0;
 
-    if (growing && span(a, growing, &us)) {
-        import_to(of_growing, IMPORT_SERVICE, "RestartSec", "%s", import_words_write_span(us, buf));
-        import_to(of_growing, IMPORT_SERVICE, "RestartMaxDelaySec", "15s");
-        import_note(of_growing, "the first retry is at once");
+    if ((n && !span(a, n, &us)) || (growing && !span(a, growing, &growing_us)))
+        return 0;
+    if (growing && growing_us == 0)
+        import_same(of_growing, "it does not grow");
+    if (growing_us > 0) {
+        if (n)
+            import_none(e, "exp_backoff_restart_delay says it");
+        return put_delay(of_growing, growing_us, GROWN_US);
     }
-    if (!n || !span(a, n, &us))
-        return;
-    if (growing) {
-        import_none(e, "exp_backoff_restart_delay says it");
-        return;
-    }
-    import_to(e, IMPORT_SERVICE, "RestartSec", "%s", import_words_write_span(us, buf));
-    import_to(e, IMPORT_SERVICE, "RestartMaxDelaySec", "%s", import_words_write_span(us, buf));
-    import_note(e, "the first retry is at once");
+    if (!e)
+        e = import_default(a->im, a->w, "restart_delay", "0");
+    return put_delay(e, us >= 1000 ? us : IMPORT_DELAY_US, 0);
 }
 
 static void read_memory(struct import_pm2 *a)
@@ -321,8 +333,7 @@ void import_pm2_keys(struct import_pm2 *a)
 {
     read_autorestart(a);
     read_stop_codes(a);
-    read_limit(a);
-    read_delay(a);
+    read_limit(a, read_delay(a));
     read_memory(a);
     read_stop(a);
     read_ready(a);

@@ -164,7 +164,7 @@ class Formats(Import):
         home = self.samples
         text = self.text(t, "manager")
         for line in ("ExecStart=%s/bin/manager -c %s/conf/manager.yaml --run=%s/run %s/bin$$x %s" % ((home,) * 5),
-                     "WorkingDirectory=/tmp", "Restart=on-failure", "StartLimitBurst=3", "StartLimitIntervalSec=9s", "TimeoutStopSec=5s",
+                     "WorkingDirectory=/tmp", "Restart=on-failure", "StartLimitBurst=3", "StartLimitIntervalSec=9300ms", "TimeoutStopSec=5s",
                      "KillMode=mixed", "StandardOutput=append:%s/log/manager.output.log" % home):
             self.assertIn(line, text)
         text = self.text(t, "monitor")
@@ -198,7 +198,7 @@ class Formats(Import):
         shell = [x for x in text if x.startswith("ExecStart=")][0]
         self.assertRegex(shell, r'=/\S*bash -e /tmp/app\.sh --port 80 "a b" "--x=\\"1 2\\"" \$\$5$')
         for line in ("WorkingDirectory=/tmp", "Environment=PORT=3001", "Environment=NODE_APP_INSTANCE=1", 'Environment="NAME=a \\"b\\""',
-                     "MemoryMax=314572800", "StartLimitBurst=5", "StartLimitIntervalSec=50s", "RestartSec=4s", "RestartMaxDelaySec=4s",
+                     "MemoryMax=314572800", "StartLimitBurst=5", "StartLimitIntervalSec=70s", "RestartSec=4s", "RestartMaxDelaySec=4s",
                      "Restart=always", "TimeoutStopSec=3s", "KillSignal=SIGINT", "StandardOutput=append:/tmp/out.log", "StandardError=null",
                      "RestartPreventExitStatus=0 3"):
             self.assertIn(line, text)

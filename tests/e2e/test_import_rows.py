@@ -18,9 +18,23 @@ ROWS = (
     # --- obagent ---
     ("a.yaml", "services: {x: {program: /bin/x, killWait: 5}, y: {program: /bin/y, finalWait: 5}}\n", ("TimeoutStopSec=1ms",),
      ("TimeoutStopSec=0",), ()),
+    # so many starts fit into the interval: with what is waited before each, which does not grow
+    ("a.yaml", "services: {x: {program: /bin/x, minLiveTime: 2s, quickExitLimit: 3}}\n",
+     ("StartLimitBurst=3", "StartLimitIntervalSec=6300ms", "RestartSec=100ms", "RestartMaxDelaySec=100ms"), (), ()),
+    # without a limit the first quick exit is the last
+    ("a.yaml", "services: {x: {program: /bin/x, minLiveTime: 2s}}\n", ("StartLimitBurst=1", "StartLimitIntervalSec=2100ms"), (), ()),
     # --- pm2 ---
     ("a.json", '{"script": "/bin/sh", "interpreter": "none", "kill_timeout": 0, "wait_ready": true, "listen_timeout": 0.0001}',
      ("TimeoutStopSec=1ms", "TimeoutStartSec=1ms"), (), ()),
+    ("a.json", '{"script": "/bin/sh", "interpreter": "none"}',
+     ("StartLimitBurst=16", "StartLimitIntervalSec=17600ms", "RestartSec=100ms", "RestartMaxDelaySec=100ms"), (), ()),
+    ("a.json", '{"script": "/bin/sh", "interpreter": "none", "restart_delay": 4000, "max_restarts": 2, "exp_backoff_restart_delay": 0}',
+     ("StartLimitBurst=2", "StartLimitIntervalSec=10s", "RestartSec=4s", "RestartMaxDelaySec=4s"), (),
+     ("exp_backoff_restart_delay=0: needs no line",)),
+    ("a.json", '{"script": "/bin/sh", "interpreter": "none", "restart_delay": 4000, "max_restarts": 2, "exp_backoff_restart_delay": 300}',
+     ("StartLimitIntervalSec=32s", "RestartSec=300ms", "RestartMaxDelaySec=15s"), (), ("restart_delay=4000: no counterpart",)),
+    ("a.json", '{"script": "/bin/sh", "interpreter": "none", "min_uptime": 0, "restart_delay": 0}',
+     ("StartLimitIntervalSec=0s", "RestartSec=100ms"), (), ()),
 )
 
 # the same with what is told of an error
