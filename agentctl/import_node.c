@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 
 #include "base/limits.h"
 #include "base/str.h"
@@ -96,7 +97,8 @@ bool import_node_true(const struct import_node *n)
     case IMPORT_NODE_NULL:
         return false;
     case IMPORT_NODE_BOOL:
-        return str_eq(n->text, "true");
+        return strcasecmp(n->text, "true") == 0 || strcasecmp(n->text, "yes") == 0 ||
+               strcasecmp(n->text, "on") == 0;
     case IMPORT_NODE_NUMBER:
         return strtod(n->text, NULL) != 0;
     case IMPORT_NODE_STRING:

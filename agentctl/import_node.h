@@ -18,7 +18,7 @@ enum import_node_kind {
 struct import_node {
     enum import_node_kind kind;
     struct import_at at;
-    const char *text; /* of what is no list or map; true or false of a bool */
+    const char *text; /* of what is no list or map, as it is written: a bool of YAML's may say yes or on */
     const char *key;  /* of a map's member; else NULL */
     struct import_at key_at;
     struct import_node *first, *last, *next; /* of a list or map; beside it */
@@ -28,6 +28,7 @@ struct import_node {
 
 /* What is made while one file is read. */
 struct import_tree {
+    bool yaml_1_2; /* of YAML: yes, no, on and off are words, and a bool is spelled as JavaScript has it */
     struct import *im;
     struct import_source *src;
     struct import_node **nodes;
@@ -51,7 +52,7 @@ struct import_node *import_node_get(const struct import_node *map, const char *k
 /* The value for the account: of a list its elements with blanks between; of what is deeper {...} and [...].
  */
 const char *import_node_show(struct import *im, const struct import_node *n);
-/* It says yes: not false, null, 0 or "". */
+/* It says yes: true, yes or on; or it is not false, null, 0 or "". */
 bool import_node_true(const struct import_node *n);
 
 /* The root, or NULL after an error. */

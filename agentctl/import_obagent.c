@@ -42,13 +42,19 @@ static const char *placeholder(const struct service *s, const char *name, size_t
     return NULL;
 }
 
+/* A text is empty where YAML has a null. */
+static const char *text_of(const struct import_node *n)
+{
+    return n->kind == IMPORT_NODE_NULL ? "" : n->text;
+}
+
 /* The text with its ${...} replaced. */
 static const char *replaced(struct service *s, const struct import_node *n)
 {
     struct buf b = BUF_INIT(LIMIT_IMPORT_FILE * 2);
 
     buf_str(&b, "");
-    for (const char *p = n->text; *p && b.len < LIMIT_IMPORT_FILE; p++) {
+    for (const char *p = text_of(n); *p && b.len < LIMIT_IMPORT_FILE; p++) {
         size_t len = p[0] == '$' && p[1] == '{' ? strcspn(p + 2, "}") : 0;
         const char *v = len ? placeholder(s, p + 2, len) : NULL;
         if (!len || !p[2 + len]) {
@@ -121,7 +127,7 @@ static void read_command(struct service *s)
     struct import_entry *e;
     const char *path;
 
-    if (!program || !*program->text) {
+    if (!program || !*text_of(program)) {
         import_error(s->im, s->w->at, "%s: has no program; give it one", s->w->alias);
         return;
     }
@@ -142,9 +148,10 @@ static void read_cwd(struct service *s)
 {
     const struct import_node *n = get(s, "cwd");
     struct import_entry *e = note(s, "cwd");
-    const char *path = n && *n->text ? replaced(s, n) : s->home;
+    bool set = n && *text_of(n);
+    const char *path = set ? replaced(s, n) : s->home;
 
-    if (n && path && *n->text && *path != '/') {
+    if (set && *path != '/') {
         import_error(s->im, n->at,
                      "cwd: %s is relative to where obagent's agentd was started; write an absolute path",
                      path);
@@ -255,7 +262,7 @@ static void read_cpu(struct service *s, const struct import_node *n)
     char *end;
     double v = strtod(n->text, &end);
 
-    if (*end || !*n->text || !(v >= 0) || v > 10000)
+    if (n->kind != IMPORT_NODE_NULL && (*end || !*n->text || !(v >= 0) || v > 10000))
         import_error(s->im, n->at, "cpuQuota: \"%s\" is no number such as 1.5", n->text);
     else if (v * 100 < 1)
         import_same(e, "no limit");
@@ -266,9 +273,9 @@ static void read_cpu(struct service *s, const struct import_node *n)
 static void read_memory(struct service *s, const struct import_node *n)
 {
     struct import_entry *e = import_key(s->im, s->w, n->key_at, "limit.memoryQuota", n->text);
-    uint64_t v;
+    uint64_t v = 0;
 
-    if (!import_words_size(n->text, &v))
+    if (n->kind != IMPORT_NODE_NULL && !import_words_size(n->text, &v))
         import_error(s->im, n->at, "memoryQuota: \"%s\" is no size such as 1024MB", n->text);
     else if (v == 0)
         import_same(e, "no limit");

@@ -432,7 +432,7 @@ static void read_top(struct import *im, struct import_source *src, struct import
 
 void import_pm2_read(struct import *im, struct import_source *src)
 {
-    struct import_tree t = {.im = im, .src = src};
+    struct import_tree t = {.im = im, .src = src, .yaml_1_2 = true};
     struct import_node *root = parse(&t);
 
     if (root && root->kind == IMPORT_NODE_LIST)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* YAML, by libyaml. What an alias names is copied, so that the limits on values hold for it, too. */
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -63,23 +64,38 @@ static bool is_number(const char *s)
     return !*end;
 }
 
-/* The core schema, and yes and no as YAML 1.1 has them. */
+static bool is_bool(const struct yaml *y, const char *s)
+{
+    static const char *const old[] = {"true", "yes", "on", "false", "no", "off", NULL}, *const core[] = {
+                                                                                            "true",  "True",
+                                                                                            "TRUE",  "false",
+                                                                                            "False", "FALSE",
+                                                                                            NULL};
+
+    if (!y->t->yaml_1_2)
+        return one_of(s, old);
+    for (size_t i = 0; core[i]; i++)
+        if (str_eq(s, core[i]))
+            return true;
+    return false;
+}
+
+/* The core schema, and yes and no as YAML 1.1 has them, where that is read. */
 static struct import_node *scalar(struct yaml *y)
 {
-    static const char *const nulls[] = {"", "~", "null", NULL}, *const yes[] = {"true", "yes", "on", NULL},
-                             *const no[] = {"false", "no", "off", NULL};
+    static const char *const nulls[] = {"", "~", "null", NULL};
     const char *s = (const char *)y->event.data.scalar.value;
     enum import_node_kind kind = IMPORT_NODE_STRING;
 
     if (strlen(s) != y->event.data.scalar.length)
         return import_node_fail(y->t, place(y, y->event.start_mark), "a NUL in a value; take it out");
     if (y->event.data.scalar.style == YAML_PLAIN_SCALAR_STYLE) {
-        bool true_ = one_of(s, yes), false_ = one_of(s, no);
-        kind = one_of(s, nulls)  ? IMPORT_NODE_NULL
-               : true_ || false_ ? IMPORT_NODE_BOOL
-               : is_number(s)    ? IMPORT_NODE_NUMBER
-                                 : IMPORT_NODE_STRING;
-        s = true_ ? "true" : false_ ? "false" : s;
+        kind = one_of(s, nulls) ? IMPORT_NODE_NULL
+               : is_bool(y, s)  ? IMPORT_NODE_BOOL
+               : is_number(s)   ? IMPORT_NODE_NUMBER
+                                : IMPORT_NODE_STRING;
+        if (kind == IMPORT_NODE_BOOL && y->t->yaml_1_2)
+            s = tolower((unsigned char)*s) == 't' ? "true" : "false";
     }
     return import_node_new(y->t, kind, place(y, y->event.start_mark), import_keep(y->t->im, s));
 }

@@ -18,6 +18,9 @@ ROWS = (
     # --- obagent ---
     ("a.yaml", "services: {x: {program: /bin/x, killWait: 5}, y: {program: /bin/y, finalWait: 5}}\n", ("TimeoutStopSec=1ms",),
      ("TimeoutStopSec=0",), ()),
+    # a text is as it stands, whatever else YAML might take it for; and what is null is empty
+    ("a.yaml", "services: {x: {program: /bin/x, args: [--color, off, Yes, true, ~, '~'], cwd: ~, stdout: null, "
+     "limit: {cpuQuota: ~, memoryQuota: ~}}}\n", ('ExecStart=/bin/x --color off Yes true "" ~',), ("CPUQuota", "MemoryMax", "Standard"), ()),
     # so many starts fit into the interval: with what is waited before each, which does not grow
     ("a.yaml", "services: {x: {program: /bin/x, minLiveTime: 2s, quickExitLimit: 3}}\n",
      ("StartLimitBurst=3", "StartLimitIntervalSec=6300ms", "RestartSec=100ms", "RestartMaxDelaySec=100ms"), (), ()),
@@ -35,6 +38,9 @@ ROWS = (
      ("StartLimitIntervalSec=32s", "RestartSec=300ms", "RestartMaxDelaySec=15s"), (), ("restart_delay=4000: no counterpart",)),
     ("a.json", '{"script": "/bin/sh", "interpreter": "none", "min_uptime": 0, "restart_delay": 0}',
      ("StartLimitIntervalSec=0s", "RestartSec=100ms"), (), ()),
+    # YAML 1.2, where on and no are words; a bool is spelled as JavaScript does
+    ("a.yaml", "apps:\n - {script: /bin/sh, interpreter: none, args: [on, True], env: {DEBUG: off, YES: TRUE}}\n",
+     ("ExecStart=/bin/sh on true", "Environment=DEBUG=off", "Environment=YES=true"), (), ()),
 )
 
 # the same with what is told of an error
