@@ -188,6 +188,7 @@ static bool add_script(struct import_pm2 *a, const struct import_node *script,
         by = by_ending(path);
     if (!by)
         by = is_program(path) ? "none" : "node";
+    a->by_node = strstr(by, "node") != NULL;
     if (!str_eq(by, "none")) {
         if (!(by = interpreter_path(a, interpreter ? interpreter : script, by)))
             return false;
@@ -231,6 +232,10 @@ static void read_cwd(struct import_pm2 *a, const char *dir)
     const struct import_node *n = import_pm2_get(a, names, &e);
 
     a->cwd = n ? import_words_path(a->im, dir, n->text) : dir;
+    if (n && *n->text == '~') {
+        import_pm2_wrong(a, n, "an absolute path");
+        return;
+    }
     if (!n)
         e = import_default(a->im, a->w, "cwd", a->cwd);
     import_to(e, IMPORT_SERVICE, "WorkingDirectory", "%s", import_words_plain(a->im, a->cwd));
@@ -305,6 +310,10 @@ static unsigned instances(struct import_pm2 *a)
     return 0;
 }
 
+#define CLUSTER                                                                                         \
+    "each worker has a process of its own, and node does not share a port among them: write exec_mode " \
+    "\"fork\" and a port for each, or have the program use SO_REUSEPORT or ListenStream="
+
 static void read_instances(struct import_pm2 *a)
 {
     static const char *const names[] = {"instances", NULL}, *const modes[] = {"exec_mode", NULL};
@@ -316,12 +325,12 @@ static void read_instances(struct import_pm2 *a)
                        "there are to be");
     else if (n)
         import_into(e, "%s.conf", a->w->alias);
+    if (n && !import_node_get(a->node, "exec_mode") && a->by_node) /* as pm2 has it then */
+        import_none(import_default(a->im, a->w, "exec_mode", "cluster"), CLUSTER);
     if (!(n = import_pm2_get(a, modes, &e)))
         return;
     if (str_starts(n->text, "cluster"))
-        import_none(e, "each worker has a process of its own, and node does not share a port among them: "
-                       "write exec_mode "
-                       "\"fork\" and a port for each, or have the program use SO_REUSEPORT or ListenStream=");
+        import_none(e, CLUSTER);
     else
         import_same(e, "a process of its own");
 }

@@ -11,6 +11,7 @@ struct import_pm2 {
     struct import_node *node; /* the app */
     const char *cwd;          /* absolute */
     unsigned number;          /* which of its instances */
+    bool by_node;             /* what runs it is node, or has that in its name */
 };
 
 /* The first of these keys that is there, and its place in the account. NULL: none is, or it is null. */
