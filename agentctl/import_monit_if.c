@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "agentctl/import_monit.h"
+#include "base/fd.h"
 #include "base/limits.h"
 #include "base/str.h"
 
@@ -83,6 +84,18 @@ static const char *host_of(const struct test *x)
     return host;
 }
 
+/* The N of `status = N`, with a blank before it; "": nothing of the kind, or of another sign. */
+static const char *wanted_status(const struct test *x)
+{
+    size_t i = import_monit_find(x->s, 1, "status");
+    const char *sign = import_monit_text(x->s, i + 1), *number = import_monit_text(x->s, i + 2);
+    uint64_t n;
+
+    if ((!str_eq(sign, "=") && !str_eq(sign, "==")) || str_to_u64(number, 599, &n) < 0 || n < 100)
+        return "";
+    return import_print(x->im, " %llu", (unsigned long long)n);
+}
+
 static const char *http_check(const struct test *x, const char *port)
 {
     const char *host = host_of(x), *request = behind(x, "request");
@@ -91,7 +104,8 @@ static const char *http_check(const struct test *x, const char *port)
         request = "/";
     if (!host || !is_path(request))
         return NULL;
-    return import_print(x->im, "http:http://%s:%s%s", host, port, import_words_plain(x->im, request));
+    return import_print(x->im, "http:http://%s:%s%s%s", host, port, import_words_plain(x->im, request),
+                        wanted_status(x));
 }
 
 #define SOCKET_PATH_MAX 107 /* unix(7) */
@@ -106,11 +120,33 @@ static const char *unix_check(const struct test *x)
     return NULL;
 }
 
+static const char *protocol_of(const struct test *x)
+{
+    return behind(x, has(x, "protocol") ? "protocol" : "proto");
+}
+
+/* What agentd leaves out of what monit asks; the check would be thought to be as strict. */
+static void note_unasked(const struct test *x, const char *check)
+{
+    static const char *const words[] = {"content",  "checksum", "hostheader", "method",       "username",
+                                        "password", "send",     "expect",     "responsetime", "retry"};
+    const char *protocol = protocol_of(x);
+    bool http = str_starts(check, "http:"), more = has(x, "status") && !(http && *wanted_status(x));
+
+    for (size_t i = 0; i < ARRAY_LEN(words); i++)
+        more |= has(x, words[i]);
+    if (*protocol && strcasecmp(protocol, "default") != 0)
+        more |= !http;
+    if (more)
+        import_note(
+            x->e, "of all that monit asks there, only %s is asked; HealthCheck=exec:COMMAND may ask for more",
+            http ? "for the answer's status" : "whether a connection is taken");
+}
+
 /* The HealthCheck= of the test; NULL: none, and it was told. */
 static const char *check_of(const struct test *x)
 {
-    const char *port = behind(x, "port"), *check;
-    const char *protocol = has(x, "protocol") ? behind(x, "protocol") : behind(x, "proto");
+    const char *port = behind(x, "port"), *protocol = protocol_of(x), *check;
     uint64_t n;
 
     if (has(x, "unixsocket"))
@@ -135,8 +171,6 @@ static const char *check_of(const struct test *x)
         import_none(x->e, "HealthCheck=tcp: is about a port of the worker's own");
         return NULL;
     }
-    if (*protocol && strcasecmp(protocol, "default") != 0)
-        import_note(x->e, "of the protocol nothing is asked");
     return import_print(x->im, "tcp:%s", port);
 }
 
@@ -161,6 +195,7 @@ static void read_connection(struct test *x)
     import_to(x->e, IMPORT_WORKER, "HealthTimeout", "%llus", (unsigned long long)wait);
     import_to(x->e, IMPORT_WORKER, "HealthRetries", "%llu", (unsigned long long)retries(x));
     import_to(x->e, IMPORT_WORKER, "HealthAction", "%s", does(x, "restart") ? "restart" : "report");
+    note_unasked(x, check);
     if (has(x, "times"))
         import_note(x->e, "so many failures in a row, not within more cycles");
 }

@@ -4,6 +4,8 @@ not be. The form for people is what is read here."""
 import harness
 from harness import Case
 
+MONIT = 'check process x with pidfile /run/x.pid\nstart program = "/bin/x"\n'
+
 # name of the file, its text, lines of a worker's file that must be there, what must not be told at all, parts of the account
 ROWS = (
     # --- supervisor ---
@@ -15,6 +17,16 @@ ROWS = (
      ("WorkingDirectory={dir}/sub", "StandardOutput=append:{dir}/sub/o"), (), ()),
     ("a.conf", "[program:x]\ncommand=/bin/x\nstopwaitsecs=0\n[program:y]\ncommand=/bin/y\nstopwaitsecs=5\n",
      ("TimeoutStopSec=1ms", "TimeoutStopSec=5s"), (), ()),
+    # --- monit ---
+    ("monitrc", MONIT + 'if failed port 80 protocol http request "/x" status = 404 then restart\n',
+     ("HealthCheck=http:http://localhost:80/x 404",), ("only for the answer's status",), ()),
+    *[("monitrc", MONIT + "if failed port 80 protocol http %s then restart\n" % more, ("HealthCheck=http:http://localhost:80/",), (),
+       ("of all that monit asks there, only for the answer's status is asked",)) for more in ('content = "ok"', "status >= 300", "retry 3")],
+    *[("monitrc", MONIT + "if failed %s then restart\n" % what, (), (),
+       ("of all that monit asks there, only whether a connection is taken is asked",))
+      for what in ("unixsocket /run/x.sock protocol mysql", "port 25 protocol smtp", 'port 7 send "a" expect "b"', "port 7 status = 200")],
+    *[("monitrc", MONIT + "if failed %s then restart\n" % what, (), ("of all that monit asks",), ())
+      for what in ("unixsocket /run/x.sock", "port 25 protocol default", "port 80 protocol HTTP")],
     # --- obagent ---
     ("a.yaml", "services: {x: {program: /bin/x, killWait: 5}, y: {program: /bin/y, finalWait: 5}}\n", ("TimeoutStopSec=1ms",),
      ("TimeoutStopSec=0",), ()),
