@@ -217,16 +217,24 @@ static bool in_list(const char *list, const char *name)
     return false;
 }
 
-/* The [group:] that names the program, or NULL. */
+/* The [group:] that names the program, or NULL. In two of them it would be two programs of supervisord's. */
 static const struct import_ini_section *group_of(const struct import_supervisor *s, const char *program)
 {
+    const struct import_ini_section *found = NULL;
+
     for (size_t i = 0; i < s->ini.n; i++) {
         const struct import_ini_section *g = s->ini.sections[i];
         const struct import_ini_key *k = str_starts(g->name, "group:") ? import_ini_key(g, "programs") : NULL;
-        if (k && in_list(k->value, program))
-            return g;
+        if (!k || !in_list(k->value, program))
+            continue;
+        if (found)
+            import_error(s->im, k->at,
+                         "[%s] and [%s] both have %s; agentctl makes one of it: take it out of one",
+                         found->name, g->name, program);
+        else
+            found = g;
     }
-    return NULL;
+    return found;
 }
 
 static const char *worker_name(struct import_supervisor_program *p)

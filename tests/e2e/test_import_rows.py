@@ -64,6 +64,8 @@ ROWS = (
 # the same with what is told of an error
 WRONG = (
     ("a.conf", "[supervisord]\ndirectory=/%(program_name)s\n[program:x]\ncommand=/bin/x\n", r"a\.conf:2:1: %\(program_name\)s is not known"),
+    ("a.conf", "[program:p]\ncommand=/bin/x\n[group:a]\nprograms=p,q\n[group:b]\nprograms=q, p\n[program:q]\ncommand=/bin/y\n",
+     r"a\.conf:6:1: \[group:a\] and \[group:b\] both have p; .*\n.*both have q; "),
     ("a.json", '{"script": "/bin/x", "interpreter": "none", "cwd": "~/app"}', r"a\.json:1:52: cwd: an absolute path is wanted, not \"~/app\""),
     ("a.conf", "[supervisord]\nenvironment=A\n[program:x]\ncommand=/bin/x\n[program:y]\ncommand=/bin/y\n",
      r"a\.conf:2:1: environment: it is written[^\n]*\n[^\n]*: 1 error;"),
