@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "base/buf.h"
 
@@ -54,6 +55,7 @@ struct import_source {
     char *path, *dir; /* dir: absolute, where it is */
     char *text;       /* UTF-8 without NUL or control characters but white space */
     size_t len;
+    mode_t mode;
 };
 
 struct import {

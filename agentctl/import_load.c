@@ -50,16 +50,17 @@ static const char *no_text(const struct import_source *src)
 }
 
 /* -EISDIR and the like for what is no regular file: a FIFO would keep us for ever. */
-static ssize_t read_regular(const char *path, char **ret)
+static ssize_t read_regular(struct import_source *src)
 {
-    _cleanup_close_ int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+    _cleanup_close_ int fd = open(src->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     struct stat st;
 
     if (fd < 0 || fstat(fd, &st) < 0)
         return -errno;
     if (!S_ISREG(st.st_mode))
         return S_ISDIR(st.st_mode) ? -EISDIR : -EINVAL;
-    return fd_read_all(fd, LIMIT_IMPORT_FILE, ret);
+    src->mode = st.st_mode;
+    return fd_read_all(fd, LIMIT_IMPORT_FILE, &src->text);
 }
 
 /* A file of the command line is where the message is; one that a file names is in it. */
@@ -73,7 +74,7 @@ static void complain(struct import *im, const struct import_source *src, const s
 
 static bool judge(struct import *im, struct import_source *src, const struct import_at *at)
 {
-    ssize_t n = im->n_sources == LIMIT_IMPORT_FILES ? -EMFILE : read_regular(src->path, &src->text);
+    ssize_t n = im->n_sources == LIMIT_IMPORT_FILES ? -EMFILE : read_regular(src);
     const char *bad;
 
     if (n < 0) {

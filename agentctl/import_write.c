@@ -36,7 +36,17 @@ static int complain(const struct writing *w, const char *name, const char *what)
     return EXIT_REFUSED;
 }
 
-static int fill(int fd, const struct import_worker *worker)
+/* Who may not read one of the sources may not read what comes of them: there may be passwords in it. */
+static mode_t mode_of(const struct import *im)
+{
+    mode_t mode = 0644;
+
+    for (size_t i = 0; i < im->n_sources; i++)
+        mode &= im->sources[i]->mode | 0600;
+    return mode;
+}
+
+static int fill(int fd, const struct import_worker *worker, mode_t mode)
 {
     struct buf b = BUF_INIT(LIMIT_CONFIG_FILE);
     int r;
@@ -46,7 +56,7 @@ static int fill(int fd, const struct import_worker *worker)
     buf_free(&b);
     if (r < 0)
         return r;
-    return fchmod(fd, 0644) < 0 || fsync(fd) < 0 ? -errno : 0;
+    return fchmod(fd, mode) < 0 || fsync(fd) < 0 ? -errno : 0;
 }
 
 static int prepare(const struct writing *w, size_t i)
@@ -67,11 +77,11 @@ static int prepare(const struct writing *w, size_t i)
     if (getrandom(&random, sizeof(random), 0) < 0)
         return complain(w, "", strerror(errno));
     snprintf(t->temporary, sizeof(t->temporary), ".%s.%08x", t->name, random);
-    fd = openat(w->fd, t->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+    fd = openat(w->fd, t->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return complain(w, t->name, strerror(errno));
     t->made = true;
-    r = fill(fd, w->im->workers[i]);
+    r = fill(fd, w->im->workers[i], mode_of(w->im));
     return r < 0 ? complain(w, t->name, strerror(-r)) : EXIT_DONE;
 }
 

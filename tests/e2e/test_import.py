@@ -440,6 +440,17 @@ class Writing(Import):
         self.assertIn("no regular file", self.ctl("--write", self.out, "--force", path, code=1).stderr)
         self.assertIn("no such folder", self.ctl("--write", self.h.dir + "/none", path, code=1).stderr)
 
+    def test_nobody_else_reads(self):
+        """What only root may read of the sources, included ones too, only root may read of what comes of them."""
+        path = self.samples + "/supervisord.conf"
+        for source, mode, wanted in ((path, 0o600, 0o600), (path, 0o440, 0o640), (self.samples + "/sup.d/more.ini", 0o600, 0o600)):
+            before = os.stat(source).st_mode
+            os.chmod(source, mode)
+            self.ctl("--write", self.out, "--force", path)
+            for name in os.listdir(self.out):
+                self.assertEqual(stat.S_IMODE(os.stat(os.path.join(self.out, name)).st_mode), wanted, (source, name))
+            os.chmod(source, before)
+
     def test_a_rename_that_fails(self):
         """The third one of them, say for a full disk: what was renamed is put back, with --force too."""
         path = self.samples + "/supervisord.conf"
