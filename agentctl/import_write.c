@@ -18,8 +18,9 @@
 #include "base/str.h"
 
 struct target {
-    char name[LIMIT_ALIAS + 8], temporary[LIMIT_ALIAS + 32];
-    bool made, exchanged, moved; /* exchanged: the earlier file has the temporary name */
+    char name[LIMIT_ALIAS + 8], temporary[LIMIT_ALIAS + 32], earlier[LIMIT_ALIAS + 40];
+    bool made, moved;
+    bool exchanged, linked; /* the earlier file has the temporary name; or that of `earlier` beside its own */
 };
 
 struct writing {
@@ -85,29 +86,49 @@ static int prepare(const struct writing *w, size_t i)
     return r < 0 ? complain(w, t->name, strerror(-r)) : EXIT_DONE;
 }
 
-/* A file that is there is exchanged for ours, so that it can come back; one that is not may not come to be
- * meanwhile. */
+static bool is_unknown(int error)
+{
+    return error == EINVAL || error == ENOSYS;
+}
+
+/* In the place of the one that is there, on a file system without the exchange: that keeps a second name
+ * until all are done. */
+static int replace(const struct writing *w, struct target *t)
+{
+    snprintf(t->earlier, sizeof(t->earlier), "%s.earlier", t->temporary);
+    if (linkat(w->fd, t->name, w->fd, t->earlier, 0) < 0)
+        return -errno;
+    t->linked = true;
+    return renameat(w->fd, t->temporary, w->fd, t->name) < 0 ? -errno : 0;
+}
+
+/* Where none is; one that has come to be meanwhile stays. */
+static int place(const struct writing *w, struct target *t)
+{
+    if (renameat2(w->fd, t->temporary, w->fd, t->name, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (!is_unknown(errno) || linkat(w->fd, t->temporary, w->fd, t->name, 0) < 0)
+        return -errno;
+    unlinkat(w->fd, t->temporary, 0);
+    return 0;
+}
+
+/* A file that is there can come back: it is exchanged for ours. */
 static int move(const struct writing *w, struct target *t)
 {
-    int r = w->force ? renameat2(w->fd, t->temporary, w->fd, t->name, RENAME_EXCHANGE) : -1;
+    int r = -ENOENT;
 
-    if (r == 0) {
+    if (w->force && renameat2(w->fd, t->temporary, w->fd, t->name, RENAME_EXCHANGE) == 0) {
         t->exchanged = t->moved = true;
         return 0;
     }
-    if (w->force && errno != ENOENT && errno != EINVAL && errno != ENOSYS)
-        return -errno;
-    if (w->force && errno != ENOENT) /* a file system without the exchange */
-        r = renameat(w->fd, t->temporary, w->fd, t->name);
-    else if ((r = renameat2(w->fd, t->temporary, w->fd, t->name, RENAME_NOREPLACE)) < 0 &&
-             (errno == EINVAL || errno == ENOSYS) &&
-             (r = linkat(w->fd, t->temporary, w->fd, t->name, 0)) == 0)
-        unlinkat(w->fd, t->temporary, 0);
-    if (r < 0)
-        return -errno;
-    t->moved = true;
-    t->made = false;
-    return 0;
+    if (w->force)
+        r = is_unknown(errno) ? replace(w, t) : -errno;
+    if (r == -ENOENT)
+        r = place(w, t);
+    t->moved = r == 0;
+    t->made = t->made && r < 0;
+    return r;
 }
 
 static void put_back(const struct writing *w)
@@ -116,6 +137,10 @@ static void put_back(const struct writing *w)
         struct target *t = &w->targets[i];
         if (t->exchanged)
             renameat2(w->fd, t->temporary, w->fd, t->name, RENAME_EXCHANGE);
+        else if (t->linked && t->moved)
+            renameat(w->fd, t->earlier, w->fd, t->name);
+        else if (t->linked)
+            unlinkat(w->fd, t->earlier, 0);
         else if (t->moved)
             unlinkat(w->fd, t->name, 0);
         if (t->made)
@@ -133,8 +158,8 @@ static int move_all(const struct writing *w)
     if (fsync(w->fd) < 0)
         return complain(w, "", strerror(errno));
     for (size_t i = 0; i < w->im->n_workers; i++)
-        if (w->targets[i].exchanged)
-            unlinkat(w->fd, w->targets[i].temporary, 0);
+        if (w->targets[i].exchanged || w->targets[i].linked)
+            unlinkat(w->fd, w->targets[i].exchanged ? w->targets[i].temporary : w->targets[i].earlier, 0);
     return EXIT_DONE;
 }
 

@@ -458,12 +458,42 @@ class Writing(Import):
             if force:
                 self.ctl("--write", self.out, path)
             before = self.listing()
-            r = subprocess.run(["strace", "-f", "-o", "/dev/null", "-e", "inject=renameat2:error=ENOSPC:when=3", harness.STAGED + "/agentctl",
-                                "import", "--write", self.out, *force, path], capture_output=True, text=True,
-                               timeout=harness.DEADLINE, check=False, env=dict(self.h.environment(), ASAN_OPTIONS="detect_leaks=0"))
+            r = self.injected(("renameat2:error=ENOSPC:when=3",), *force, path)
             self.assertEqual(r.returncode, 1, r)
             self.assertIn("No space left on device; nothing is written", r.stderr)
             self.assertEqual(self.listing(), before)
+
+    def injected(self, faults, *args):
+        return subprocess.run(["strace", "-f", "-o", "/dev/null", *[x for f in faults for x in ("-e", "inject=" + f)], harness.STAGED + "/agentctl",
+                               "import", "--write", self.out, *args], capture_output=True, text=True,
+                              timeout=harness.DEADLINE, check=False, env=dict(self.h.environment(), ASAN_OPTIONS="detect_leaks=0"))
+
+    def test_a_file_system_without_exchange(self):
+        """There the earlier files come back as well, and new ones go away; and all goes well if nothing fails."""
+        path = self.samples + "/supervisord.conf"
+        old = "renameat2:error=EINVAL"
+        t = self.told("--write", self.out, path)
+        os.unlink("%s/%s.conf" % (self.out, t["workers"][1]["alias"]))
+        before = self.listing()
+        self.assertEqual(len(before), 5)
+        # links: the first one's earlier file, none of the second, the second itself, the third one's earlier file
+        for fault, said in (("linkat:error=EPERM:when=4", "Operation not permitted"), ("renameat:error=ENOSPC:when=2", "No space left on device")):
+            r = self.injected((old, fault), "--force", path)
+            self.assertEqual(r.returncode, 1, r)
+            self.assertIn(said + "; nothing is written", r.stderr)
+            self.assertEqual(self.listing(), before)
+        r = self.injected((old,), "--force", path)
+        self.assertEqual(r.returncode, 0, r)
+        after = self.listing()
+        self.assertEqual(sorted(after), sorted(w["alias"] + ".conf" for w in t["workers"]))
+        self.assertFalse(set(before.values()) & set(after.values()))
+        r = self.injected((old,), path)
+        self.assertIn("it is there already", r.stderr)
+        self.assertEqual(self.listing(), after)
+        for name in after:
+            os.unlink(os.path.join(self.out, name))
+        self.assertEqual(self.injected((old,), path).returncode, 0)
+        self.assertEqual(sorted(self.listing()), sorted(after))
 
 
 if __name__ == "__main__":
