@@ -36,6 +36,33 @@ void import_pm2_wrong(struct import_pm2 *a, const struct import_node *n, const c
                  import_node_show(a->im, n));
 }
 
+/* ---- numbers ---- */
+
+/* The fewest digits that read back as the same number, as ECMA-262 has it; 1.50 is 1.5, and 1e3 is 1000. What
+ * JavaScript writes with an exponent stays as it is. */
+static const char *number_text(struct import *im, const char *text)
+{
+    double v = strtod(text, NULL), size = v < 0 ? -v : v;
+
+    if (v == 0)
+        return "0";
+    if (text[strspn(text, "0123456789")] == 0 && *text != '0')
+        return text;
+    for (int digits = 0; size >= 1e-6 && size < 1e21 && digits <= 24; digits++) {
+        const char *s = import_print(im, "%.*f", digits, v);
+        if (strtod(s, NULL) == v)
+            return s;
+    }
+    return text;
+}
+
+const char *import_pm2_text(struct import_pm2 *a, const struct import_node *n)
+{
+    return n->kind == IMPORT_NODE_NULL     ? "null"
+           : n->kind == IMPORT_NODE_NUMBER ? number_text(a->im, n->text)
+                                           : n->text;
+}
+
 /* ---- args: words, quotes around them taken off ---- */
 
 static bool in_flag(char c)
@@ -91,13 +118,13 @@ void import_pm2_words(struct import_pm2 *a, const struct import_node *n, struct 
     if (n->kind == IMPORT_NODE_MAP) {
         import_pm2_wrong(a, n, "a text or a list of them");
     } else if (n->kind != IMPORT_NODE_LIST) {
-        split(a, n->text, words);
+        split(a, import_pm2_text(a, n), words);
     } else {
         for (const struct import_node *c = n->first; c; c = c->next)
             if (c->kind == IMPORT_NODE_LIST || c->kind == IMPORT_NODE_MAP)
                 import_pm2_wrong(a, c, "a text");
             else
-                import_words_add(a->im, words, c->text);
+                import_words_add(a->im, words, import_pm2_text(a, c));
     }
 }
 
@@ -248,7 +275,7 @@ static void read_cwd(struct import_pm2 *a, const char *dir)
 static bool put_variable(struct import_pm2 *a, struct import_entry *e, const struct import_node *n,
                          unsigned add)
 {
-    const char *value = n->kind == IMPORT_NODE_NULL ? "" : n->text, *why;
+    const char *value = import_pm2_text(a, n), *why;
     char *both;
 
     if (n->kind == IMPORT_NODE_LIST || n->kind == IMPORT_NODE_MAP) {

@@ -16,6 +16,8 @@ struct import_pm2 {
 
 /* The first of these keys that is there, and its place in the account. NULL: none is, or it is null. */
 struct import_node *import_pm2_get(struct import_pm2 *a, const char *const *names, struct import_entry **ret);
+/* A value as JavaScript makes a text of it. */
+const char *import_pm2_text(struct import_pm2 *a, const struct import_node *n);
 void import_pm2_wrong(struct import_pm2 *a, const struct import_node *n, const char *wanted);
 /* A list, or a text that is cut into words as pm2 does. */
 void import_pm2_words(struct import_pm2 *a, const struct import_node *n, struct import_words *words);

@@ -56,6 +56,13 @@ ROWS = (
     ("a.json", '{"script": "a.js", "interpreter": "/bin/x-node", "instances": "max"}', (), (), ("not set: exec_mode=cluster: no counterpart",)),
     ("a.json", '{"script": "a.js", "interpreter": "/bin/x-node", "instances": 2, "exec_mode": "fork"}', (), ("cluster",),
      ("exec_mode=fork: needs no line",)),
+    # numbers, and null, as JavaScript makes a text of them
+    ("a.config.js", "module.exports = {script: '/bin/sh', interpreter: 'none', args: [1.0, '1.0', 1e3, -2.50, null],\n"
+     "env: {A: 1.50, B: 3000, C: 1e-7, D: 0.1, E: null, F: 0.00, G: 123456789012.25, H: '1.50'}}\n",
+     ("ExecStart=/bin/sh 1 1.0 1000 -2.5 null", "Environment=A=1.5", "Environment=B=3000", "Environment=C=1e-7", "Environment=D=0.1",
+      "Environment=E=null", "Environment=F=0", "Environment=G=123456789012.25", "Environment=H=1.50"), (), ()),
+    ("a.yaml", "apps: {script: /bin/sh, interpreter: none, args: 1.0, env: {A: 010, B: ~, C: +5}}\n",
+     ("ExecStart=/bin/sh 1", "Environment=A=10", "Environment=B=null", "Environment=C=5"), (), ()),
     # YAML 1.2, where on and no are words; a bool is spelled as JavaScript does
     ("a.yaml", "apps:\n - {script: /bin/sh, interpreter: none, args: [on, True], env: {DEBUG: off, YES: TRUE}}\n",
      ("ExecStart=/bin/sh on true", "Environment=DEBUG=off", "Environment=YES=true"), (), ()),
