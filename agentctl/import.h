@@ -108,6 +108,8 @@ struct import_entry *import_key(struct import *im, struct import_worker *w, stru
 /* One that the source does not have, and its tool's default. */
 struct import_entry *import_default(struct import *im, struct import_worker *w, const char *key,
                                     const char *value);
+/* Of a tool that hands on all of its own environment. */
+void import_environment(struct import *im, struct import_worker *w, const char *tool);
 /* A line of the worker's file that comes of the key. */
 void import_to(struct import_entry *e, enum import_section s, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));

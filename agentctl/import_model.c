@@ -202,6 +202,12 @@ struct import_entry *import_default(struct import *im, struct import_worker *w, 
     return e;
 }
 
+void import_environment(struct import *im, struct import_worker *w, const char *tool)
+{
+    import_none(import_default(im, w, "(environment)", import_print(im, "as %s has it", tool)),
+                "a worker has none of agentd's, but what Environment= and EnvironmentFile= say, and PATH");
+}
+
 static char *__attribute__((format(printf, 1, 0))) format(const char *fmt, va_list ap)
 {
     char *s;

@@ -342,6 +342,7 @@ static void read_service(struct import *im, const struct import_node *n, const c
     read_cwd(&s);
     read_output(&s, "stdout", "StandardOutput");
     read_output(&s, "stderr", "StandardError");
+    import_environment(im, s.w, "obagent");
     read_restart(&s);
     read_stop(&s);
     read_limit(&s);

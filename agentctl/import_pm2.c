@@ -317,6 +317,7 @@ static void read_env(struct import_pm2 *a)
         import_error(a->im, number ? number->at : a->node->at, "instance_var: no variable's name");
     else
         import_to(of_number, IMPORT_SERVICE, "Environment", "%s", both);
+    import_environment(a->im, a->w, "pm2");
 }
 
 /* ---- apps ---- */

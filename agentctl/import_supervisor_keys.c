@@ -196,6 +196,7 @@ static void read_environment(struct import_supervisor_program *p)
         put_variables(p, &k, &p->variables);
     else if (k.set)
         import_same(k.e, "it is empty");
+    import_environment(p->im, p->w, "supervisord");
 }
 
 /* ---- starting again ---- */

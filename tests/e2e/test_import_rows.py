@@ -68,6 +68,12 @@ ROWS = (
      ("ExecStart=/bin/sh on true", "Environment=DEBUG=off", "Environment=YES=true"), (), ()),
 )
 
+ENVIRONMENTS = {
+    "a.conf": ("[program:x]\ncommand=/bin/x\n", "as supervisord has it"),
+    "a.yaml": ("services: {x: {program: /bin/x}}\n", "as obagent has it"),
+    "a.json": ('{"script": "/bin/x", "interpreter": "none"}', "as pm2 has it"),
+}
+
 # the same with what is told of an error
 WRONG = (
     ("a.conf", "[supervisord]\ndirectory=/%(program_name)s\n[program:x]\ncommand=/bin/x\n", r"a\.conf:2:1: %\(program_name\)s is not known"),
@@ -93,6 +99,13 @@ class Rows(Case):
                     self.assertNotIn(part, r.stdout)
                 for part in account:
                     self.assertIn(part.replace("{dir}", h.dir), r.stdout)
+
+    def test_environment(self):
+        """These tools hand on all of theirs."""
+        h = self.host()
+        for name, (text, value) in ENVIRONMENTS.items():
+            r = h.ctl("import", h.write(name, text))
+            self.assertIn("not set: (environment)=%s: no counterpart: a worker has none of agentd's" % value, r.stdout)
 
     def test_wrong(self):
         h = self.host()
