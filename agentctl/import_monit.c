@@ -111,11 +111,27 @@ static void put_user(struct process *p, const struct import_monit_statement *s, 
     }
 }
 
+#define PROGRAM_TIMEOUT 30 /* seconds: monit's own, where agentd's are 90 */
+
+static void put_timeout(struct process *p, const struct import_monit_statement *s, struct import_entry *e)
+{
+    const char *verb = import_monit_text(s, 0);
+    uint64_t seconds = timeout_of(s);
+
+    if (!seconds) {
+        seconds = PROGRAM_TIMEOUT;
+        e = import_default(p->im, p->w, import_print(p->im, "%s program", verb),
+                           import_print(p->im, "with timeout %u seconds", PROGRAM_TIMEOUT));
+        e->is_phrase = true;
+    }
+    import_to(e, IMPORT_SERVICE, import_monit_is(s, 0, "start") ? "TimeoutStartSec" : "TimeoutStopSec",
+              "%llus", (unsigned long long)seconds);
+}
+
 static void read_program(struct process *p, const struct import_monit_statement *s, struct import_entry *e)
 {
     bool start = import_monit_is(s, 0, "start");
     struct import_words words = {0};
-    uint64_t seconds = timeout_of(s);
 
     if (import_monit_is(s, 0, "restart")) {
         import_none(e, "agentd restarts by ExecStop= and ExecStart=");
@@ -124,9 +140,7 @@ static void read_program(struct process *p, const struct import_monit_statement 
     if (command_of(p, s, &words))
         import_to(e, IMPORT_SERVICE, start ? "ExecStart" : "ExecStop", "%s",
                   import_words_exec(p->im, &words));
-    if (seconds)
-        import_to(e, IMPORT_SERVICE, start ? "TimeoutStartSec" : "TimeoutStopSec", "%llus",
-                  (unsigned long long)seconds);
+    put_timeout(p, s, e);
     put_user(p, s, e);
     import_words_free(&words);
 }

@@ -186,6 +186,16 @@ static void read_output(struct service *s, const char *key, const char *to)
                   import_words_plain(s->im, import_words_path(s->im, "/", path)));
 }
 
+static void note_stderr(struct service *s)
+{
+    const struct import_node *out = import_node_get(s->node, "stdout"),
+                             *err = import_node_get(s->node, "stderr");
+
+    if (out && *text_of(out) && !(err && *text_of(err)))
+        import_none(import_default(s->im, s->w, "stderr", "kept by obagent"),
+                    "it goes to where the standard output goes");
+}
+
 /* A duration of Go's; a bare number is nanoseconds. 0 if it is not set. */
 static double span(struct service *s, const char *key)
 {
@@ -342,6 +352,7 @@ static void read_service(struct import *im, const struct import_node *n, const c
     read_cwd(&s);
     read_output(&s, "stdout", "StandardOutput");
     read_output(&s, "stderr", "StandardError");
+    note_stderr(&s);
     import_environment(im, s.w, "obagent");
     read_restart(&s);
     read_stop(&s);

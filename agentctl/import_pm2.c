@@ -165,20 +165,24 @@ static const char *interpreter_path(struct import_pm2 *a, const struct import_no
     return path;
 }
 
-static void put_command(struct import_pm2 *a, struct import_words *words, struct import_entry *e)
+/* alone: pm2 puts the command line in the place of its args. */
+static void put_command(struct import_pm2 *a, struct import_words *words, struct import_entry *e, bool alone)
 {
     static const char *const args[] = {"args", NULL};
     struct import_entry *of_args;
     const struct import_node *n = import_pm2_get(a, args, &of_args);
 
-    if (n)
+    if (n && !alone)
         import_pm2_words(a, n, words);
     if (words->n > LIMIT_ARGS) {
         import_error(a->im, a->w->at, "more than the %u words that agentd takes", LIMIT_ARGS);
         return;
     }
     import_to(e, IMPORT_SERVICE, "ExecStart", "%s", import_words_exec(a->im, words));
-    if (n)
+    if (n && alone)
+        import_none(of_args,
+                    "a script with a blank in it is a whole command line, and pm2 does not use them");
+    else if (n)
         import_into(of_args, "ExecStart=");
 }
 
@@ -244,7 +248,7 @@ static void read_command(struct import_pm2 *a)
         return;
     }
     if (shell ? add_shell(a, script, &words) : add_script(a, script, interpreter, flags, &words))
-        put_command(a, &words, e);
+        put_command(a, &words, e, shell);
     if (interpreter)
         import_into(of_interpreter, "ExecStart=");
     if (flags && !shell)
@@ -410,7 +414,7 @@ static void read_app(struct import *im, struct import_source *src, struct import
         import_error(im, app->at, "an app has no script; give it one");
         return;
     }
-    n = instances(&a);
+    n = a.count = instances(&a);
     for (a.number = 0; a.number < n; a.number++) {
         for (struct import_node *k = app->first; k; k = k->next)
             k->seen = false;

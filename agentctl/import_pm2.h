@@ -10,7 +10,7 @@ struct import_pm2 {
     struct import_worker *w;
     struct import_node *node; /* the app */
     const char *cwd;          /* absolute */
-    unsigned number;          /* which of its instances */
+    unsigned number, count;   /* which of its instances, of how many */
     bool by_node;             /* what runs it is node, or has that in its name */
 };
 

@@ -214,6 +214,30 @@ static void put_output(struct import_pm2 *a, const struct import_node *n, struct
                   import_words_plain(a->im, import_words_path(a->im, a->cwd, n->text)));
 }
 
+/* pm2 has a file of its own for what is not named, and one for each instance. */
+static void note_files(struct import_pm2 *a, const struct import_node *out, const struct import_node *err)
+{
+    static const char *const names[] = {"merge_logs", "combine_logs", NULL};
+    struct import_entry *e;
+    const struct import_node *n;
+
+    if (out && !err) {
+        e = import_default(a->im, a->w, "error_file", "a file of its own");
+        if (str_eq(out->text, "/dev/null") || str_eq(out->text, "NULL"))
+            import_to(e, IMPORT_SERVICE, "StandardError", "journal");
+        else
+            import_none(e, "it goes to where the standard output goes");
+    }
+    if ((!out && !err) || a->count < 2)
+        return;
+    n = import_pm2_get(a, names, &e);
+    if (n && import_node_true(n))
+        import_same(e, "what instances share is appended to by all");
+    else
+        import_none(e ? e : import_default(a->im, a->w, "merge_logs", "false"),
+                    "each worker has the file that is named for it, which its instances share");
+}
+
 static void read_outputs(struct import_pm2 *a)
 {
     static const char *const outs[] = {"out_file", "output", "out", NULL},
@@ -238,6 +262,7 @@ static void read_outputs(struct import_pm2 *a)
         put_output(a, out, of_out, "StandardOutput");
     if (err)
         put_output(a, err, of_err, "StandardError");
+    note_files(a, out, err);
     if (all && !out && !err && !(off && import_node_true(off)) && !import_node_get(a->node, "out_file"))
         put_output(a, all, of_both, "StandardOutput");
     else if (all)

@@ -84,6 +84,9 @@ static void assignment(struct unit *u, struct import_at at, const char *key, con
         import_error(u->im, at, "%s", why);
     } else if (is_in(of_agentd, ARRAY_LEN(of_agentd), u->section, key)) {
         import_into(e, "%s=%s", key, value);
+        if (str_eq(key, "RestartSec"))
+            import_note(e, "the first retry is at once; the delay then grows up to RestartMaxDelaySec=, 30s "
+                           "unless it is set");
         note_value(u, at, key, value);
     } else if (is_in(of_systemd, ARRAY_LEN(of_systemd), u->section, key)) {
         import_none(e, "agentd has none of it: a warning, without effect");

@@ -27,12 +27,19 @@ ROWS = (
       for what in ("unixsocket /run/x.sock protocol mysql", "port 25 protocol smtp", 'port 7 send "a" expect "b"', "port 7 status = 200")],
     *[("monitrc", MONIT + "if failed %s then restart\n" % what, (), ("of all that monit asks",), ())
       for what in ("unixsocket /run/x.sock", "port 25 protocol default", "port 80 protocol HTTP")],
+    ("monitrc", MONIT + 'stop program = "/bin/y" with timeout 20 seconds\n', ("TimeoutStartSec=30s", "TimeoutStopSec=20s"), (),
+     ("not set: start program with timeout 30 seconds -> TimeoutStartSec=30s",)),
+    # --- systemd ---
+    ("x.service", "[Service]\nExecStart=/bin/x\nRestart=no\nRestartSec=5\n", ("RestartSec=5",), (),
+     ("RestartSec=5 -> RestartSec=5: the first retry is at once; ",)),
     # --- obagent ---
     ("a.yaml", "services: {x: {program: /bin/x, killWait: 5}, y: {program: /bin/y, finalWait: 5}}\n", ("TimeoutStopSec=1ms",),
      ("TimeoutStopSec=0",), ()),
     # a text is as it stands, whatever else YAML might take it for; and what is null is empty
     ("a.yaml", "services: {x: {program: /bin/x, args: [--color, off, Yes, true, ~, '~'], cwd: ~, stdout: null, "
      "limit: {cpuQuota: ~, memoryQuota: ~}}}\n", ('ExecStart=/bin/x --color off Yes true "" ~',), ("CPUQuota", "MemoryMax", "Standard"), ()),
+    ("a.yaml", "services: {x: {program: /bin/x, stdout: /o}, y: {program: /bin/y, stdout: /p, stderr: /p}}\n", ("StandardOutput=append:/o",),
+     (), ("not set: stderr=kept by obagent: no counterpart: it goes to where",)),
     # so many starts fit into the interval: with what is waited before each, which does not grow
     ("a.yaml", "services: {x: {program: /bin/x, minLiveTime: 2s, quickExitLimit: 3}}\n",
      ("StartLimitBurst=3", "StartLimitIntervalSec=6300ms", "RestartSec=100ms", "RestartMaxDelaySec=100ms"), (), ()),
@@ -63,6 +70,14 @@ ROWS = (
       "Environment=E=null", "Environment=F=0", "Environment=G=123456789012.25", "Environment=H=1.50"), (), ()),
     ("a.yaml", "apps: {script: /bin/sh, interpreter: none, args: 1.0, env: {A: 010, B: ~, C: +5}}\n",
      ("ExecStart=/bin/sh 1", "Environment=A=10", "Environment=B=null", "Environment=C=5"), (), ()),
+    # what has no file of its own
+    ("a.json", '{"script": "/bin/x", "interpreter": "none", "out_file": "/o", "instances": 2}', ("StandardOutput=append:/o",), (),
+     ("not set: error_file=a file of its own: no counterpart: it goes to where", "not set: merge_logs=false: no counterpart: each worker")),
+    ("a.json", '{"script": "/bin/x", "interpreter": "none", "out_file": "/o", "error_file": "/e", "instances": 2, "merge_logs": false}',
+     ("StandardError=append:/e",), ("not set: error_file", "not set: merge_logs"), ("merge_logs=false: no counterpart: each worker",)),
+    ("a.json", '{"script": "/bin/x", "interpreter": "none", "out_file": "/dev/null"}', ("StandardOutput=null", "StandardError=journal"),
+     ("merge_logs",), ()),
+    ("a.json", '{"script": "echo a; echo", "args": "b c"}', (), ('"echo a; echo" b', "args=b c -> "), ("a whole command line, and pm2 does not use them",)),
     # YAML 1.2, where on and no are words; a bool is spelled as JavaScript does
     ("a.yaml", "apps:\n - {script: /bin/sh, interpreter: none, args: [on, True], env: {DEBUG: off, YES: TRUE}}\n",
      ("ExecStart=/bin/sh on true", "Environment=DEBUG=off", "Environment=YES=true"), (), ()),
