@@ -17,6 +17,22 @@ ROWS = (
      ("WorkingDirectory={dir}/sub", "StandardOutput=append:{dir}/sub/o"), (), ()),
     ("a.conf", "[program:x]\ncommand=/bin/x\nstopwaitsecs=0\n[program:y]\ncommand=/bin/y\nstopwaitsecs=5\n",
      ("TimeoutStopSec=1ms", "TimeoutStopSec=5s"), (), ()),
+    # a value goes on in lines that are further in than its key is
+    ("a.conf", "[program:x]\n  command=/bin/x\n  stopwaitsecs=7\n", ("ExecStart=/bin/x", "TimeoutStopSec=7s"), (), ()),
+    ("a.conf", "\ufeff[program:x]\ncommand=/bin/x\n", ("ExecStart=/bin/x",), (), ()),
+    # a group has what it names, and nothing that begins so or that one begins with
+    ("a.conf", "[program:p]\ncommand=/bin/x\n[program:pp]\ncommand=/bin/y\n[program:ppp]\ncommand=/bin/z\n[group:g]\nprograms=pp\n",
+     ("==> p.conf <==", "==> g:pp.conf <==", "==> ppp.conf <=="), (), ()),
+    ("a.conf", "[program:x]\ncommand=/bin/x\nstartsecs=2\nstartretries=3\n",
+     ("StartLimitBurst=4", "StartLimitIntervalSec=18s", "ReadyCheck=stable:2s"), ("TimeoutStartSec",), ()),
+    ("a.conf", "[program:x]\ncommand=/bin/x\nstartsecs=90\n", ("TimeoutStartSec=180s",), (), ()),
+    ("a.conf", "[program:x]\ncommand=/bin/x\nstdout_logfile_maxbytes=1KB\nstdout_logfile_backups=0\n", ("LogMaxSize=65536", "LogMaxFiles=1"), (),
+     ("the least that agentd takes is 64K", "agentd keeps from 1 to")),
+    # of one priority none waits for another; the group's comes first
+    ("a.conf", "[program:a]\ncommand=/bin/x\npriority=1\n[program:b]\ncommand=/bin/x\npriority=2\n[program:c]\ncommand=/bin/x\npriority=2\n"
+     "[group:g]\nprograms=a,b,c\n", ("After=g:a",), ("After=g:b", "After=g:c", "After=g:a g:b"), ()),
+    ("a.conf", "[program:p]\ncommand=/bin/x\nnumprocs=257\nprocess_name=%(process_num)d\npriority=1\n[program:z]\ncommand=/bin/x\npriority=2\n", (),
+     ("After=p",), ("priority=2: no counterpart: more than 256 workers would stand in After=",)),
     # --- monit ---
     ("monitrc", MONIT + 'if failed port 80 protocol http request "/x" status = 404 then restart\n',
      ("HealthCheck=http:http://localhost:80/x 404",), ("only for the answer's status",), ()),
@@ -29,9 +45,27 @@ ROWS = (
       for what in ("unixsocket /run/x.sock", "port 25 protocol default", "port 80 protocol HTTP")],
     ("monitrc", MONIT + 'stop program = "/bin/y" with timeout 20 seconds\n', ("TimeoutStartSec=30s", "TimeoutStopSec=20s"), (),
      ("not set: start program with timeout 30 seconds -> TimeoutStartSec=30s",)),
+    # so many failures in a row, whichever way it is said
+    *[("monitrc", MONIT + "if failed port 80 %s then restart\n" % how, ("HealthRetries=%d" % n,), (), ())
+      for how, n in (("for 3 cycles", 3), ("2 times within 5 cycles", 2), ("for 4 times within 6 cycles", 4), ("", 1))],
+    ("monitrc", MONIT + "if failed host example.org port 80 then restart\n", (), ("HealthCheck=tcp:80",), ("about a port of the worker's own",)),
+    *[("monitrc", MONIT + "if failed host %s port 80 then restart\n" % host, ("HealthCheck=tcp:80",), (), ())
+      for host in ("localhost", "127.0.0.2", "::1")],
+    ("monitrc", MONIT + "if totalmem > 80% then restart\n", ("MemoryMax=80%",), (), ()),
+    ("monitrc", MONIT + "if totalmem > 80.0 MB then restart\n", ("MemoryMax=83886080",), (), ()),
+    ("monitrc", MONIT + "if totalmem < 80 MB then restart\n", (), ("MemoryMax=8",), ("MemoryMax= is a limit that the kernel holds",)),
+    # one without a start program is no worker to be bound to
+    ("monitrc", "check process y with pidfile /run/y.pid\nstop program = \"/bin/y\"\n" + MONIT + "depends on y\n", ("After=y",), ("BindsTo=y",), ("y is not in this file",)),
     # --- systemd ---
     ("x.service", "[Service]\nExecStart=/bin/x\nRestart=no\nRestartSec=5\n", ("RestartSec=5",), (),
      ("RestartSec=5 -> RestartSec=5: the first retry is at once; ",)),
+    *[("x.service", "[Service]\n%sRestart=no\n" % text, there, (), (":1: Restart=no -> Restart=no\n",)) for text, there in (
+        ("ExecStart=/bin/x a\\\n  b\n", ("ExecStart=/bin/x a\\", "  b")),
+        ("ExecStart=/bin/x a\\\\\n", ("ExecStart=/bin/x a\\\\",)),
+        ("ExecStart=/bin/a\nExecStart=\nExecStart=/bin/b\n", ("ExecStart=/bin/b",)),
+        ("Type=oneshot\nExecStart=/bin/a\nExecStart=/bin/b\n", ("ExecStart=/bin/b",)))],
+    ("x.service", "[Service]\nType=oneshot\nExecStart=/bin/a\n", (), ("agentd's default is always",), ()),
+    ("x.service", "[Service]\nExecStart=/bin/a\n", (), (), ("not set: Restart=no: no counterpart: agentd's default is always",)),
     # --- obagent ---
     ("a.yaml", "services: {x: {program: /bin/x, killWait: 5}, y: {program: /bin/y, finalWait: 5}}\n", ("TimeoutStopSec=1ms",),
      ("TimeoutStopSec=0",), ()),
@@ -40,6 +74,11 @@ ROWS = (
      "limit: {cpuQuota: ~, memoryQuota: ~}}}\n", ('ExecStart=/bin/x --color off Yes true "" ~',), ("CPUQuota", "MemoryMax", "Standard"), ()),
     ("a.yaml", "services: {x: {program: /bin/x, stdout: /o}, y: {program: /bin/y, stdout: /p, stderr: /p}}\n", ("StandardOutput=append:/o",),
      (), ("not set: stderr=kept by obagent: no counterpart: it goes to where",)),
+    ("a.yaml", "services: {x: {program: /bin/x, limit: {cpuQuota: 0.001, memoryQuota: 0}}}\n", (), ("CPUQuota", "MemoryMax"),
+     ("limit.cpuQuota=0.001: needs no line: no limit", "limit.memoryQuota=0: needs no line: no limit")),
+    ("a.yaml", "services: {x: {program: /bin/x}}\n", (), ("WorkingDirectory=/\n",), ("WorkingDirectory= is /",)),
+    # the last anchor of a name is the one that is meant
+    ("a.yaml", "services: {x: {program: &a /bin/x, cwd: &a /y, stdout: *a}}\n", ("StandardOutput=append:/y",), (), ()),
     # so many starts fit into the interval: with what is waited before each, which does not grow
     ("a.yaml", "services: {x: {program: /bin/x, minLiveTime: 2s, quickExitLimit: 3}}\n",
      ("StartLimitBurst=3", "StartLimitIntervalSec=6300ms", "RestartSec=100ms", "RestartMaxDelaySec=100ms"), (), ()),
@@ -78,6 +117,11 @@ ROWS = (
     ("a.json", '{"script": "/bin/x", "interpreter": "none", "out_file": "/dev/null"}', ("StandardOutput=null", "StandardError=journal"),
      ("merge_logs",), ()),
     ("a.json", '{"script": "echo a; echo", "args": "b c"}', (), ('"echo a; echo" b', "args=b c -> "), ("a whole command line, and pm2 does not use them",)),
+    *([("a.json", '{"script": "/bin/x", "interpreter": "none", "uid": 1, "gid": 2}', ("User=1", "Group=2"), (), ())] if harness.ROOT else []),
+    ("a.json", '{"script": "/bin/x", "interpreter": "none", "disable_logs": true, "out_file": "/o", "error_file": "/e"}', ("StandardOutput=null",),
+     ("append:",), ("out_file=/o: no counterpart: disable_logs says it",)),
+    ("a.config.js", "module.exports = {script: '/bin/x', interpreter: 'none', args: ['\\ud83d\\ude00', 'a\\nb\\rc\\td']}\n",
+     ('ExecStart=/bin/x \U0001f600 "a\\nb\\rc\\td"',), (), ()),
     # YAML 1.2, where on and no are words; a bool is spelled as JavaScript does
     ("a.yaml", "apps:\n - {script: /bin/sh, interpreter: none, args: [on, True], env: {DEBUG: off, YES: TRUE}}\n",
      ("ExecStart=/bin/sh on true", "Environment=DEBUG=off", "Environment=YES=true"), (), ()),
@@ -94,6 +138,14 @@ WRONG = (
     ("a.conf", "[supervisord]\ndirectory=/%(program_name)s\n[program:x]\ncommand=/bin/x\n", r"a\.conf:2:1: %\(program_name\)s is not known"),
     ("a.conf", "[program:p]\ncommand=/bin/x\n[group:a]\nprograms=p,q\n[group:b]\nprograms=q, p\n[program:q]\ncommand=/bin/y\n",
      r"a\.conf:6:1: \[group:a\] and \[group:b\] both have p; .*\n.*both have q; "),
+    ("a.conf", "[program:x]\ncommand=/bin/x\nstopasgroup=true\nkillasgroup=false\n", r"a\.conf:4:1: killasgroup: true, as stopasgroup is,"),
+    ("a.yaml", "services: {x: {program: /bin/x, stdout: log/o}}\n", r"a\.yaml:1:\d+: stdout: log/o is relative"),
+    ("x.service", "[Service]\nExecStart=/bin/x\nEnvironmentFile=/etc/*.env\n", r"x\.service:3:1: agentd takes no wildcard"),
+    ("x.service", "[Service]\nExecStart=/bin/x\nExecStart=/bin/y\n", r"x\.service:3:1: a second ExecStart="),
+    ("a.json", '{"script": "/bin/x", "interpreter": "none", "out_file": "~/o"}', r"a\.json:1:\d+: out_file: an absolute path is wanted"),
+    ("a.json", '{"script": "/bin/x", "interpreter": "none", "env": {"A": "a\\u0001b"}}', r"a\.json:1:\d+: env: A: it has a control character"),
+    ("a.json", '{"script": "/bin/x", "interpreter": "none", "cwd": "/a\\nb"}', r"a\.json:1:45: WorkingDirectory= would have a control character"),
+    ("monitrc", MONIT + 64 * 'stop program = "/bin/y"\n', r"monitrc:1:1: x: more than 64 commands"),
     ("a.json", '{"script": "/bin/x", "interpreter": "none", "cwd": "~/app"}', r"a\.json:1:52: cwd: an absolute path is wanted, not \"~/app\""),
     ("a.conf", "[supervisord]\nenvironment=A\n[program:x]\ncommand=/bin/x\n[program:y]\ncommand=/bin/y\n",
      r"a\.conf:2:1: environment: it is written[^\n]*\n[^\n]*: 1 error;"),
@@ -121,6 +173,15 @@ class Rows(Case):
         for name, (text, value) in ENVIRONMENTS.items():
             r = h.ctl("import", h.write(name, text))
             self.assertIn("not set: (environment)=%s: no counterpart: a worker has none of agentd's" % value, r.stdout)
+
+    def test_what_runs_a_script(self):
+        """Without an interpreter or an ending: a program runs by itself, and node all else."""
+        h = self.host()
+        path = h.write("script", "text")
+        r = h.ctl("import", h.write("a.json", '{"script": "%s"}' % path))
+        self.assertRegex(r.stdout + r.stderr, r"ExecStart=/\S*node %s\n|node, which runs it, is not in PATH" % path)
+        r = h.ctl("import", h.write("a.json", '{"script": "%s"}' % harness.WORKER))
+        self.assertIn("ExecStart=%s\n" % harness.WORKER, r.stdout)
 
     def test_wrong(self):
         h = self.host()

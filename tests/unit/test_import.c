@@ -38,6 +38,19 @@ static void test_shell(void **state)
     import_free(&im);
 }
 
+/* In the program's own path a $ is nothing special, in its first word it is. */
+static void test_exec_as(void **state)
+{
+    struct import im = {0};
+    struct import_words words = {0};
+
+    import_words_add(&im, &words, "c$t");
+    import_words_add(&im, &words, "$x");
+    assert_string_equal(import_words_exec_as(&im, "/b$n/5% c$t", &words), "@\"/b$n/5%% c$t\" c$$t $$x");
+    import_words_free(&words);
+    import_free(&im);
+}
+
 static void test_env(void **state)
 {
     static const struct {
@@ -179,9 +192,10 @@ static void test_what_it_is(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_shell),           cmocka_unit_test(test_env),
-        cmocka_unit_test(test_spans),           cmocka_unit_test(test_sizes),
-        cmocka_unit_test(test_paths_and_names), cmocka_unit_test(test_what_it_is),
+        cmocka_unit_test(test_shell),      cmocka_unit_test(test_exec_as),
+        cmocka_unit_test(test_env),        cmocka_unit_test(test_spans),
+        cmocka_unit_test(test_sizes),      cmocka_unit_test(test_paths_and_names),
+        cmocka_unit_test(test_what_it_is),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
