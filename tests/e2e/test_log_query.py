@@ -259,6 +259,40 @@ class Filters(Base):
             c.close()
 
 
+class Ctl(Base):
+    """agentctl search and collect: page after page, as many as are wanted."""
+
+    def ctl(self, *words, code=0, **how):
+        r = subprocess.run([harness.STAGED + "/agentctl", "--socket", self.h.socket, *words], env=self.h.environment(), timeout=harness.DEADLINE,
+                           check=False, **{"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **how})
+        self.assertEqual(r.returncode, code, r)
+        return r
+
+    def lines(self, *words):
+        return self.ctl("search", *words).stdout.decode().splitlines()
+
+    def test_search(self):
+        texts = ["%s INFO entry %d is %s" % (stamp(n), n, "red" if n % 7 == 0 else "blue") for n in range(1001)]
+        self.put("a.log", "".join(t + "\n" for t in texts))
+        self.begin()
+        told = self.lines("a")
+        self.assertEqual(sorted(told), sorted(texts))
+        self.assertEqual(self.lines("a", "-n", "1"), told[:1])
+        self.assertEqual(self.lines("a", "-n", "501"), told[:501])
+        self.assertEqual(self.lines("a", "is", "red"), [t for t in told if t.endswith("red")])
+        self.h.stop()
+
+    def test_collect(self):
+        for name in "ab":
+            self.put(name + ".log", "%s INFO of %s\n" % (stamp(0), name))
+        self.begin()
+        found = zipfile.ZipFile(io.BytesIO(self.ctl("collect", "a", "b").stdout))
+        self.assertEqual(sorted(i.filename.split("/")[-1] for i in found.infolist()), ["a.log", "b.log"])
+        with open("/dev/full", "wb") as full:
+            self.assertIn(b"the archive can't be written", self.ctl("collect", "a", stdout=full, code=1).stderr)
+        self.h.stop()
+
+
 class Files(Base):
     def names(self, logType, **more):
         seen = []

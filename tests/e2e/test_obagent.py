@@ -15,8 +15,10 @@ import http.client
 import json
 import os
 import signal
+import socket as socketlib
 import stat
 import subprocess
+import threading
 import time
 import unittest
 
@@ -508,16 +510,51 @@ class Ways(Called):
 
 # --- on the host --------------------------------------------------------------------------------------------------------------
 
+@contextlib.contextmanager
+def answering(path, reply):
+    """In the place of agentd: every request there has this answer, or none. Yields an event: one has come."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    server, asked = socketlib.socket(socketlib.AF_UNIX), threading.Event()
+    server.bind(path)
+    server.listen()
+
+    def serve():
+        with contextlib.suppress(OSError):
+            while True:
+                with server.accept()[0] as c:
+                    if c.recv(65536):
+                        c.sendall(reply)
+                        asked.set()
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield asked
+    finally:
+        server.shutdown(socketlib.SHUT_RDWR)
+        thread.join()
+        server.close()
+        os.unlink(path)
+
+
 class Host(Case):
     cgroup = True
 
-    def ctl(self, h, *words, socket=None):
-        """ob_agentctl: (exit code, its one object)."""
+    def begun(self, h, *words, socket=None):
+        """ob_agentctl while it runs."""
         link = h.dir + "/ob_agentctl"
         with contextlib.suppress(FileExistsError):
             os.symlink(harness.STAGED + "/agentctl", link)
-        r = subprocess.run([link, "--socket", socket or h.socket, *words], capture_output=True, text=True, timeout=harness.DEADLINE,
-                           env=h.environment(), check=False)
+        return subprocess.Popen([link, "--socket", socket or h.socket, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                                env=h.environment())
+
+    def ctl(self, h, *words, socket=None):
+        """(exit code, its one object)."""
+        return self.ended(self.begun(h, *words, socket=socket))
+
+    def ended(self, begun):
+        out, err = begun.communicate(timeout=harness.DEADLINE)
+        r = subprocess.CompletedProcess(begun.args, begun.returncode, out, err)
         self.assertEqual((r.stdout if r.returncode else r.stderr), "", r)
         said = json.loads(r.stderr if r.returncode else r.stdout)
         self.assertEqual((set(said), said["successful"]), ({"successful", "message", "error"}, r.returncode == 0))
@@ -565,7 +602,8 @@ class Command(Host):
         self.assertTrue(self.status(h)["ready"])
         self.assertEqual(self.good(h, "version"), h.ok("GET", "/compute/hosts/%d/agent" % harness.HOST_ID)["version"])
         self.assertEqual(json.loads(h.ctl("obagent", "status").stdout)["message"]["pid"], h.pid)
-        for words, why in ((["service", "start", "x"], "service_not_round"), (["service", "start"], "missing service name"), (["service"], "service start"),
+        for words, why in ((["service", "start", "x"], "service_not_round"), (["service", "start"], "missing service name"),
+                           (["service", "start", "a", "b"], "missing service name"), (["service"], "service start"),
                            (["status", "x"], "too many arguments"), (["reinstall"], "nothing that agentd does"), ([], "no verb"),
                            (["restart", "--task-token", "x/../../y"], "taskToken")):
             self.assertIn(why, self.bad(h, *words))
@@ -573,6 +611,32 @@ class Command(Host):
         self.assertIn("agentd_not_running", self.bad(h, "status"))
         self.assertIn("agentd_not_running", self.bad(h, "restart"))
         self.assertEqual(self.good(h, "stop"), "ok", "there is nothing to be stopped")
+
+    def test_while_agentd_is_away(self):
+        """A restart that has been asked for is waited for, over agentd's death: asked in vain meanwhile, it asks again."""
+        h = self.host(cgroup=self.cgroup)
+        gate = h.gate()
+        h.worker("slow", gate.args + "--slow-stop 60000")
+        h.start()
+        before = h.all_up()["slow"]["pid"]
+        begun = self.begun(h, "restart")
+        h.until("slow", "STOPPING")
+        h.kill()
+        with answering(h.socket, b"") as asked:
+            self.assertTrue(asked.wait(harness.DEADLINE))
+        h.start()
+        gate.open()
+        self.assertEqual(self.ended(begun), (0, {"successful": True, "message": "ok", "error": ""}))
+        self.assertNotEqual(h.all_up()["slow"]["pid"], before)
+        h.stop()
+
+    def test_what_goes_on(self):
+        """A service that is not yet what it is to be is none that is so."""
+        h = self.host(cgroup=self.cgroup)
+        reply = json.dumps({"successful": True, "status": 202, "data": {"id": "1"}}).encode()
+        with answering(h.dir + "/fake", b"HTTP/1.1 202 Accepted\r\nContent-Type: application/json\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s"
+                       % (len(reply), reply)):
+            self.assertEqual(self.bad(h, "service", "stop", "a", socket=h.dir + "/fake"), "stop of a is still going on")
 
     def test_failed_restart(self):
         h = self.host(cgroup=self.cgroup)
