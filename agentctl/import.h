@@ -23,6 +23,7 @@ struct import_line {
     enum import_section section;
     const char *key; /* constant */
     char *value;
+    struct import_at at; /* of the key of the source that it comes of */
 };
 
 struct import_worker {

@@ -239,7 +239,7 @@ void import_to(struct import_entry *e, enum import_section s, const char *key, c
     va_end(ap);
     taken_as(e, key, value);
     import_room(&w->lines, w->n, &w->size, sizeof(*w->lines));
-    w->lines[w->n++] = (struct import_line){s, key, value};
+    w->lines[w->n++] = (struct import_line){s, key, value, e->at};
 }
 
 void import_into(struct import_entry *e, const char *fmt, ...)
@@ -328,20 +328,6 @@ void import_text(const struct import_worker *w, struct buf *b)
 
 /* ---- what agentd would refuse ---- */
 
-/* The entry that a line comes of, to say where it is. */
-static struct import_at place_of(const struct import *im, const struct import_worker *w,
-                                 const struct import_line *l)
-{
-    size_t n = strlen(l->key);
-
-    for (size_t i = 0; i < im->n_entries; i++) {
-        const struct import_entry *e = im->entries[i];
-        if (e->worker == w && e->to.p && strncmp(e->to.p, l->key, n) == 0 && e->to.p[n] == '=')
-            return e->at;
-    }
-    return w->at;
-}
-
 static bool has_control(const char *s)
 {
     for (; *s; s++)
@@ -371,13 +357,12 @@ static void judge_lines(struct import *im, const struct import_worker *w)
         variables += str_eq(l->key, "Environment");
         commands += str_starts(l->key, "Exec");
         if (strlen(l->value) + strlen(l->key) + 2 > LIMIT_CONFIG_LINE)
-            import_error(im, place_of(im, w, l), "%s= would be longer than the %u bytes that agentd takes",
-                         l->key, LIMIT_CONFIG_LINE);
+            import_error(im, l->at, "%s= would be longer than the %u bytes that agentd takes", l->key,
+                         LIMIT_CONFIG_LINE);
         else if (is_no_path(l))
-            import_error(im, place_of(im, w, l), "%s= would have no path in it that can be", l->key);
+            import_error(im, l->at, "%s= would have no path in it that can be", l->key);
         else if (has_control(l->value))
-            import_error(im, place_of(im, w, l),
-                         "%s= would have a control character in its value; take it out", l->key);
+            import_error(im, l->at, "%s= would have a control character in its value; take it out", l->key);
     }
     if (variables > LIMIT_ENV)
         import_error(im, w->at,
@@ -399,8 +384,8 @@ static bool has_circle(struct import *im, struct import_worker *w)
                                        ? import_find(im, w->lines[i].value)
                                        : NULL;
         if (to && to->mark == IMPORT_OPEN)
-            import_error(im, place_of(im, w, &w->lines[i]),
-                         "%s and %s depend on each other; take one of it out", w->alias, to->alias);
+            import_error(im, w->lines[i].at, "%s and %s depend on each other; take one of it out", w->alias,
+                         to->alias);
         found = to && (to->mark == IMPORT_OPEN || (to->mark == IMPORT_UNSEEN && has_circle(im, to)));
     }
     w->mark = IMPORT_DONE;

@@ -145,6 +145,9 @@ WRONG = (
     ("a.json", '{"script": "/bin/x", "interpreter": "none", "out_file": "~/o"}', r"a\.json:1:\d+: out_file: an absolute path is wanted"),
     ("a.json", '{"script": "/bin/x", "interpreter": "none", "env": {"A": "a\\u0001b"}}', r"a\.json:1:\d+: env: A: it has a control character"),
     ("a.json", '{"script": "/bin/x", "interpreter": "none", "cwd": "/a\\nb"}', r"a\.json:1:45: WorkingDirectory= would have a control character"),
+    # of two keys that give the same, the one that is wrong
+    ("a.conf", "[supervisord]\nenvironment=A=1\n[program:x]\ncommand=/bin/x\nenvironment=B=2,C=\"%s\"\n" % ("y" * 9000),
+     r"a\.conf:5:1: Environment= would be longer"),
     ("monitrc", MONIT + 64 * 'stop program = "/bin/y"\n', r"monitrc:1:1: x: more than 64 commands"),
     ("a.json", '{"script": "/bin/x", "interpreter": "none", "cwd": "~/app"}', r"a\.json:1:52: cwd: an absolute path is wanted, not \"~/app\""),
     ("a.conf", "[supervisord]\nenvironment=A\n[program:x]\ncommand=/bin/x\n[program:y]\ncommand=/bin/y\n",
