@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The workers that come to be, and the account of the source's keys. */
 #include <ctype.h>
+#include <errno.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -76,6 +77,10 @@ char *import_take(struct import *im, struct buf *b)
 {
     char *s = b->p;
 
+    if (b->error == -EFBIG) {
+        options_complain("import: a value would have more than %zu KiB; nothing is written", b->max >> 10);
+        exit(EXIT_REFUSED);
+    }
     if (b->error)
         need(NULL);
     if (!s)

@@ -384,6 +384,9 @@ class Refusals(Import):
         # a thousand processes of a section that is large
         self.assertIn("256 MiB", self.wrong("[program:x]\ncommand=/bin/x\nprocess_name=a%%(process_num)d\nnumprocs=1000\nfrob=%s\n" % ("y" * 1000000),
                                             name="a.conf"))
+        # a value that grows beyond all that is taken
+        self.assertIn("a value would have more than 2048 KiB", self.wrong(
+            '[supervisord]\nenvironment=A="%s"\n[program:x]\ncommand=/bin/x\ndirectory=/%s\n' % ("%" * 1040000, "%(ENV_A)s" * 3), name="a.conf"))
         laughs = "a0: &a0 [x,x,x,x,x,x,x,x,x]\n" + "".join("a%d: &a%d [%s]\n" % (i, i, ",".join(["*a%d" % (i - 1)] * 9)) for i in range(1, 9))
         self.assertIn("more than 100000 values", self.wrong(laughs, "--from", "pm2", name="a.yaml"))
         self.assertIn("more than 256 variables", self.wrong("[program:x]\ncommand=/bin/x\nenvironment=%s\n"
