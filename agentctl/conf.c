@@ -57,9 +57,7 @@ bool conf_get(FILE *f, const char *key, char *value, size_t size, unsigned *ret_
 
 bool conf_is_drop_in(const char *name)
 {
-    size_t n = strlen(name);
-
-    return *name != '.' && n > 5 && str_eq(name + n - 5, ".conf");
+    return *name != '.' && str_ends(name, ".conf");
 }
 
 static int get_from(const char *path, const char *key, char *value, size_t size)

@@ -129,13 +129,6 @@ struct import_source *import_load(struct import *im, const char *path, const str
 
 /* ---- which format it is ---- */
 
-static bool ends(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-
-    return n >= m && str_eq(s + n - m, end);
-}
-
 /* A line that begins with a word, blanks before it left out. */
 static bool has_line(const struct import_source *src, const char *word)
 {
@@ -195,9 +188,9 @@ const char *import_guess(const struct import_source *src)
 {
     const char *name = import_base(src->path);
 
-    if (ends(name, ".service"))
+    if (str_ends(name, ".service"))
         return "systemd";
-    if (ends(name, ".js") || ends(name, ".cjs") || ends(name, ".mjs") || ends(name, ".json"))
+    if (str_ends(name, ".js") || str_ends(name, ".cjs") || str_ends(name, ".mjs") || str_ends(name, ".json"))
         return "pm2";
     if (str_eq(name, "monitrc"))
         return "monit";

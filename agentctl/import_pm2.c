@@ -276,7 +276,7 @@ static void read_cwd(struct import_pm2 *a, const char *dir)
 
 /* ---- the environment ---- */
 
-static bool put_variable(struct import_pm2 *a, struct import_entry *e, const struct import_node *n,
+static void put_variable(struct import_pm2 *a, struct import_entry *e, const struct import_node *n,
                          unsigned add)
 {
     const char *value = import_pm2_text(a, n), *why;
@@ -284,7 +284,7 @@ static bool put_variable(struct import_pm2 *a, struct import_entry *e, const str
 
     if (n->kind == IMPORT_NODE_LIST || n->kind == IMPORT_NODE_MAP) {
         import_pm2_wrong(a, n, "a text");
-        return false;
+        return;
     }
     if (add)
         value = import_print(a->im, "%ld", strtol(value, NULL, 10) + (long)add);
@@ -292,7 +292,6 @@ static bool put_variable(struct import_pm2 *a, struct import_entry *e, const str
         import_error(a->im, n->at, "env: %s: %s", n->key, why);
     else
         import_to(e, IMPORT_SERVICE, "Environment", "%s", both);
-    return !why;
 }
 
 static void read_env(struct import_pm2 *a)
@@ -326,6 +325,11 @@ static void read_env(struct import_pm2 *a)
 
 /* ---- apps ---- */
 
+static bool by_processors(const struct import_node *instances)
+{
+    return str_eq(instances->text, "max") || *instances->text == '-' || str_eq(instances->text, "0");
+}
+
 /* How many; 0 after an error. */
 static unsigned instances(struct import_pm2 *a)
 {
@@ -334,7 +338,7 @@ static unsigned instances(struct import_pm2 *a)
 
     if (!n || n->kind == IMPORT_NODE_NULL)
         return 1;
-    if (str_eq(n->text, "max") || *n->text == '-' || str_eq(n->text, "0"))
+    if (by_processors(n))
         return 1;
     if (str_to_u64(n->text, LIMIT_IMPORT_WORKERS, &v) == 0)
         return (unsigned)v;
@@ -352,7 +356,7 @@ static void read_instances(struct import_pm2 *a)
     struct import_entry *e;
     const struct import_node *n = import_pm2_get(a, names, &e);
 
-    if (n && (str_eq(n->text, "max") || *n->text == '-' || str_eq(n->text, "0")))
+    if (n && by_processors(n))
         import_none(e, "agentd makes no workers by the number of processors: there is one; write how many "
                        "there are to be");
     else if (n)
@@ -432,22 +436,16 @@ static void read_app(struct import *im, struct import_source *src, struct import
 
 /* ---- the file ---- */
 
-static bool ends(const char *s, const char *end)
-{
-    size_t n = strlen(s), m = strlen(end);
-
-    return n >= m && str_eq(s + n - m, end);
-}
-
 static struct import_node *parse(struct import_tree *t)
 {
     const char *name = t->src->path, *first = t->src->text + strspn(t->src->text, " \t\r\n");
 
-    if (ends(name, ".yaml") || ends(name, ".yml"))
+    if (str_ends(name, ".yaml") || str_ends(name, ".yml"))
         return import_yaml_parse(t);
-    if (ends(name, ".json"))
+    if (str_ends(name, ".json"))
         return import_json_parse(t);
-    if (ends(name, ".js") || ends(name, ".cjs") || ends(name, ".mjs") || import_js_fits(t->src->text))
+    if (str_ends(name, ".js") || str_ends(name, ".cjs") || str_ends(name, ".mjs") ||
+        import_js_fits(t->src->text))
         return import_js_parse(t);
     return *first == '{' || *first == '[' ? import_json_parse(t) : import_yaml_parse(t);
 }

@@ -248,7 +248,9 @@ static void read_outputs(struct import_pm2 *a)
                              *all = import_pm2_get(a, both, &of_both),
                              *off = import_node_get(a->node, "disable_logs");
 
-    if (off && import_node_true(off)) {
+    bool is_off = off && import_node_true(off);
+
+    if (is_off) {
         struct import_entry *e;
         get(a, "disable_logs", &e);
         import_to(e, IMPORT_SERVICE, "StandardOutput", "null");
@@ -263,7 +265,7 @@ static void read_outputs(struct import_pm2 *a)
     if (err)
         put_output(a, err, of_err, "StandardError");
     note_files(a, out, err);
-    if (all && !out && !err && !(off && import_node_true(off)) && !import_node_get(a->node, "out_file"))
+    if (all && !out && !err && !is_off && !import_node_get(a->node, "out_file"))
         put_output(a, all, of_both, "StandardOutput");
     else if (all)
         import_none(of_both, "each output has one place");

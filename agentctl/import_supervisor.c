@@ -121,8 +121,7 @@ bool import_supervisor_bool(const char *s, bool *ret)
 {
     bool known = str_to_bool(s, ret) == 0;
 
-    return known && strlen(s) != 0 && !str_eq(s, "t") && !str_eq(s, "f") && !str_eq(s, "y") &&
-           !str_eq(s, "n");
+    return known && !str_eq(s, "t") && !str_eq(s, "f") && !str_eq(s, "y") && !str_eq(s, "n");
 }
 
 /* ---- environment= : shlex of Python, without posix ---- */
@@ -329,27 +328,26 @@ static const char *why_none(const char *section, const char *key)
     return "supervisord has no such section either";
 }
 
-static void name_section(struct import *im, struct import_ini_section *s)
+static void name_key(struct import *im, const struct import_ini_section *s, struct import_at at,
+                     const char *name, const char *value, const char *why)
 {
-    struct import_entry *e = import_key(im, NULL, s->at, import_print(im, "[%s]", s->name), "");
-    const char *why = why_none(s->name, "");
+    struct import_entry *e = import_key(im, NULL, at, name, value);
 
     if (str_eq(s->name, "include") || str_starts(s->name, "group:"))
         import_same(e, "%s", why);
     else
         import_none(e, "%s", why);
+}
+
+static void name_section(struct import *im, const struct import_ini_section *s)
+{
+    name_key(im, s, s->at, import_print(im, "[%s]", s->name), "", why_none(s->name, ""));
     for (size_t i = 0; i < s->n; i++) {
         const struct import_ini_key *k = &s->keys[i];
         bool secret = strstr(k->name, "password") != NULL;
-        if (k->replaced)
-            continue;
-        e = import_key(im, NULL, k->at, import_print(im, "[%s] %s", s->name, k->name),
-                       secret ? "..." : k->value);
-        why = why_none(s->name, k->name);
-        if (str_eq(s->name, "include") || str_starts(s->name, "group:"))
-            import_same(e, "%s", why);
-        else
-            import_none(e, "%s", why);
+        if (!k->replaced)
+            name_key(im, s, k->at, import_print(im, "[%s] %s", s->name, k->name), secret ? "..." : k->value,
+                     why_none(s->name, k->name));
     }
 }
 

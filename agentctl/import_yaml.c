@@ -13,7 +13,7 @@
 #include "base/str.h"
 
 struct anchor {
-    char *name;
+    const char *name;
     struct import_node *node;
 };
 
@@ -107,7 +107,7 @@ static void anchored(struct yaml *y, const char *name, struct import_node *n)
     if (!name || !n)
         return;
     import_room(&y->anchors, y->n_anchors, &y->size_anchors, sizeof(*y->anchors));
-    y->anchors[y->n_anchors++] = (struct anchor){import_keep(y->t->im, name), n};
+    y->anchors[y->n_anchors++] = (struct anchor){name, n};
 }
 
 static struct import_node *copy(struct yaml *y, const struct import_node *from)
@@ -137,16 +137,12 @@ static struct import_node *value(struct yaml *y, unsigned depth);
 
 static struct import_node *list(struct yaml *y, unsigned depth)
 {
-    char *anchor = NULL;
     struct import_node *n = import_node_new(y->t, IMPORT_NODE_LIST, place(y, y->event.start_mark), ""),
                        *child;
 
-    if (y->event.data.sequence_start.anchor)
-        anchor = import_keep(y->t->im, (const char *)y->event.data.sequence_start.anchor);
     while (n && next(y) && y->event.type != YAML_SEQUENCE_END_EVENT)
         if (!(child = value(y, depth)) || !import_node_add(y->t, n, NULL, child->at, child))
             return NULL;
-    anchored(y, anchor, n);
     return y->t->failed ? NULL : n;
 }
 
@@ -191,33 +187,22 @@ static bool member(struct yaml *y, struct import_node *n, struct import_node **r
 
 static struct import_node *map(struct yaml *y, unsigned depth)
 {
-    char *anchor = NULL;
     struct import_node *n = import_node_new(y->t, IMPORT_NODE_MAP, place(y, y->event.start_mark), ""),
                        *merged = NULL;
 
-    if (y->event.data.mapping_start.anchor)
-        anchor = import_keep(y->t->im, (const char *)y->event.data.mapping_start.anchor);
     while (n && next(y) && y->event.type != YAML_MAPPING_END_EVENT)
         if (!member(y, n, &merged, depth))
             return NULL;
     if (y->t->failed || (n && merged && !merge(y, n, merged)))
         return NULL;
-    anchored(y, anchor, n);
     return n;
 }
 
-static struct import_node *value(struct yaml *y, unsigned depth)
+static struct import_node *unnamed(struct yaml *y, unsigned depth)
 {
-    struct import_node *n;
-
-    if (depth == LIMIT_IMPORT_DEPTH)
-        return import_node_fail(y->t, place(y, y->event.start_mark), "values in values deeper than %u",
-                                LIMIT_IMPORT_DEPTH);
     switch (y->event.type) {
     case YAML_SCALAR_EVENT:
-        n = scalar(y);
-        anchored(y, (const char *)y->event.data.scalar.anchor, n);
-        return n;
+        return scalar(y);
     case YAML_ALIAS_EVENT:
         return alias(y);
     case YAML_SEQUENCE_START_EVENT:
@@ -227,6 +212,32 @@ static struct import_node *value(struct yaml *y, unsigned depth)
     default:
         return import_node_fail(y->t, place(y, y->event.start_mark), "a value is missing");
     }
+}
+
+/* The anchor of the value that the event begins, or NULL. */
+static const char *anchor_of(struct yaml *y)
+{
+    const yaml_char_t *name = y->event.type == YAML_SCALAR_EVENT ? y->event.data.scalar.anchor
+                              : y->event.type == YAML_SEQUENCE_START_EVENT
+                                  ? y->event.data.sequence_start.anchor
+                              : y->event.type == YAML_MAPPING_START_EVENT ? y->event.data.mapping_start.anchor
+                                                                          : NULL;
+
+    return name ? import_keep(y->t->im, (const char *)name) : NULL;
+}
+
+static struct import_node *value(struct yaml *y, unsigned depth)
+{
+    const char *anchor;
+    struct import_node *n;
+
+    if (depth == LIMIT_IMPORT_DEPTH)
+        return import_node_fail(y->t, place(y, y->event.start_mark), "values in values deeper than %u",
+                                LIMIT_IMPORT_DEPTH);
+    anchor = anchor_of(y); /* the event is gone by then */
+    n = unnamed(y, depth);
+    anchored(y, anchor, n);
+    return n;
 }
 
 static struct import_node *document(struct yaml *y)

@@ -9,19 +9,12 @@
 
 #define DATE_DIGITS 8 /* so many are no number that was counted up to */
 
-static bool ends_in(const char *name, size_t n, const char *end)
-{
-    size_t m = strlen(end);
-
-    return n > m && memcmp(name + n - m, end, m) == 0;
-}
-
-bool logs_name_is_packed(const char *name, size_t n)
+bool logs_name_is_packed(const char *name)
 {
     static const char *const ends[] = {LOGS_NAME_PACKED, ".bz2", ".xz", ".zst", ".lz4", ".Z", ".zip"};
 
     for (size_t i = 0; i < ARRAY_LEN(ends); i++)
-        if (ends_in(name, n, ends[i]))
+        if (str_ends(name, ends[i]))
             return true;
     return false;
 }
@@ -41,10 +34,10 @@ static bool is_readable(const char *name, size_t n)
     static const char *const others[] = {".rotating", ".rotated", ".packing"};
 
     if (n == 0 || n > 255 || name[0] == '.' || strpbrk(name, "\t\n/") ||
-        (logs_name_is_packed(name, n) && !ends_in(name, n, LOGS_NAME_PACKED)))
+        (logs_name_is_packed(name) && !str_ends(name, LOGS_NAME_PACKED)))
         return false;
     for (size_t i = 0; i < ARRAY_LEN(others); i++)
-        if (ends_in(name, n, others[i]))
+        if (str_ends(name, others[i]))
             return false;
     return true;
 }
@@ -55,7 +48,7 @@ bool logs_name_read(const char *name, struct logs_name *ret)
 
     if (!is_readable(name, n))
         return false;
-    *ret = (struct logs_name){.kind = LOGS_NAME_PLAIN, .packed = ends_in(name, n, LOGS_NAME_PACKED)};
+    *ret = (struct logs_name){.kind = LOGS_NAME_PLAIN, .packed = str_ends(name, LOGS_NAME_PACKED)};
     n -= ret->packed ? strlen(LOGS_NAME_PACKED) : 0;
     ret->stem = n;
     while (digits < n && name[n - digits - 1] >= '0' && name[n - digits - 1] <= '9')

@@ -20,9 +20,8 @@ struct logs_name {
     bool packed; /* .gz is behind it */
 };
 
-/* What is packed, in this way or another, by the last of its n bytes: they are not those that were written.
- */
-bool logs_name_is_packed(const char *name, size_t n);
+/* Packed, in this way or another, by the end of its name: its bytes are not those that were written. */
+bool logs_name_is_packed(const char *name);
 /* The last component of a path; folder: what is before it, its slash included. NULL: there is no slash. */
 const char *logs_name_split(const char *path, char *folder, size_t size);
 /* False: no file that is read: it is hidden, or packed in another way, or a rotation is at work on it. */

@@ -50,7 +50,7 @@ static bool is_older_name(const char *name, const char *stem, const char *patter
 {
     const char *rest = name + strlen(stem);
 
-    if (!str_starts(name, stem) || logs_name_is_packed(name, strlen(name)))
+    if (!str_starts(name, stem) || logs_name_is_packed(name))
         return false;
     if ((*rest == '.' || *rest == '-') && rest[1] && rest[1 + strspn(rest + 1, "0123456789")] == 0)
         return true;

@@ -21,6 +21,13 @@ static inline bool str_starts(const char *s, const char *prefix)
     return strncmp(s, prefix, strlen(prefix)) == 0;
 }
 
+static inline bool str_ends(const char *s, const char *end)
+{
+    size_t n = strlen(s), m = strlen(end);
+
+    return n >= m && memcmp(s + n - m, end, m) == 0;
+}
+
 /* Copies src into dst of size bytes, cut if it must be; always ends it. Returns dst. */
 char *str_copy(char *dst, size_t size, const char *src);
 
