@@ -3,16 +3,15 @@
 #include <ctype.h>
 #include <grp.h>
 #include <pwd.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 
 #include "agentctl/import.h"
 #include "base/fd.h"
 #include "base/limits.h"
+#include "base/signals.h"
 #include "base/str.h"
 
 #define WORD_MAX LIMIT_IMPORT_FILE
@@ -311,29 +310,18 @@ bool import_words_size(const char *s, uint64_t *ret)
     return true;
 }
 
-static const struct {
-    const char *name;
-    int number;
-} signals[] = {
-    {"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ABRT", SIGABRT}, {"KILL", SIGKILL},
-    {"USR1", SIGUSR1}, {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM}, {"TERM", SIGTERM},
-    {"CHLD", SIGCHLD}, {"CONT", SIGCONT}, {"STOP", SIGSTOP}, {"TSTP", SIGTSTP}, {"WINCH", SIGWINCH},
-    {"PWR", SIGPWR},   {"TRAP", SIGTRAP}, {"BUS", SIGBUS},   {"FPE", SIGFPE},   {"ILL", SIGILL},
-    {"SEGV", SIGSEGV}, {"IO", SIGIO},     {"SYS", SIGSYS},   {"URG", SIGURG},   {"XCPU", SIGXCPU}};
-
 const char *import_words_signal(const char *s, char buf[16])
 {
-    uint64_t number = 0;
-    bool is_number = str_to_u64(s, 64, &number) == 0;
+    char upper[16];
+    size_t n = strlen(s);
+    int signal;
 
-    if (strncasecmp(s, "SIG", 3) == 0)
-        s += 3;
-    for (size_t i = 0; i < ARRAY_LEN(signals); i++)
-        if (is_number ? signals[i].number == (int)number : strcasecmp(s, signals[i].name) == 0) {
-            snprintf(buf, 16, "SIG%s", signals[i].name);
-            return buf;
-        }
-    return NULL;
+    if (n >= sizeof(upper))
+        return NULL;
+    for (size_t i = 0; i <= n; i++)
+        upper[i] = (char)toupper((unsigned char)s[i]);
+    signal = signals_from_name(upper);
+    return signal > 0 && str_starts(signals_name(signal, buf), "SIG") ? buf : NULL;
 }
 
 static bool is_name(const char *s)

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "agentd/cfg_read.h"
+#include "base/signals.h"
 #include "base/str.h"
 #include "proc/caps.h"
 
@@ -136,7 +137,7 @@ static void status_set(struct buf *b, const char *key, const struct cfg_status_s
         }
     for (int i = 1; i <= 64; i++)
         if (set->signals >> (i - 1) & 1) {
-            buf_printf(b, "%s%s", blank, cfg_signal_name(i, name));
+            buf_printf(b, "%s%s", blank, signals_name(i, name));
             blank = " ";
         }
     buf_char(b, '\n');
@@ -273,7 +274,7 @@ static void service(struct buf *b, const struct wk_def *d)
     number(b, "RestartSteps", d->restart_steps);
     span(b, "TimeoutStartSec", d->start_timeout_us);
     span(b, "TimeoutStopSec", d->stop_timeout_us);
-    buf_printf(b, "KillSignal=%s\n", cfg_signal_name(d->kill_signal, name));
+    buf_printf(b, "KillSignal=%s\n", signals_name(d->kill_signal, name));
     buf_printf(b, "KillMode=%s\nSendSIGKILL=%s\n", cfg_kill_names[d->kill_mode], yes(d->send_sigkill));
     span(b, "WatchdogSec", d->watchdog_us);
     buf_printf(b, "NotifyAccess=%s\n", cfg_notify_names[d->notify_access]);

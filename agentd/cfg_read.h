@@ -116,10 +116,6 @@ const char *cfg_hint(const char *word, const char *best, unsigned distance, char
 
 /* --- values --- */
 
-/* "TERM", "SIGTERM", "RTMIN+3" or a number; 0 if it is none. */
-int cfg_signal_from_name(const char *name);
-/* Into buf; returns buf. */
-const char *cfg_signal_name(int signal, char buf[16]);
 const char *cfg_exit_name(unsigned code); /* of SuccessExitStatus=; NULL */
 /* Names in the order of the enums of cfg.h, for reading and dumping. */
 extern const char *const cfg_stop_names[], *const cfg_type_names[], *const cfg_restart_names[],

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Signals and exit statuses by number and by name: signal(7), sysexits.h, systemd.exec(5). */
+/* Exit statuses and signals by number and by name: sysexits.h, systemd.exec(5). */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -10,24 +10,12 @@
 #include "agentd/cfg_read.h"
 #include "agentd/cfg_values.h"
 #include "base/fd.h"
+#include "base/signals.h"
 #include "base/str.h"
 
 struct name {
     const char *name;
     unsigned value;
-};
-
-static const struct name signal_names[] = {
-    {"HUP", SIGHUP},       {"INT", SIGINT},     {"QUIT", SIGQUIT}, {"ILL", SIGILL},   {"TRAP", SIGTRAP},
-    {"ABRT", SIGABRT},     {"BUS", SIGBUS},     {"FPE", SIGFPE},   {"KILL", SIGKILL}, {"USR1", SIGUSR1},
-    {"SEGV", SIGSEGV},     {"USR2", SIGUSR2},   {"PIPE", SIGPIPE}, {"ALRM", SIGALRM}, {"TERM", SIGTERM},
-    {"CHLD", SIGCHLD},     {"CONT", SIGCONT},   {"STOP", SIGSTOP}, {"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},
-    {"TTOU", SIGTTOU},     {"URG", SIGURG},     {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ}, {"VTALRM", SIGVTALRM},
-    {"PROF", SIGPROF},     {"WINCH", SIGWINCH}, {"IO", SIGIO},     {"PWR", SIGPWR},   {"SYS", SIGSYS},
-#ifdef SIGSTKFLT
-    {"STKFLT", SIGSTKFLT},
-#endif
-    {"POLL", SIGPOLL},     {"IOT", SIGABRT},    {"CLD", SIGCHLD},
 };
 
 static const struct name exit_names[] = {
@@ -38,50 +26,6 @@ static const struct name exit_names[] = {
     {"OSFILE", 72},      {"CANTCREAT", 73},   {"IOERR", 74},          {"TEMPFAIL", 75},
     {"PROTOCOL", 76},    {"NOPERM", 77},      {"CONFIG", 78},
 };
-
-/* RTMIN, RTMIN+N, RTMAX, RTMAX-N; 0 if it is none. */
-static int realtime(const char *name)
-{
-    bool min = str_starts(name, "RTMIN");
-    const char *rest = name + 5;
-    uint64_t n = 0;
-    int sig;
-
-    if (!min && !str_starts(name, "RTMAX"))
-        return 0;
-    if (*rest && (*rest != (min ? '+' : '-') || str_to_u64(rest + 1, 64, &n) < 0))
-        return 0;
-    sig = min ? SIGRTMIN + (int)n : SIGRTMAX - (int)n;
-    return sig >= SIGRTMIN && sig <= SIGRTMAX ? sig : 0;
-}
-
-int cfg_signal_from_name(const char *name)
-{
-    uint64_t n;
-
-    if (str_to_u64(name, (uint64_t)SIGRTMAX, &n) == 0)
-        return (int)n;
-    if (str_starts(name, "SIG"))
-        name += 3;
-    for (size_t i = 0; i < ARRAY_LEN(signal_names); i++)
-        if (str_eq(signal_names[i].name, name))
-            return (int)signal_names[i].value;
-    return realtime(name);
-}
-
-const char *cfg_signal_name(int signal, char buf[16])
-{
-    for (size_t i = 0; i < ARRAY_LEN(signal_names); i++)
-        if ((int)signal_names[i].value == signal) {
-            snprintf(buf, 16, "SIG%s", signal_names[i].name);
-            return buf;
-        }
-    if (signal >= SIGRTMIN && signal <= SIGRTMAX)
-        snprintf(buf, 16, "SIGRTMIN+%d", signal - SIGRTMIN);
-    else
-        snprintf(buf, 16, "%d", signal);
-    return buf;
-}
 
 static bool add_code(struct cfg_status_set *set, const char *word)
 {
@@ -98,7 +42,7 @@ static bool add_code(struct cfg_status_set *set, const char *word)
 
 static bool add_signal(struct cfg_status_set *set, const char *word)
 {
-    int sig = cfg_signal_from_name(word);
+    int sig = signals_from_name(word);
 
     if (sig <= 0 || sig > 64)
         return false;

@@ -11,6 +11,7 @@
 #include "agentd/cfg_read.h"
 #include "agentd/cfg_values.h"
 #include "base/fd.h"
+#include "base/signals.h"
 #include "base/str.h"
 
 const char *const cfg_stop_names[] = {"auto", "yes", "no", NULL};
@@ -431,7 +432,7 @@ CFG_PARSER(cfg_value_restart_mode)
 
 CFG_PARSER(cfg_value_signal)
 {
-    int sig = cfg_signal_from_name(value);
+    int sig = signals_from_name(value);
 
     if (sig == 0)
         cfg_error(c, l, 0, "%s= is a signal such as SIGTERM, not \"%s\"", k->name, value);

@@ -6,12 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "agentd/cfg_read.h"
 #include "agentd/link.h"
 #include "agentd/op.h"
 #include "agentd/wk_hook.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/signals.h"
 #include "base/str.h"
 #include "proc/caps.h"
 
@@ -84,7 +84,7 @@ static void reload(struct wk *w, const struct wire_call *c)
 
 void wk_signal(struct wk *w, const struct wire_call *c)
 {
-    int sig = c->verb == WIRE_VERB_RELOAD_WORKER ? SIGHUP : cfg_signal_from_name(c->name ? c->name : "");
+    int sig = c->verb == WIRE_VERB_RELOAD_WORKER ? SIGHUP : signals_from_name(c->name ? c->name : "");
     const char *why;
     struct op *o;
 

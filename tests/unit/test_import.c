@@ -156,7 +156,13 @@ static void test_paths_and_names(void **state)
     assert_string_equal(import_words_signal("term", buf), "SIGTERM");
     assert_string_equal(import_words_signal("SIGUSR1", buf), "SIGUSR1");
     assert_string_equal(import_words_signal("2", buf), "SIGINT");
+    assert_string_equal(import_words_signal("sigttin", buf), "SIGTTIN");
+    assert_string_equal(import_words_signal("RTMIN+3", buf), "SIGRTMIN+3");
+    assert_string_equal(import_words_signal("64", buf), "SIGRTMIN+30");
+    assert_null(import_words_signal("33", buf)); /* of the C library's own */
+    assert_null(import_words_signal("65", buf));
     assert_null(import_words_signal("NOSUCH", buf));
+    assert_null(import_words_signal("TERM-and-much-that-is-behind", buf));
     assert_null(import_words_signal("0", buf));
     import_free(&im);
 }
