@@ -7,7 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -166,17 +165,12 @@ static int fill(const struct credential_file *f, int fd, const struct buf *b)
 /* A crash leaves the earlier file or the new one, and at worst the temporary one beside it. */
 static int replace(const struct credential_file *f, const struct buf *b)
 {
-    _cleanup_close_ int fd = -1;
-    char temporary[NAME_MAX + 32];
-    uint32_t random = 0;
+    char temporary[NAME_MAX + 1];
+    _cleanup_close_ int fd = fd_temporary(f->dir, f->name, 0600, temporary, sizeof(temporary));
     int r;
 
-    if (getrandom(&random, sizeof(random), 0) < 0)
-        return -errno;
-    snprintf(temporary, sizeof(temporary), ".%.200s.%08x", f->name, random);
-    fd = openat(f->dir, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
-        return -errno;
+        return fd;
     r = fchmod(fd, 0600) < 0 ? -errno : fill(f, fd, b);
     if (r == 0 && renameat(f->dir, temporary, f->dir, f->name) < 0)
         r = -errno;

@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -65,7 +64,6 @@ static int prepare(const struct writing *w, size_t i)
     struct target *t = &w->targets[i];
     _cleanup_close_ int fd = -1;
     struct stat st;
-    uint32_t random = 0;
     int r;
 
     snprintf(t->name, sizeof(t->name), "%s.conf", w->im->workers[i]->alias);
@@ -75,12 +73,8 @@ static int prepare(const struct writing *w, size_t i)
         if (!S_ISREG(st.st_mode))
             return complain(w, t->name, "it is no regular file, and is not replaced");
     }
-    if (getrandom(&random, sizeof(random), 0) < 0)
-        return complain(w, "", strerror(errno));
-    snprintf(t->temporary, sizeof(t->temporary), ".%s.%08x", t->name, random);
-    fd = openat(w->fd, t->temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    if (fd < 0)
-        return complain(w, t->name, strerror(errno));
+    if ((fd = fd_temporary(w->fd, t->name, 0600, t->temporary, sizeof(t->temporary))) < 0)
+        return complain(w, t->name, strerror(-fd));
     t->made = true;
     r = fill(fd, w->im->workers[i], mode_of(w->im));
     return r < 0 ? complain(w, t->name, strerror(-r)) : EXIT_DONE;

@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -114,17 +113,12 @@ static int write_text(int fd, const char *text)
 /* A crash leaves the earlier file or the new one; the name of the temporary one is none that agentd reads. */
 static int replace(const struct place *p, const char *text)
 {
-    _cleanup_close_ int fd = -1;
     char temporary[64];
-    uint32_t random = 0;
+    _cleanup_close_ int fd = fd_temporary(p->fd, NAME, 0644, temporary, sizeof(temporary));
     int r;
 
-    if (getrandom(&random, sizeof(random), 0) < 0)
-        return -errno;
-    snprintf(temporary, sizeof(temporary), "." NAME ".%08x", random);
-    fd = openat(p->fd, temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
     if (fd < 0)
-        return -errno;
+        return fd;
     r = write_text(fd, text);
     if (r == 0 && renameat(p->fd, temporary, p->fd, NAME) < 0)
         r = -errno;

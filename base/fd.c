@@ -3,7 +3,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/random.h>
 #include <unistd.h>
 
 #define READ_ERRORS 3
@@ -102,6 +104,18 @@ int fd_write_file(int dirfd, const char *path, const char *text)
         return -errno;
     n = write(fd, text, len);
     return n < 0 ? -errno : (size_t)n == len ? 0 : -EIO;
+}
+
+int fd_temporary(int dir, const char *name, mode_t mode, char *buf, size_t size)
+{
+    uint32_t random = 0;
+    int fd;
+
+    if (getrandom(&random, sizeof(random), 0) < 0)
+        return -errno;
+    snprintf(buf, size, ".%.200s.%08x", name, random);
+    fd = openat(dir, buf, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+    return fd < 0 ? -errno : fd;
 }
 
 int fd_write_all(int fd, const void *p, size_t len)

@@ -30,6 +30,10 @@ ssize_t fd_read_file(int dirfd, const char *path, char *buf, size_t size);
 /* Writes len bytes with one write(2); a short write is -EIO. 0 or -errno. For cgroup and /proc files. */
 int fd_write_file(int dirfd, const char *path, const char *text);
 
+/* A new file in dir to be written, .NAME.XXXXXXXX, which nobody else has open or can have planted; of a long
+ * name the beginning. Its name in buf, which has room for NAME_MAX. The descriptor, or -errno. */
+int fd_temporary(int dir, const char *name, mode_t mode, char *buf, size_t size);
+
 /* write(2) until all of it is written; 0 or -errno. Only for descriptors that can't block for long. */
 int fd_write_all(int fd, const void *p, size_t len);
 

@@ -13,6 +13,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include <sys/stat.h>
+
 #include <cmocka.h>
 
 #include "base/buf.h"
@@ -454,6 +456,34 @@ static void sink(int level, const char *area, const struct log_about *about, con
     errno = 0;
 }
 
+static void test_temporary(void **state)
+{
+    char dir[] = "/tmp/test_base.XXXXXX", names[2][64], longest[256], name[256];
+    int at, fds[2];
+    struct stat st;
+
+    assert_non_null(mkdtemp(dir));
+    at = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int i = 0; i < 2; i++) {
+        fds[i] = fd_temporary(at, "a.conf", 0600, names[i], sizeof(names[i]));
+        assert_true(fds[i] >= 0 && str_starts(names[i], ".a.conf."));
+        assert_int_equal(fd_write_all(fds[i], "x", 1), 0);
+        fd_close(fds[i]);
+        assert_int_equal(fstatat(at, names[i], &st, AT_SYMLINK_NOFOLLOW), 0);
+        assert_int_equal(st.st_mode, S_IFREG | 0600);
+    }
+    assert_string_not_equal(names[0], names[1]);
+    memset(longest, 'y', sizeof(longest) - 1);
+    longest[sizeof(longest) - 1] = 0;
+    fds[0] = fd_temporary(at, longest, 0600, name, sizeof(name));
+    assert_true(fds[0] >= 0);
+    fd_close(fds[0]);
+    assert_int_equal(unlinkat(at, name, 0) | unlinkat(at, names[0], 0) | unlinkat(at, names[1], 0), 0);
+    assert_int_equal(fd_temporary(-1, "a", 0600, name, sizeof(name)), -EBADF);
+    fd_close(at);
+    assert_int_equal(rmdir(dir), 0);
+}
+
 static void test_log(void **state)
 {
     char big[3000];
@@ -508,13 +538,13 @@ static void test_log_stderr(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_u64),        cmocka_unit_test(test_bool),      cmocka_unit_test(test_usec),
-        cmocka_unit_test(test_size),       cmocka_unit_test(test_copy),      cmocka_unit_test(test_escape),
-        cmocka_unit_test(test_utf8),       cmocka_unit_test(test_utf8_put),  cmocka_unit_test(test_distance),
-        cmocka_unit_test(test_hash),       cmocka_unit_test(test_buf),       cmocka_unit_test(test_buf_json),
-        cmocka_unit_test(test_err),        cmocka_unit_test(test_clock_iso), cmocka_unit_test(test_clocks),
-        cmocka_unit_test(test_read_all),   cmocka_unit_test(test_files),     cmocka_unit_test(test_log),
-        cmocka_unit_test(test_log_stderr),
+        cmocka_unit_test(test_u64),      cmocka_unit_test(test_bool),       cmocka_unit_test(test_usec),
+        cmocka_unit_test(test_size),     cmocka_unit_test(test_copy),       cmocka_unit_test(test_escape),
+        cmocka_unit_test(test_utf8),     cmocka_unit_test(test_utf8_put),   cmocka_unit_test(test_distance),
+        cmocka_unit_test(test_hash),     cmocka_unit_test(test_buf),        cmocka_unit_test(test_buf_json),
+        cmocka_unit_test(test_err),      cmocka_unit_test(test_clock_iso),  cmocka_unit_test(test_clocks),
+        cmocka_unit_test(test_read_all), cmocka_unit_test(test_files),      cmocka_unit_test(test_temporary),
+        cmocka_unit_test(test_log),      cmocka_unit_test(test_log_stderr),
     };
 
     return cmocka_run_group_tests_name("base", tests, NULL, NULL);
