@@ -14,7 +14,7 @@ bool logs_name_is_packed(const char *name)
     static const char *const ends[] = {LOGS_NAME_PACKED, ".bz2", ".xz", ".zst", ".lz4", ".Z", ".zip"};
 
     for (size_t i = 0; i < ARRAY_LEN(ends); i++)
-        if (str_ends(name, ends[i]))
+        if (str_ends(name, ends[i]) && !str_eq(name, ends[i]))
             return true;
     return false;
 }
