@@ -33,7 +33,9 @@ static int tell(const struct options *o, int code, const struct private_reply *r
     else if (code == EXIT_DONE && r->message[0])
         printf("%s\n", r->message);
     else if (code == EXIT_DONE)
-        printf("%s: process %s was taken over\n", o->words[1], o->words[2]);
+        printf(str_eq(o->words[0], "adopt") ? "%s: process %s was taken over\n"
+                                            : "%s: was given to process %s\n",
+               o->words[1], o->words[2]);
     return code;
 }
 
@@ -49,17 +51,28 @@ int takeover_upgrade(const struct options *o)
     return tell(o, private_ask(o, &v, &r), &r);
 }
 
-int takeover_adopt(const struct options *o)
+static int of_process(const struct options *o, enum wire_verb verb, const char *usage)
 {
-    struct wire_call v = {.verb = WIRE_VERB_ADOPT};
+    struct wire_call v = {.verb = (uint8_t)verb};
     struct private_reply r;
     uint64_t pid;
 
     if (o->count != 3 || str_to_u64(o->words[2], INT32_MAX, &pid) < 0 || pid < 2) {
-        options_complain("adopt takes a worker's alias and the pid of its running process");
+        options_complain("%s", usage);
         return EXIT_USAGE;
     }
     v.name = o->words[1];
     v.pid = (uint32_t)pid;
     return tell(o, private_ask(o, &v, &r), &r);
+}
+
+int takeover_adopt(const struct options *o)
+{
+    return of_process(o, WIRE_VERB_ADOPT, "adopt takes a worker's alias and the pid of its running process");
+}
+
+int takeover_release(const struct options *o)
+{
+    return of_process(o, WIRE_VERB_RELEASE,
+                      "release takes a worker's alias and the pid of a process whose cgroup it goes into");
 }

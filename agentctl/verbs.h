@@ -25,6 +25,7 @@ int reload_run(const struct options *o);
 int doctor_run(const struct options *o);
 int setup_run(const struct options *o);
 int takeover_adopt(const struct options *o);
+int takeover_release(const struct options *o);
 int takeover_upgrade(const struct options *o);
 int logs_run(const struct options *o);
 int credential_run(const struct options *o);

@@ -167,7 +167,7 @@ static const char *verb_of(const struct wire_call *c)
 
 static void put_argument(struct buf *b, const struct wire_call *c)
 {
-    if (c->verb == WIRE_VERB_ADOPT)
+    if (c->verb == WIRE_VERB_ADOPT || c->verb == WIRE_VERB_RELEASE)
         put_number(b, "pid", c->pid);
     else if (c->verb == WIRE_VERB_CANCEL)
         put(b, "operation", c->name);

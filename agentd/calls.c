@@ -193,6 +193,11 @@ static void take_adopt(struct wk *w, const struct wire_call *c)
     wk_take(c);
 }
 
+static void take_release(struct wk *w, const struct wire_call *c)
+{
+    wk_release(c);
+}
+
 static void take_upgrade(struct wk *w, const struct wire_call *c)
 {
     upgrade_request(c);
@@ -241,6 +246,7 @@ static const struct {
     [WIRE_VERB_OPERATIONS] = {take_operations, NO_WORKER, false, false},
     [WIRE_VERB_CANCEL] = {take_cancel, NO_WORKER, false, true},
     [WIRE_VERB_ADOPT] = {take_adopt, NO_WORKER, true, true},
+    [WIRE_VERB_RELEASE] = {take_release, NO_WORKER, true, true},
     [WIRE_VERB_UPGRADE] = {take_upgrade, NO_WORKER, true, true},
     [WIRE_VERB_DOCTOR] = {take_doctor, NO_WORKER, false, false},
     [WIRE_VERB_RELOAD] = {take_reload, NO_WORKER, false, true},
@@ -286,6 +292,11 @@ static bool may_change(void)
     return true;
 }
 
+static bool has_alias(unsigned verb)
+{
+    return verb == WIRE_VERB_ADOPT || verb == WIRE_VERB_RELEASE;
+}
+
 bool calls_may(unsigned verb)
 {
     return may_ask(verb, false);
@@ -304,7 +315,7 @@ void calls_take(const struct wire_call *c, bool administrator)
         take(c, w);
         return;
     }
-    audit_begin_call(c, w ? w->def->alias : c->verb == WIRE_VERB_ADOPT ? c->name : "");
+    audit_begin_call(c, w ? w->def->alias : has_alias(c->verb) ? c->name : "");
     if (administrator || may_change())
         take(c, w);
     else

@@ -434,6 +434,19 @@ void history_ended(const struct wk *w)
     put(block, &e);
 }
 
+void history_given(const struct wk *w)
+{
+    struct history_entry e;
+    int block = block_of(w);
+
+    if (block < 0 || !find(block, w->generation, &e) || e.end)
+        return;
+    e.end = HISTORY_UNKNOWN;
+    e.ended_us = clock_wall_us();
+    str_copy(e.why, sizeof(e.why), "released");
+    put(block, &e);
+}
+
 /* An agentd that died over an adoption, or without room on its disk, has not written down that it began. */
 static void begin_if_missing(struct wk *w)
 {

@@ -46,6 +46,7 @@ int history_sync(const char *state_dir); /* in the state helper: 0 or -errno */
 void history_begin(struct wk *w);
 void history_ready(const struct wk *w);
 void history_ended(const struct wk *w); /* as w->last says; nothing if it was ended before */
+void history_given(const struct wk *w); /* it runs on, and is nobody's here */
 /* After a start of agentd: what no worker has any more, and has no end, ended unseen; and what runs has
  * begun. */
 void history_settle(struct wk *w);

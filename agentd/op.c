@@ -7,6 +7,7 @@
 
 #include "agentd/audit.h"
 #include "agentd/event.h"
+#include "agentd/history.h"
 #include "agentd/link.h"
 #include "agentd/loop.h"
 #include "agentd/order.h"
@@ -244,7 +245,7 @@ void op_told(struct wk *w, bool failed)
 {
     _cleanup_free_ char *killed = TAKE_PTR(w->killed);
     struct op *o = w->op;
-    bool down = o && (o->verb == WIRE_VERB_STOP || o->cancelled);
+    bool down = o && (o->verb == WIRE_VERB_STOP || o->verb == WIRE_VERB_RELEASE || o->cancelled);
     bool up = o && !down && (o->verb == WIRE_VERB_START || o->verb == WIRE_VERB_RESTART);
 
     if (!o)
@@ -557,6 +558,11 @@ void op_taken(struct wk *w, struct op *o)
     want(w, o, WK_GOAL_UP);
 }
 
+void op_given(struct wk *w, struct op *o)
+{
+    want(w, o, WK_GOAL_DOWN);
+}
+
 struct op *op_aimed(const struct wk *w, const struct pidref *target)
 {
     struct op *o;
@@ -666,6 +672,22 @@ static void resume_adopt(struct wk *w, struct op *o)
                                          "the worker's cgroup");
 }
 
+/* Its main process is moved last: where that is, is where all of it is. */
+static void resume_release(struct wk *w, struct op *o)
+{
+    if (w->main.pid) {
+        wk_take_rest(w);
+        op_refused(w, o, WIRE_E_ADOPT_REFUSED, "agentd died before it was given away: it is agentd's still");
+        return;
+    }
+    wk_adopt_let_go(w);
+    wk_put_facts(w, FACTS_NONE);
+    history_given(w);
+    w->op = o;
+    want(w, o, WK_GOAL_DOWN);
+    op_reached(w, "");
+}
+
 /* It goes on beside others; so does one that was cancelled before it began. */
 static bool is_beside(const struct op *o)
 {
@@ -689,6 +711,10 @@ static void resume(struct wk *w, struct op *o)
 
     if (o->verb == WIRE_VERB_ADOPT) {
         resume_adopt(w, o);
+        return;
+    }
+    if (o->verb == WIRE_VERB_RELEASE) {
+        resume_release(w, o);
         return;
     }
     if (o->verb == WIRE_VERB_SIGNAL || o->verb == WIRE_VERB_RELOAD_WORKER) {

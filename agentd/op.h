@@ -111,6 +111,9 @@ struct pidref;
 struct op *op_begin_of(struct wk *w, const struct wire_call *call);
 void op_aim(struct wk *w, struct op *o, const struct pidref *target);
 void op_taken(struct wk *w, struct op *o);
+/* release: its processes run on and are nobody's here; it is wanted down, and the operation ends when it is.
+ */
+void op_given(struct wk *w, struct op *o);
 struct op *op_aimed(const struct wk *w, const struct pidref *target);
 void op_reached(struct wk *w, const char *message);
 void op_rolled_back(struct wk *w, const char *why); /* a restart, and nothing has changed */

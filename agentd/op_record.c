@@ -56,17 +56,12 @@ static unsigned n_all;
 static bool late; /* some could not be written */
 
 static const char *const verb_names[WIRE_VERB_MAX] = {
-    [WIRE_VERB_START] = "start",
-    [WIRE_VERB_STOP] = "stop",
-    [WIRE_VERB_RESTART] = "restart",
-    [WIRE_VERB_RELOAD] = "reload",
-    [WIRE_VERB_ADOPT] = "adopt",
-    [WIRE_VERB_UPGRADE] = "upgrade",
-    [WIRE_VERB_SIGNAL] = "signal",
-    [WIRE_VERB_RELOAD_WORKER] = "reload",
-    [WIRE_VERB_AGENT_START] = "start-all",
-    [WIRE_VERB_AGENT_STOP] = "stop-all",
-    [WIRE_VERB_AGENT_RESTART] = "restart-all",
+    [WIRE_VERB_START] = "start",          [WIRE_VERB_STOP] = "stop",
+    [WIRE_VERB_RESTART] = "restart",      [WIRE_VERB_RELOAD] = "reload",
+    [WIRE_VERB_ADOPT] = "adopt",          [WIRE_VERB_RELEASE] = "release",
+    [WIRE_VERB_UPGRADE] = "upgrade",      [WIRE_VERB_SIGNAL] = "signal",
+    [WIRE_VERB_RELOAD_WORKER] = "reload", [WIRE_VERB_AGENT_START] = "start-all",
+    [WIRE_VERB_AGENT_STOP] = "stop-all",  [WIRE_VERB_AGENT_RESTART] = "restart-all",
 };
 
 const char *op_verb_name(enum wire_verb v)

@@ -18,6 +18,8 @@ void wk_adopt_hold(struct wk *w); /* waits for the end of what is held */
 /* wk_take.c: a process that agentd did not start becomes the main process, on an administrator's call;
  * answers it. */
 void wk_take(const struct wire_call *call);
+/* wk_release.c: the way back: its processes are given to whoever had them; answers the call. */
+void wk_release(const struct wire_call *call);
 int wk_take_rest(struct wk *w); /* moves what is below main into the leaf; 0 or -errno */
 /* wk_image.c: over an exec of agentd. load puts in what is known, resume makes it go on; in between the other
  * rooms are made whole. */

@@ -38,12 +38,13 @@ static int find_mount(char *ret, size_t size)
     return r;
 }
 
-/* Our own cgroup in the unified hierarchy: the line "0::/PATH", proc(5) by way of cgroups(7). */
-static int own_cgroup(char *ret, size_t size)
+/* A process's cgroup in the unified hierarchy: the line "0::/PATH", proc(5) by way of cgroups(7). */
+static int read_cgroup(const char *process, char *ret, size_t size)
 {
-    char text[4096], *line;
+    char file[32], text[4096], *line;
 
-    if (fd_read_file(AT_FDCWD, "/proc/self/cgroup", text, sizeof(text)) < 0)
+    snprintf(file, sizeof(file), "/proc/%s/cgroup", process);
+    if (fd_read_file(AT_FDCWD, file, text, sizeof(text)) < 0)
         return -ENOENT;
     for (line = strtok(text, "\n"); line; line = strtok(NULL, "\n"))
         if (str_starts(line, "0::/")) {
@@ -117,7 +118,7 @@ static int open_delegated(struct cgroup_root *root, const char *mount)
     char own[1024];
     int r;
 
-    if ((r = own_cgroup(own, sizeof(own))) < 0)
+    if ((r = read_cgroup("self", own, sizeof(own))) < 0)
         return r;
     if (snprintf(root->path, sizeof(root->path), "%s%s", mount, own) >= (int)sizeof(root->path))
         return -ENAMETOOLONG;
@@ -184,7 +185,7 @@ int cgroup_release_controllers(void)
     _cleanup_close_ int fd = -1;
     int r;
 
-    if ((r = find_mount(mount, sizeof(mount))) < 0 || (r = own_cgroup(own, sizeof(own))) < 0)
+    if ((r = find_mount(mount, sizeof(mount))) < 0 || (r = read_cgroup("self", own, sizeof(own))) < 0)
         return r;
     snprintf(path, sizeof(path), "%s%s", mount, own);
     if (!cut_to_delegated(path))
@@ -253,6 +254,23 @@ int cgroup_leaf_open(const struct cgroup_root *root, const char *name, struct cg
 int cgroup_leaf_find(const struct cgroup_root *root, const char *name, struct cgroup_leaf *ret)
 {
     return open_leaf(root, name, false, ret);
+}
+
+int cgroup_of(pid_t pid, struct cgroup_leaf *ret)
+{
+    char process[16], own[1024], mount[1024], path[2100];
+    struct stat st;
+    int r;
+
+    *ret = (struct cgroup_leaf)CGROUP_LEAF_NULL;
+    snprintf(process, sizeof(process), "%d", (int)pid);
+    if ((r = find_mount(mount, sizeof(mount))) < 0 || (r = read_cgroup(process, own, sizeof(own))) < 0)
+        return r;
+    snprintf(path, sizeof(path), "%s%s", mount, own);
+    if ((r = open_dir(AT_FDCWD, path)) < 0)
+        return r;
+    *ret = (struct cgroup_leaf){r, fstat(r, &st) == 0 ? st.st_ino : 0};
+    return 0;
 }
 
 int cgroup_leaf_add(const struct cgroup_leaf *leaf, pid_t pid)

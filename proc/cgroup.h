@@ -56,6 +56,8 @@ int cgroup_leaf_find(const struct cgroup_root *root, const char *name, struct cg
 void cgroup_leaf_done(struct cgroup_leaf *leaf);
 int cgroup_leaf_remove(const struct cgroup_root *root, const char *name); /* -EBUSY while it has members */
 
+/* The one that a process is in, whoever made it: only to move others there. 0 or -errno. Needs CAPS_FILES. */
+int cgroup_of(pid_t pid, struct cgroup_leaf *ret);
 int cgroup_leaf_add(const struct cgroup_leaf *leaf, pid_t pid); /* moves it there; 0 or -errno */
 
 /* 1: has members (also in cgroups below), 0: empty, or -errno. */

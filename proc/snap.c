@@ -388,3 +388,17 @@ int snap_sweep_cookie(const char *name, const char *prefix, snap_match_fn fn, vo
 {
     return each_process(look_for_cookie, &(struct sweep){name, prefix, fn, arg}, LISTINGS);
 }
+
+static bool note_match(pid_t pid, const char *rest, void *arg)
+{
+    *(bool *)arg = true;
+    return true;
+}
+
+int snap_carries(pid_t pid, const char *name, const char *prefix)
+{
+    bool found = false;
+    int r = look_for_cookie(pid, &(struct sweep){name, prefix, note_match, &found});
+
+    return r < 0 ? r : r != LOOK_DONE ? -EAGAIN : found;
+}

@@ -50,5 +50,8 @@ typedef bool (*snap_match_fn)(pid_t pid, const char *rest, void *arg);
  * other, but for children of those that fn was called for. -EAGAIN: that can't be said, they come and go too
  * fast; or -errno. */
 int snap_sweep_cookie(const char *name, const char *prefix, snap_match_fn fn, void *arg);
+/* Has that process NAME=PREFIX... in its environment? 1, 0, or -errno: it can't be told. It may wait for the
+ * process's memory lock: in a helper only. */
+int snap_carries(pid_t pid, const char *name, const char *prefix);
 
 #endif

@@ -78,6 +78,7 @@ enum wire_verb {
     WIRE_VERB_HOST,    /* what the host is. One line: "name\tboot time, s\tup time, s\tdistribution\tfamily\t
                           version\tkernel\tmachine\tprocessor\thow many\tmemory\n" */
     WIRE_VERB_REAL_PATH, /* name: a log's path. Items: the path without symbolic links */
+    WIRE_VERB_RELEASE,   /* private socket only. pid: whose cgroup its processes go into */
     WIRE_VERB_LOG_QUERY, /* query: agentd/logs_match.h; answered by STREAM, or by REPLY with an error */
     WIRE_VERB_MAX,
 };

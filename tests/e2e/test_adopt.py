@@ -536,3 +536,62 @@ class ByHand(Case):
         op = json.loads(r.stdout)
         self.assertEqual((op["verb"], op["result"], op["after"]["pid"], op["actor"], op["source"]), ("adopt", "done", p.pid, "uid:0", "private"))
         h.stop()
+
+    # --- the way back ---
+
+    def release(self, h, alias, pid):
+        return h.ctl("--private", h.run + "/private", "release", alias, str(pid))
+
+    def cgroups(self, pids):
+        return [open("/proc/%d/cgroup" % p, encoding="ascii").read() for p in pids]
+
+    def test_given_back(self):
+        """It runs on with all that is below it, in the cgroup that it is given to, and nothing is started in its place."""
+        said = tempfile.mkdtemp(prefix="agentd-said.")
+        self.addCleanup(shutil.rmtree, said, True)
+        h = self.make(service="ExecStop=/bin/mkdir %s/stop\nExecStopPost=/bin/mkdir %s/post" % (said, said))
+        for name in os.listdir(said):  # of the stop before
+            os.rmdir(said + "/" + name)
+        p = self.spawn()
+        tree = [p.pid] + harness.children(p.pid)
+        was = self.cgroups(tree), [stat_of(x) for x in tree]
+        self.assertEqual(self.adopt(h, "a", p.pid).returncode, 0)
+        r = self.release(h, "a", os.getpid())
+        self.assertEqual((r.returncode, r.stdout), (0, "a: was given to process %d\n" % os.getpid()), r)
+        self.assertEqual((self.cgroups(tree), [stat_of(x)[1:] for x in tree]), (was[0], [s[1:] for s in was[1]]))
+        w = h.record("a")
+        self.assertEqual((w["state"], w["goal"], w["pid"], w["ownership"], os.listdir(said)), ("DOWN", "DOWN", 0, "", []))
+        op = h.ok("GET", "/agentd/v1/operations")["contents"][0]
+        self.assertEqual((op["verb"], op["result"], op["alias"]), ("release", "done", "a"))
+        h.kill()
+        h.start()
+        h.until("b", "UP")
+        self.assertEqual((h.record("a")["state"], [is_alive(x) for x in tree]), ("DOWN", [True] * 3))
+        self.assertEqual(self.adopt(h, "a", p.pid).returncode, 0, "and again")
+        self.assertEqual(h.record("a")["pid"], p.pid)
+        h.stop()
+
+    def test_not_given_back(self):
+        h = self.make()
+        p = self.spawn()
+        for alias, to, why in (("a", os.getpid(), "not up"), ("b", os.getpid(), "agentd has started it"), ("nobody", os.getpid(), "no worker")):
+            r = self.release(h, alias, to)
+            self.assertEqual((r.returncode, r.stdout), (1, ""), r)
+            self.assertIn(why, r.stderr)
+        self.assertEqual(self.adopt(h, "a", p.pid).returncode, 0)
+        gone = self.spawn()
+        gone.kill()
+        gone.wait()
+        for to, why in ((gone.pid, "there is no process"), (p.pid, "the worker's own"), (harness.children(p.pid)[0], "can't be moved" if self.cgroup else "")):
+            r = self.release(h, "a", to)
+            self.assertEqual((r.returncode, why in r.stderr), (1 if why else 0, True), r)
+            if why:
+                self.assertEqual((h.record("a")["pid"], h.record("a")["state"]), (p.pid, "UP"))
+        h.kill()
+        h.start()
+        h.until("b", "UP")
+        r = self.release(h, "b", os.getpid())
+        self.assertEqual((r.returncode, "carries its mark" in r.stderr), (1, True), r)
+        for words in (("release",), ("release", "a"), ("release", "a", "x"), ("release", "a", "1")):
+            self.assertEqual(h.ctl("--private", h.run + "/private", *words).returncode, 2, words)
+        h.stop()

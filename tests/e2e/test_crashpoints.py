@@ -673,10 +673,13 @@ class Adopt(Scenario):
         with open("/proc/%d/cgroup" % pid, encoding="ascii") as f:
             return f.read()
 
+    def asked(self):
+        return self.name, self.alias, str(self.stranger.pid)
+
     def act(self, w):
         """agentctl asks again, with the same key, until an agentd answers."""
-        self.ctl = subprocess.Popen([harness.STAGED + "/agentctl", "--socket", w.h.socket, "--private", w.h.run + "/private", "adopt",
-                                     self.alias, str(self.stranger.pid)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.ctl = subprocess.Popen([harness.STAGED + "/agentctl", "--socket", w.h.socket, "--private", w.h.run + "/private", *self.asked()],
+                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         eventually(lambda: self.ctl.poll() is not None or not w.runs(), what="agentctl's end")
 
     def answer(self, w, answer):
@@ -711,6 +714,32 @@ class Adopt(Scenario):
         w.lent.clear()
 
 
+class Release(Adopt):
+    """It is given back: with all of its tree, or it is the worker's still, with all of it."""
+    name = "release"
+
+    def prepare(self, w):
+        super().prepare(w)
+        w.h.ctl("--private", w.h.run + "/private", "adopt", self.alias, str(self.stranger.pid), check=True)
+        w.settle()
+
+    def asked(self):
+        return self.name, self.alias, str(os.getpid())
+
+    def check(self, before, now, answer):
+        r = now[self.alias]
+        if not all(harness.is_alive(p) for p in self.tree):
+            raise AssertionError("it was ended: %r" % {p: harness.stat_of(p) for p in self.tree})
+        cgroups = {p: self.cgroup_of(p) for p in self.tree}
+        if r["pid"] == self.stranger.pid:
+            self.w.lent[self.alias] = dict.fromkeys(self.tree, r["generation"])
+            if answer[0] == 0 or (self.w.case.cgroup and {p for p in self.tree if "/w-" + self.alias not in cgroups[p]}):
+                raise AssertionError("%r, and the worker is %r in %r" % (answer, r, cgroups))
+        elif (r["pid"], r["goal"]) != (0, "DOWN") or cgroups != self.cgroups:
+            raise AssertionError("%r, it is given, and not as it was: %r, %r" % (answer, r, cgroups))
+        Scenario.check(self, before, {a: x for a, x in now.items() if a != self.alias}, answer)
+
+
 class Upgrade(Scenario):
     """Another image, of the same program here, takes the place of the one that runs: no worker feels it, and whatever
     happens one agentd is there, and no guardian."""
@@ -741,7 +770,7 @@ class Upgrade(Scenario):
 
 # A row for each thing that can be asked of agentd; its name is the first part of AGENTD_TEST_POINT. crashat follows over
 # execve, so that an upgrade is counted through both programs.
-SCENARIOS = [Start, Recover, Reload, Term, Adopt, Upgrade,
+SCENARIOS = [Start, Recover, Reload, Term, Adopt, Release, Upgrade,
              lambda: Verb("stop", "plain"), lambda: Verb("stop", "tree"),
              lambda: Verb("start", "plain"), lambda: Verb("start", "told"),
              lambda: Verb("restart", "plain"), lambda: Verb("restart", "told"), lambda: Verb("restart", "tree")]

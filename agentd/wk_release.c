@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* agentctl release: the way back from adopt. A worker that agentd did not start runs on, and is agentd's no
+ * more: its tree goes into the cgroup of another process, whoever had it before, and the worker is down
+ * without a signal. Its main process is moved last: an agentd that dies on the way finds it in the leaf, and
+ * has the worker as before, or finds it elsewhere, and touches nothing. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "agentd/helper.h"
+#include "agentd/history.h"
+#include "agentd/link.h"
+#include "agentd/loop.h"
+#include "agentd/op.h"
+#include "agentd/reap.h"
+#include "agentd/sup.h"
+#include "agentd/wk.h"
+#include "agentd/wk_adopt.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "proc/caps.h"
+#include "proc/snap.h"
+
+#define LOOK_TIMEOUT_US 10000000
+#define MOVES 16 /* looks for what was forked meanwhile */
+
+struct release {
+    char alias[LIMIT_ALIAS + 1], op[24];
+    struct pidref to; /* whose cgroup it goes into */
+    pid_t main;
+    uint64_t start;
+};
+
+static void free_release(struct release *t)
+{
+    pidref_done(&t->to);
+    free(t);
+}
+
+static void refuse(struct wk *w, struct op *o, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static void refuse(struct wk *w, struct op *o, const char *fmt, ...)
+{
+    char text[300];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    op_refused(w, o, WIRE_E_ADOPT_REFUSED, text);
+}
+
+/* --- the move ------------------------------------------------------------------------------------------- */
+
+/* How many of the leaf but main were moved; or -errno. */
+static int move_others(struct wk *w, const struct cgroup_leaf *to)
+{
+    struct snap_tree tree;
+    int n = 0, error = 0, r = snap_tree_of_leaf(&w->leaf, &tree);
+
+    if (r < 0)
+        return r;
+    for (size_t i = 0; i < tree.n; i++) {
+        if (tree.pids[i] == w->main.pid)
+            continue;
+        r = cgroup_leaf_add(to, tree.pids[i]);
+        n += r == 0;
+        error = r < 0 && r != -ESRCH ? r : error;
+    }
+    snap_tree_done(&tree);
+    return error ? error : n;
+}
+
+/* 0: nobody is in the leaf; or -errno. */
+static int move_all(struct wk *w, const struct cgroup_leaf *to)
+{
+    int r = 1;
+
+    for (int i = 0; r > 0 && i < MOVES; i++)
+        r = move_others(w, to);
+    if (r != 0)
+        return r < 0 ? r : -EAGAIN;
+    if ((r = cgroup_leaf_add(to, w->main.pid)) < 0)
+        return r;
+    for (int i = 0; i < MOVES; i++)
+        if ((r = move_others(w, to)) <= 0) /* what main has forked before it was moved */
+            break;
+    return r < 0 ? r : cgroup_leaf_populated(&w->leaf) == 0 ? 0 : -EAGAIN;
+}
+
+static int move_out(struct wk *w, const struct pidref *to)
+{
+    struct cgroup_leaf dest = CGROUP_LEAF_NULL;
+    enum caps_scope scope;
+    int r;
+
+    if (w->leaf.fd < 0)
+        return 0;
+    scope = caps_enter(CAPS_FILES);
+    r = cgroup_of(to->pid, &dest);
+    if (r == 0 && dest.id == w->leaf.id)
+        r = -EINVAL;
+    if (r == 0 && pidref_check(to) != PIDREF_SAME)
+        r = -ESRCH;
+    if (r == 0 && (r = move_all(w, &dest)) < 0) {
+        cgroup_leaf_add(&w->leaf, w->main.pid);
+        wk_take_rest(w);
+    }
+    cgroup_leaf_done(&dest);
+    caps_enter(scope);
+    return r;
+}
+
+/* --- letting it go -------------------------------------------------------------------------------------- */
+
+static void let_go(struct wk *w)
+{
+    loop_free(&w->main_watch);
+    reap_remove(w->main.pid, w);
+    pidref_done(&w->main);
+    w->session = 0;
+    w->adopted = false;
+    w->was_ready = w->begun = false; /* neither ExecStop= nor ExecStopPost= is for what runs on */
+    w->exec_mono_us = 0;
+}
+
+static void give(struct wk *w, struct op *o, const struct pidref *to)
+{
+    pid_t pid = w->main.pid;
+    int r = move_out(w, to);
+
+    if (r < 0) {
+        refuse(w, o, "it can't be moved into the cgroup of process %d: %s", (int)to->pid, strerror(-r));
+        return;
+    }
+    let_go(w);
+    wk_put_facts(w, FACTS_NONE);
+    history_given(w); /* after the facts: by them it would be the next agentd's again */
+    log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias},
+              "process %d runs on, and is agentd's no more: it was given to process %d", (int)pid,
+              (int)to->pid);
+    op_given(w, o);
+    wk_event(w, WK_EV_STOP);
+}
+
+/* --- may it? -------------------------------------------------------------------------------------------- */
+
+static int run_look(int out, void *arg)
+{
+    const struct wk *w = arg;
+    char prefix[LIMIT_ALIAS + 32];
+
+    caps_enter(CAPS_LOOK);
+    wk_cookie_prefix(w, prefix, sizeof(prefix));
+    switch (snap_carries(w->main.pid, "AGENTD_COOKIE", prefix)) {
+    case 0:
+        return 0;
+    case 1:
+        return 2;
+    default:
+        return 1;
+    }
+}
+
+static void on_looked(int status, const char *p, size_t n, void *arg)
+{
+    struct release *t = arg;
+    struct wk *w = sup_find_alias(t->alias);
+    struct op *o = (struct op *)op_find(t->op);
+
+    if (!w || !o || w->op != o) { /* superseded */
+        free_release(t);
+        return;
+    }
+    if (status == 2)
+        refuse(w, o, "agentd has started it: it carries its mark, and would be ended as a leftover");
+    else if (status != 0)
+        refuse(w, o, "its environment could not be looked at");
+    else if (w->state != WK_UP || w->main.pid != t->main || w->main.start != t->start)
+        refuse(w, o, "it is not the same, or not up, any more");
+    else
+        give(w, o, &t->to);
+    free_release(t);
+}
+
+static const char *unfit(const struct wk *w, pid_t to)
+{
+    if (w->state != WK_UP || !w->main.pid || w->twin)
+        return "the worker is not up";
+    if (!w->adopted)
+        return "agentd has started it";
+    return to == w->main.pid ? "that is the worker's own process" : NULL;
+}
+
+static void begin(struct wk *w, struct op *o, pid_t to)
+{
+    struct release *t = calloc(1, sizeof(*t));
+    const char *why = unfit(w, to);
+
+    if (!t || pidref_open(&t->to, to) < 0) {
+        refuse(w, o, "there is no process %d", (int)to);
+        free(t);
+        return;
+    }
+    str_copy(t->alias, sizeof(t->alias), w->def->alias);
+    str_copy(t->op, sizeof(t->op), o->id);
+    t->main = w->main.pid;
+    t->start = w->main.start;
+    if (why)
+        refuse(w, o, "%s", why);
+    else if (helper_start(run_look, w, on_looked, t, LOOK_TIMEOUT_US, 64))
+        return;
+    else
+        refuse(w, o, "no helper can be started to look at it");
+    free_release(t);
+}
+
+void wk_release(const struct wire_call *c)
+{
+    struct wk *w = sup_find_alias(c->name);
+    struct op *o;
+
+    if (op_repeats(c))
+        return;
+    if (!w || w->op || w->removed)
+        link_reply(&(struct wire_reply){.call = c->call,
+                                        .error = w ? WIRE_E_CONFLICT : WIRE_E_NO_PROCESS,
+                                        .message = w ? "another operation of this worker is under way"
+                                                     : "there is no worker of this alias"});
+    else if ((o = op_begin_of(w, c)))
+        begin(w, o, (pid_t)c->pid);
+}
