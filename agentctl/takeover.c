@@ -61,6 +61,10 @@ static int of_process(const struct options *o, enum wire_verb verb, const char *
         options_complain("%s", usage);
         return EXIT_USAGE;
     }
+    if (o->reader && (str_to_u64(o->reader, INT32_MAX, &v.from) < 0 || v.from < 2)) {
+        options_complain("--reader is a pid, not \"%s\"", o->reader);
+        return EXIT_USAGE;
+    }
     v.name = o->words[1];
     v.pid = (uint32_t)pid;
     return tell(o, private_ask(o, &v, &r), &r);

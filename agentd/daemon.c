@@ -41,6 +41,7 @@
 #include "agentd/tls_check.h"
 #include "agentd/upgrade.h"
 #include "agentd/wk.h"
+#include "agentd/wk_drain.h"
 #include "agentd/wk_adopt.h"
 #include "agentd/wk_sock.h"
 #include "base/clock.h"
@@ -657,6 +658,7 @@ int daemon_run(const char *file)
     raise_limits();
     find_rpc(rpc, sizeof(rpc));
     reload_init(cfg, rpc);
+    wk_drain_init(rpc);
     upgrade_look_back(cfg->agent.runtime_dir);
     passed_init();
     if (make_dirs(&cfg->agent) < 0 || take_lock(cfg->agent.runtime_dir) < 0 || caps_init() < 0 ||

@@ -199,6 +199,8 @@ libagentd_a_SOURCES = \
 	agentd/wk_start.c \
 	agentd/wk_steps.h \
 	agentd/wk_stop.c \
+	agentd/wk_drain.c \
+	agentd/wk_drain.h \
 	agentd/wk_release.c \
 	agentd/wk_take.c
 sbin_PROGRAMS += bin/agentd

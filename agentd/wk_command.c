@@ -28,12 +28,21 @@ struct wk_command {
     struct loop_watch *status, *watch;
     bool spawning, failed;
     struct spawn_failure failure;
+    int fds[WK_COMMAND_FDS]; /* that it is passed; ours until its exec */
+    unsigned n_fds;
     wk_command_fn done; /* NULL: nobody waits any more */
     void *arg;
 };
 
+static void close_fds(struct wk_command *c)
+{
+    while (c->n_fds)
+        fd_close(c->fds[--c->n_fds]);
+}
+
 static void free_command(struct wk_command *c)
 {
+    close_fds(c);
     loop_free(&c->status);
     loop_free(&c->watch);
     spawn_done(&c->job);
@@ -143,6 +152,7 @@ static void on_status(int fd, short what, void *arg)
     c->spawning = false;
     loop_free(&c->status);
     spawn_done(&c->job);
+    close_fds(c);
 }
 
 static int prepare(struct wk_command *x, const struct wk *w, const struct cfg_command *c, char *const *told)
@@ -156,6 +166,8 @@ static int prepare(struct wk_command *x, const struct wk *w, const struct cfg_co
     copy.argv = x->argv;
     r = wk_env_make(w, w->generation, told, &x->env);
     wk_env_spec(w, &copy, x->env.v, &x->spec);
+    x->spec.pass_fds = x->fds;
+    x->spec.n_pass_fds = x->n_fds;
     return r;
 }
 
@@ -172,19 +184,33 @@ static void watch(struct wk_command *c)
     c->status = loop_io(c->job.status_fd, LOOP_READ, on_status, c);
 }
 
-struct wk_command *wk_command_start(struct wk *w, const struct cfg_command *c, char *const *told,
-                                    wk_command_fn done, void *arg, int *error)
+static struct wk_command *new_command(struct wk *w, const int *fds, unsigned n_fds, wk_command_fn done,
+                                      void *arg)
 {
-    static char *nothing[] = {NULL};
     struct wk_command *x = calloc(1, sizeof(*x));
 
-    *error = -ENOMEM;
+    for (unsigned i = 0; !x && i < n_fds; i++)
+        fd_close(fds[i]);
     if (!x)
         return NULL;
     *x = (struct wk_command){
         .def = w->def, .job = SPAWN_JOB_NULL, .ref = PIDREF_NULL, .done = done, .arg = arg};
     w->def->more_refs++;
-    if ((*error = prepare(x, w, c, told ? told : nothing)) == 0 &&
+    while (x->n_fds < n_fds) {
+        x->fds[x->n_fds] = fds[x->n_fds];
+        x->n_fds++;
+    }
+    return x;
+}
+
+/* x may be NULL. */
+static struct wk_command *start(struct wk *w, struct wk_command *x, const struct cfg_command *c,
+                                char *const *told, int *error)
+{
+    *error = -ENOMEM;
+    if (!x)
+        return NULL;
+    if ((*error = prepare(x, w, c, told)) == 0 &&
         (*error = spawn_start(&x->spec, &x->job, &x->failure)) == 0) {
         w->leaf_empty = false;
         watch(x);
@@ -192,4 +218,18 @@ struct wk_command *wk_command_start(struct wk *w, const struct cfg_command *c, c
     }
     free_command(x);
     return NULL;
+}
+
+static char *nothing[] = {NULL};
+
+struct wk_command *wk_command_start(struct wk *w, const struct cfg_command *c, char *const *told,
+                                    wk_command_fn done, void *arg, int *error)
+{
+    return start(w, new_command(w, NULL, 0, done, arg), c, told ? told : nothing, error);
+}
+
+struct wk_command *wk_command_start_with(struct wk *w, const struct cfg_command *c, const int *fds,
+                                         unsigned n_fds, wk_command_fn done, void *arg, int *error)
+{
+    return start(w, new_command(w, fds, n_fds, done, arg), c, nothing, error);
 }

@@ -17,6 +17,7 @@
 #include "agentd/sup.h"
 #include "agentd/wk.h"
 #include "agentd/wk_adopt.h"
+#include "agentd/wk_drain.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -128,7 +129,10 @@ static void let_go(struct wk *w)
 static void give(struct wk *w, struct op *o, const struct pidref *to)
 {
     pid_t pid = w->main.pid;
-    int r = move_out(w, to);
+    int r;
+
+    wk_drain_end(w); /* its output has another reader again */
+    r = move_out(w, to);
 
     if (r < 0) {
         refuse(w, o, "it can't be moved into the cgroup of process %d: %s", (int)to->pid, strerror(-r));

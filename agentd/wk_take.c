@@ -18,6 +18,7 @@
 #include "agentd/sup.h"
 #include "agentd/wk.h"
 #include "agentd/wk_adopt.h"
+#include "agentd/wk_drain.h"
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -34,6 +35,7 @@
 struct take {
     char alias[LIMIT_ALIAS + 1], op[24];
     uint64_t def_hash; /* that it was compared with */
+    pid_t reader;      /* of its output until now, and from now on agentd-drain; 0: nobody */
     struct pidref ref;
 };
 
@@ -205,6 +207,7 @@ static void take(struct wk *w, struct op *o, struct take *t)
 {
     char left[200] = "";
     enum pidref_check still;
+    pid_t reader = t->reader;
     int r;
 
     if (wk_host.cgroups.fd >= 0 && (r = wk_start_leaf(w)) < 0) {
@@ -234,6 +237,10 @@ static void take(struct wk *w, struct op *o, struct take *t)
     wk_event(w, WK_EV_ADOPT);
     log_write(LOG_INFO, "wk", &(struct log_about){.worker = w->def->alias, .event = "adopted"},
               "process %d was taken over%s%s", (int)w->main.pid, left[0] ? ": " : "", left);
+    if (reader && (r = wk_drain_start(w, reader)) < 0)
+        snprintf(left, sizeof(left),
+                 "taken over, but what it writes can't be read on: %s: its next write may end it",
+                 strerror(-r));
     op_reached(w, left);
 }
 
@@ -265,7 +272,7 @@ static void on_judged(int status, const char *p, size_t n, void *arg)
     free_take(t);
 }
 
-static const char *unfit(const struct wk *w, pid_t pid)
+static const char *unfit(const struct wk *w, pid_t pid, pid_t reader)
 {
     static char text[LIMIT_ALIAS + 64];
     const char *owner;
@@ -276,13 +283,15 @@ static const char *unfit(const struct wk *w, pid_t pid)
         snprintf(text, sizeof(text), "the process belongs to %s", owner);
         return text;
     }
+    if (wk_host.cgroups.fd < 0 && reader)
+        return "without cgroups nobody can read on what it writes: who does would not be told from it";
     if (wk_host.cgroups.fd < 0 && !has_own_session(pid))
         return "without cgroups only a process with a session of its own can be taken over: its tree could "
                "not be told";
     return NULL;
 }
 
-static void begin(struct wk *w, struct op *o, pid_t pid)
+static void begin(struct wk *w, struct op *o, pid_t pid, pid_t reader)
 {
     struct take *t = calloc(1, sizeof(*t));
     struct question q = {w->def, pid};
@@ -297,7 +306,8 @@ static void begin(struct wk *w, struct op *o, pid_t pid)
     str_copy(t->alias, sizeof(t->alias), w->def->alias);
     str_copy(t->op, sizeof(t->op), o->id);
     t->def_hash = w->def->hash_all;
-    if ((why = unfit(w, pid)))
+    t->reader = reader;
+    if ((why = unfit(w, pid, reader)))
         refuse(w, o, "%s", why);
     else if (helper_start(run_judge, &q, on_judged, t, JUDGE_TIMEOUT_US, 1024))
         return;
@@ -321,5 +331,5 @@ void wk_take(const struct wire_call *c)
         return;
     }
     if ((o = op_begin_of(w, c)))
-        begin(w, o, (pid_t)c->pid);
+        begin(w, o, (pid_t)c->pid, (pid_t)c->from);
 }

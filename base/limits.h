@@ -18,6 +18,7 @@
 #define LIMIT_FDSTORE 16  /* FileDescriptorStoreMax= */
 #define LIMIT_PASS_FDS (LIMIT_SOCKETS + LIMIT_FDSTORE) /* descriptors that a program is started with */
 #define LIMIT_GROUPS 64
+#define LIMIT_LOOK_FDS 8192          /* descriptors of another process that one look goes through */
 #define LIMIT_SECRETS 64             /* credentials of one worker */
 #define LIMIT_SECRET_BYTES (1 << 20) /* and of the files among them, in all */
 #define LIMIT_CREDENTIALS 256

@@ -49,7 +49,7 @@ def stage():
     where = tempfile.mkdtemp(prefix="agentd-bin.")
     os.chmod(where, 0o755)
     atexit.register(shutil.rmtree, where, True)
-    for path in [os.path.join(BIN, n) for n in ("agentd", "agentd-rpc", "agentctl")] + \
+    for path in [os.path.join(BIN, n) for n in ("agentd", "agentd-rpc", "agentd-drain", "agentctl")] + \
                 [os.path.join(BUILD, "tests/lib", n) for n in ("worker", "nosys", "fake_upgrade")]:
         if os.path.exists(path):
             shutil.copy(path, where)

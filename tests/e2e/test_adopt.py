@@ -350,10 +350,13 @@ class ByHand(Case):
 
     def make(self, args="--children 2", service="", **more):
         h = self.host(cgroup=self.cgroup)
-        h.worker("a", args, service)
+        h.worker("a", args, service, **more)
         h.worker("b")
         h.start()
-        h.all_up()
+        if "command" in more:  # it may not stay up by itself
+            h.until("b", "UP")
+        else:
+            h.all_up()
         h.ok("POST", "/agentd/v1/workers/a/stop")
         return h
 
@@ -370,8 +373,8 @@ class ByHand(Case):
             eventually(lambda: len(harness.children(p.pid)) == 2)
         return p
 
-    def adopt(self, h, alias, pid):
-        return h.ctl("--private", h.run + "/private", "adopt", alias, str(pid))
+    def adopt(self, h, alias, pid, *words):
+        return h.ctl("--private", h.run + "/private", "adopt", alias, str(pid), *words)
 
     def refused(self, h, pid, why, alias="a"):
         was = stat_of(pid)
@@ -403,6 +406,51 @@ class ByHand(Case):
         self.assertEqual((r.status, r.data["before"]["pid"]), (200, p.pid))
         p.wait(harness.DEADLINE)
         eventually(lambda: not any(is_alive(x) for x in tree))
+        h.stop()
+
+    def members(self, h):
+        with open(h.cgroup_dir() + "/w-a/cgroup.procs", encoding="ascii") as f:
+            return [int(line) for line in f]
+
+    def test_its_output(self):
+        """Who reads it is gone: what it writes goes to where it would have gone, and its input has no end."""
+        h = self.make(command="/bin/cat")
+        p = self.spawn("/bin/cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        r = self.adopt(h, "a", p.pid, "--reader", str(os.getpid()))
+        if not self.cgroup:
+            self.assertEqual((r.returncode, "without cgroups nobody can read on" in r.stderr), (1, True), r)
+            return
+        self.assertEqual(r.returncode, 0, r)
+        drain, = [x for x in self.members(h) if x != p.pid]
+        eventually(lambda: harness.name_of(drain) == "agentd-drain")
+        p.stdout.close()
+        p.stdin.write(b"one\ntwo\n")
+        p.stdin.flush()
+        log = h.logs + "/a.log"
+        eventually(lambda: os.path.exists(log) and open(log, encoding="ascii").read() == "one\ntwo\n")
+        p.stdin.close()
+        h.kill()
+        h.start()
+        self.assertEqual(h.until("a", "UP")["pid"], p.pid)
+        self.assertTrue(is_alive(drain))
+        h.ok("POST", "/agentd/v1/workers/a/stop")
+        p.wait(harness.DEADLINE)
+        eventually(lambda: not is_alive(drain))
+        h.stop()
+
+    def test_its_own_pipe(self):
+        """What the given process does not read is left to whoever reads it."""
+        h = self.make(command="/bin/cat")
+        p = self.spawn("/bin/cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        other = self.spawn("/bin/sleep", "infinity")
+        self.assertEqual(self.adopt(h, "a", p.pid, "--reader", str(other.pid)).returncode, 0 if self.cgroup else 1)
+        if self.cgroup:
+            self.assertEqual(self.members(h), [p.pid])
+            p.stdin.write(b"one\n")
+            p.stdin.flush()
+            self.assertEqual(p.stdout.readline(), b"one\n")
+        for words in (("--reader", "x"), ("--reader", "1")):
+            self.assertEqual(self.adopt(h, "a", p.pid, *words).returncode, 2)
         h.stop()
 
     def test_its_end_is_noticed(self):

@@ -1,0 +1,18 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* drain: the program agentd-drain, which reads on what an adopted worker writes into pipes of whoever had it.
+ * It runs in the worker's cgroup, as the worker's user, until nobody writes any more. Knows descriptors only:
+ * neither workers nor agentd, whose death it does not notice. */
+#ifndef DRAIN_DRAIN_H
+#define DRAIN_DRAIN_H
+
+#include <signal.h>
+
+#define DRAIN_PROGRAM "agentd-drain" /* at most 15 bytes: it is told by its name in /proc/PID/stat */
+
+/* "agentd-drain IN:OUT ...": descriptors that it is started with; others that it has stay open as long as it
+ * runs. It hears no signal, as the worker's are not for it, but this one with this value (sigqueue(3)): it
+ * writes what it has read, reads no more, and ends. */
+#define DRAIN_SIGNAL SIGRTMIN
+#define DRAIN_VALUE 0x44524149
+
+#endif
