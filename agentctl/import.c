@@ -83,6 +83,14 @@ static int finish(struct import *im, const struct options *o)
     return code;
 }
 
+int import_read(struct import *im, const char *path)
+{
+    read_file(im, path);
+    if (im->errors == 0)
+        import_judge(im);
+    return im->errors ? -1 : 0;
+}
+
 int import_run(const struct options *o)
 {
     struct import im = {.format = o->from};

@@ -193,6 +193,11 @@ const char *import_base(const char *path);
 /* obagent, supervisord, systemd, monit or pm2; NULL: it can't be told. */
 const char *import_guess(const struct import_source *src);
 
+/* --- import.c --- */
+
+/* Reads a file, and judges what comes of it. 0, or -1, and it was told. */
+int import_read(struct import *im, const char *path);
+
 /* --- what comes of it --- */
 
 /* The workers' files and the account, on stdout. written: the folder, or NULL. */

@@ -28,7 +28,7 @@ struct options {
     const char *from, *write; /* of import */
     const char *match, *max_unavailable, *wait, *if_match, *idempotency_key, *since, *delay, *sort;
     const char *task_token, *reader;
-    bool json, follow, color, plan, generate, all, async, yes, no_wait, watch, check, force;
+    bool json, follow, color, plan, generate, all, async, yes, no_wait, watch, check, force, hold, undo;
     uint64_t given; /* a bit for each row of options_table */
     char **words;   /* the verb, then its arguments; ends in NULL */
     int count;

@@ -46,6 +46,7 @@ int ask_ping(const struct options *o);
 int agent_run(const struct options *o);
 int agent_task(const struct options *o);
 int agent_process(const struct options *o);
+int migrate_run(const struct options *o);
 int obagent_run(const struct options *o);
 char **obagent_words(int *argc,
                      char **argv); /* of a call by obagent's name, as if by our own: argv, or to be freed */

@@ -99,6 +99,46 @@ class Tests(run.Tests):
         self.do("dpkg", "-i", "/opt/first.deb")  # and back
         assert (self.identities(), self.show("MainPID")) == (before, main)
 
+    def test_supervisor_under_systemd(self):
+        """Its unit is not started anew, nor at the next boot; what it ran is agentd's, the same processes."""
+        self.write("/etc/supervisor/conf.d/two.conf", "".join("[program:sup%d]\ncommand=/opt/agentd/worker --children %d\nstartsecs=0\nautorestart=true\n" % (n, n) for n in (1, 2)))
+        self.do("systemctl", "enable", "--quiet", "supervisor.service")
+        self.do("systemctl", "restart", "supervisor.service")
+        status = lambda: [l.split() for l in self.box.run("supervisorctl", "status").stdout.splitlines()]
+        self.until(lambda: [l[1] for l in status()] == ["RUNNING"] * 2, "supervisor's two")
+        pids = {l[0]: int(l[3].rstrip(",")) for l in status()}
+        conf = "/etc/supervisor/supervisord.conf"
+        peer = self.show("MainPID", "supervisor.service")
+        self.do("mkdir", "/etc/systemd/system/supervisor.service.d")
+        for text, why in (("Restart=always", "Restart=always of supervisor.service can't be changed"), ("RestartForceExitStatus=SIGKILL", "RestartForceExitStatus="),
+                          ("WatchdogSec=1h", "is its WatchdogSec=")):
+            self.write("/etc/systemd/system/supervisor.service.d/zzz.conf", "[Service]\n%s\n" % text)
+            self.do("systemctl", "daemon-reload")
+            r = self.box.run("agentctl", "migrate", "supervisord", conf)
+            assert (r.returncode, r.stdout) == (1, "") and why in r.stderr, r
+            assert {l[0]: int(l[3].rstrip(",")) for l in status()} == pids, status()
+            assert not set(pids) & set(self.workers()) and self.box.run("test", "-e", "/run/systemd/system/supervisor.service.d").returncode == 1
+        self.do("rm", "-r", "/etc/systemd/system/supervisor.service.d")
+        self.do("systemctl", "daemon-reload")
+        assert (self.show("MainPID", "supervisor.service"), self.show("ActiveState", "supervisor.service")) == (peer, "active")
+        self.do("agentctl", "migrate", "supervisord", conf, "--hold")
+        assert self.show("ActiveState", "supervisor.service") == "active"
+        self.do("agentctl", "migrate", "--undo")
+        assert {l[0]: int(l[3].rstrip(",")) for l in status()} == pids, status()
+        self.do("agentctl", "migrate", "supervisord", conf)
+        assert {a: self.workers()[a]["pid"] for a in pids} == pids, self.workers()
+        assert self.show("ActiveState", "supervisor.service") == "inactive"
+        assert self.show("UnitFileState", "supervisor.service") == "disabled"
+        assert self.show("NRestarts", "supervisor.service") == "0"
+        assert self.box.run("pgrep", "-f", "supervisord").returncode == 1
+        assert self.box.run("test", "-e", "/run/systemd/system/supervisor.service.d").returncode == 1
+        for alias in pids:
+            self.do("agentctl", "stop", alias)
+            self.do("rm", "/etc/agentd/workers.d/%s.conf" % alias)
+        self.do("rm", "/etc/supervisor/conf.d/two.conf")
+        self.do("systemctl", "reload", "agentd.service")
+        self.until(lambda: not set(pids) & set(self.workers()), "without them")
+
     def test_obagents_command(self):
         """By its name: stop and start are those of the unit; what was stopped with it is back."""
         self.do("ln", "-s", "agentctl", "/usr/bin/ob_agentctl")

@@ -65,8 +65,8 @@ class Tests:
             raise AssertionError("%s: %d %s%s" % (" ".join(command), r.returncode, r.stdout, r.stderr))
         return r.stdout
 
-    def show(self, what):
-        return self.do("systemctl", "show", "-P", what, "agentd.service").strip()
+    def show(self, what, unit="agentd.service"):
+        return self.do("systemctl", "show", "-P", what, unit).strip()
 
     def until(self, condition, what):
         value = look_until(condition, DEADLINE, self.bell)
