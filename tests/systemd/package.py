@@ -101,30 +101,30 @@ class Tests(run.Tests):
 
     def test_supervisor_under_systemd(self):
         """Its unit is not started anew, nor at the next boot; what it ran is agentd's, the same processes."""
-        self.write("/etc/supervisor/conf.d/two.conf", "".join("[program:sup%d]\ncommand=/opt/agentd/worker --children %d\nstartsecs=0\nautorestart=true\n" % (n, n) for n in (1, 2)))
+        self.write("/etc/supervisor/conf.d/two.conf", "".join("[program:sup%d]\ncommand=/opt/agentd/worker --children %d\nstartsecs=0\nautorestart=true\nstopasgroup=true\n" % (n, n) for n in (1, 2)))
         self.do("systemctl", "enable", "--quiet", "supervisor.service")
-        self.do("systemctl", "restart", "supervisor.service")
+        conf, folder = "/etc/supervisor/supervisord.conf", "/etc/systemd/system/supervisor.service.d"
         status = lambda: [l.split() for l in self.box.run("supervisorctl", "status").stdout.splitlines()]
-        self.until(lambda: [l[1] for l in status()] == ["RUNNING"] * 2, "supervisor's two")
-        pids = {l[0]: int(l[3].rstrip(",")) for l in status()}
-        conf = "/etc/supervisor/supervisord.conf"
-        peer = self.show("MainPID", "supervisor.service")
-        self.do("mkdir", "/etc/systemd/system/supervisor.service.d")
-        for text, why in (("Restart=always", "Restart=always of supervisor.service can't be changed"), ("RestartForceExitStatus=SIGKILL", "RestartForceExitStatus="),
-                          ("WatchdogSec=1h", "is its WatchdogSec=")):
-            self.write("/etc/systemd/system/supervisor.service.d/zzz.conf", "[Service]\n%s\n" % text)
+        running = lambda: {l[0]: int(l[3].rstrip(",")) for l in status()}
+        self.do("mkdir", folder)
+        for text, why in (("WatchdogSec=1h", "is its WatchdogSec="), ("Restart=always", "Restart=always of supervisor.service can't be changed"),
+                          ("RestartForceExitStatus=SIGKILL", "RestartForceExitStatus=")):  # what an administrator has set has the last word
+            self.write(folder + "/zzz.conf", "[Service]\n%s\n" % text)
             self.do("systemctl", "daemon-reload")
+            self.do("systemctl", "restart", "supervisor.service")
+            self.until(lambda: [l[1] for l in status()] == ["RUNNING"] * 2, "supervisor's two")
+            pids, peer = running(), self.show("MainPID", "supervisor.service")
             r = self.box.run("agentctl", "migrate", "supervisord", conf)
-            assert (r.returncode, r.stdout) == (1, "") and why in r.stderr, r
-            assert {l[0]: int(l[3].rstrip(",")) for l in status()} == pids, status()
+            assert (r.returncode, r.stdout) == (1, "") and why in r.stderr, (text, r)
+            assert (running(), self.show("MainPID", "supervisor.service")) == (pids, peer), status()
             assert not set(pids) & set(self.workers()) and self.box.run("test", "-e", "/run/systemd/system/supervisor.service.d").returncode == 1
-        self.do("rm", "-r", "/etc/systemd/system/supervisor.service.d")
+        self.do("rm", "-r", folder)
         self.do("systemctl", "daemon-reload")
         assert (self.show("MainPID", "supervisor.service"), self.show("ActiveState", "supervisor.service")) == (peer, "active")
         self.do("agentctl", "migrate", "supervisord", conf, "--hold")
         assert self.show("ActiveState", "supervisor.service") == "active"
         self.do("agentctl", "migrate", "--undo")
-        assert {l[0]: int(l[3].rstrip(",")) for l in status()} == pids, status()
+        assert running() == pids, status()
         self.do("agentctl", "migrate", "supervisord", conf)
         assert {a: self.workers()[a]["pid"] for a in pids} == pids, self.workers()
         assert self.show("ActiveState", "supervisor.service") == "inactive"
