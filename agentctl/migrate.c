@@ -531,7 +531,7 @@ static int prepare(struct migrate *m)
     if (setting(m->o, "WorkersDirectory", "/etc/agentd/workers.d", m->folder) < 0 ||
         setting(m->o, "StateDirectory", "/var/lib/agentd", state) < 0)
         return -1;
-    if (snprintf(m->record, sizeof(m->record), "%s/migration", state) >= (int)sizeof(m->record))
+    if (snprintf(m->record, sizeof(m->record), "%s/" WIRE_MIGRATION_FILE, state) >= (int)sizeof(m->record))
         return told(state, -ENAMETOOLONG);
     return 0;
 }

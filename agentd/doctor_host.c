@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/limits.h"
 #include "proc/caps.h"
+#include "wire/wire.h"
 
 static void look_at_limits(struct buf *b)
 {
@@ -50,6 +51,17 @@ static void look_at_clock(struct buf *b)
         return;
     doctor_say(b, "warning", "set the clock right; date tells it",
                "the wall clock is %lld s behind the last write of %s", behind, path);
+}
+
+/* Meanwhile a worker that ends is started by nobody. */
+static void look_at_migration(struct buf *b)
+{
+    char path[600];
+
+    snprintf(path, sizeof(path), "%s/" WIRE_MIGRATION_FILE, reload_current()->agent.state_dir);
+    if (access(path, F_OK) == 0)
+        doctor_say(b, "warning", "agentctl migrate, which finishes it, or agentctl migrate --undo",
+                   "workers of another supervisor are being taken over: it is halted, and starts nothing");
 }
 
 static void look_at_sockets(struct buf *b)
@@ -95,6 +107,7 @@ void doctor_look_at_host(struct buf *b)
                    (unsigned)geteuid());
     look_at_limits(b);
     look_at_clock(b);
+    look_at_migration(b);
     look_at_sockets(b);
     look_at_secrets(b);
 }

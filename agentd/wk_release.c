@@ -54,8 +54,10 @@ static void refuse(struct wk *w, struct op *o, const char *fmt, ...)
 
 /* --- the move ------------------------------------------------------------------------------------------- */
 
-/* How many of the leaf but main were moved; or -errno. */
-static int move_others(struct wk *w, const struct cgroup_leaf *to)
+/* How many of the leaf were moved, but for main and those of an earlier look: who is still there once it was
+ * moved is on its way out. The kernel leaves it where it is and says nothing (or -ESRCH); it forks no more.
+ * -errno: one could not be. */
+static int move_others(struct wk *w, const struct cgroup_leaf *to, struct snap_tree *earlier)
 {
     struct snap_tree tree;
     int n = 0, error = 0, r = snap_tree_of_leaf(&w->leaf, &tree);
@@ -63,31 +65,36 @@ static int move_others(struct wk *w, const struct cgroup_leaf *to)
     if (r < 0)
         return r;
     for (size_t i = 0; i < tree.n; i++) {
-        if (tree.pids[i] == w->main.pid)
+        if (tree.pids[i] == w->main.pid || snap_tree_has(earlier, tree.pids[i]))
             continue;
         r = cgroup_leaf_add(to, tree.pids[i]);
         n += r == 0;
         error = r < 0 && r != -ESRCH ? r : error;
     }
-    snap_tree_done(&tree);
+    snap_tree_done(earlier);
+    *earlier = tree;
     return error ? error : n;
 }
 
-/* 0: nobody is in the leaf; or -errno. */
-static int move_all(struct wk *w, const struct cgroup_leaf *to)
+/* Until a look finds none. 0 or -errno. */
+static int move_rest(struct wk *w, const struct cgroup_leaf *to)
 {
+    struct snap_tree earlier = {0};
     int r = 1;
 
     for (int i = 0; r > 0 && i < MOVES; i++)
-        r = move_others(w, to);
-    if (r != 0)
-        return r < 0 ? r : -EAGAIN;
-    if ((r = cgroup_leaf_add(to, w->main.pid)) < 0)
+        r = move_others(w, to, &earlier);
+    snap_tree_done(&earlier);
+    return r > 0 ? -EAGAIN : r;
+}
+
+static int move_all(struct wk *w, const struct cgroup_leaf *to)
+{
+    int r = move_rest(w, to);
+
+    if (r < 0 || (r = cgroup_leaf_add(to, w->main.pid)) < 0)
         return r;
-    for (int i = 0; i < MOVES; i++)
-        if ((r = move_others(w, to)) <= 0) /* what main has forked before it was moved */
-            break;
-    return r < 0 ? r : cgroup_leaf_populated(&w->leaf) == 0 ? 0 : -EAGAIN;
+    return move_rest(w, to); /* what main has forked before it was moved */
 }
 
 static int move_out(struct wk *w, const struct pidref *to)

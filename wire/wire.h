@@ -21,6 +21,10 @@
 #define WIRE_WITH_GENERATIONS 3
 #define WIRE_WITH_HOST 4
 
+/* What both programs know without asking: this file in StateDirectory= is there while agentctl migrate has
+ * something under way. */
+#define WIRE_MIGRATION_FILE "migration"
+
 enum wire_type {
     WIRE_HELLO = 1,
     WIRE_LISTENER,

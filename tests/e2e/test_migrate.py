@@ -215,7 +215,9 @@ class Migrate(Case):
         for t in [sampler, *askers]:
             t.start()
         for _ in range(2):
+            self.assertNotIn("another supervisor", h.ctl("doctor").stdout)
             self.assertIn("is halted", self.good(h, "supervisord", self.conf, "--hold"))
+            self.assertIn("workers of another supervisor are being taken over", h.ctl("doctor").stdout)
             self.assertEqual(stat_of(self.peer)[0], "T")
             self.assertEqual({a: w["pid"] for a, w in h.all().items() if a != "own"}, pids)
             self.assertIn("the peer's again", self.good(h, "--undo"))
