@@ -140,7 +140,7 @@ class Migrate(Case):
         with open(self.conf, "w", encoding="ascii") as f:
             f.write("[unix_http_server]\nfile={0}/s.sock\n[supervisord]\npidfile={0}/s.pid\nlogfile={0}/s.log\nchildlogdir={0}\n"
                     "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
-                    "[supervisorctl]\nserverurl=unix://{0}/s.sock\n[program:off]\ncommand=/bin/sleep 1\nautostart=false\n".format(h.dir))
+                    "[supervisorctl]\nserverurl=unix://{0}/s.sock\n[program:off]\ncommand=/bin/sleep infinity\nautostart=false\n".format(h.dir))
             for i in range(WORKERS):
                 command = "/usr/bin/python3 %s %d" % (server, ports[i]) if ports else harness.WORKER + " --children 1 --env"
                 f.write("[program:w%d]\ncommand=%s %s\nstartsecs=0\nautorestart=true\n" % (i, command, self.mark(i)))
@@ -275,7 +275,7 @@ class Migrate(Case):
         refused("nothing is under way", "--undo")
         refused("nothing is under way")
         refused("No such file", "supervisord", h.dir + "/none.conf")
-        for change, why in ((("[program:w1]", "[program:v1]"), "which"), (("command=%s --children 1" % harness.WORKER, "command=/bin/sleep 1"), "another program"),
+        for change, why in ((("[program:w1]", "[program:v1]"), "which"), (("command=%s --children 1" % harness.WORKER, "command=/bin/sleep infinity"), "another program"),
                             (("[supervisord]", "[supervisord]\npidfile=/nowhere\n[x]"), "does not name a running"), (("[program:w2]", "[program:w2"), ":")):
             with open(other, "w", encoding="ascii") as f:
                 f.write(text.replace(*change, 1))
