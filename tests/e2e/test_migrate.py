@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import threading
+import time
 import unittest
 
 import harness
@@ -222,7 +223,9 @@ class Migrate(Case):
             self.assertEqual({a: w["pid"] for a, w in h.all().items() if a != "own"}, pids)
             self.assertIn("the peer's again", self.good(h, "--undo"))
             self.is_the_peers(h, pids)
+        began = time.monotonic()
         self.assertIn("is taken over", self.good(h, "supervisord", self.conf))
+        took = time.monotonic() - began
         over.set()
         for t in askers:
             t.join()
@@ -231,7 +234,7 @@ class Migrate(Case):
         self.assertEqual((sampler.double, failed), ([], []))
         self.assertEqual(sampler.seen, {self.mark(i): {pids["w%d" % i]} for i in range(WORKERS)})
         self.assertGreater(sampler.looks, 10)
-        print("# %d workers migrated under load: %d connections, %d looks" % (WORKERS, asked[0], sampler.looks))
+        print("# %d workers migrated under load in %.2f s: %d connections, %d looks" % (WORKERS, took, asked[0], sampler.looks))
         for alias in ("w0", "w4"):  # and they are as any other worker
             os.kill(pids[alias], signal.SIGKILL)
             eventually(lambda a=alias: h.record(a)["state"] == "UP" and h.record(a)["pid"] != pids[a])
