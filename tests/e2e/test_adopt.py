@@ -424,6 +424,11 @@ class ByHand(Case):
         drain, = [x for x in self.members(h) if x != p.pid]
         eventually(lambda: harness.name_of(drain) == "agentd-drain")
         p.stdout.close()
+        for sig in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGRTMIN):
+            os.kill(drain, sig)  # the worker's, not for it
+        with open("/proc/%d/fd/1" % p.pid, "rb") as pipe, tempfile.TemporaryFile() as out:  # a second one takes nothing
+            subprocess.run([harness.STAGED + "/agentd-drain", "%d:%d" % (pipe.fileno(), out.fileno())], pass_fds=(pipe.fileno(), out.fileno()), check=True,
+                           timeout=harness.DEADLINE)
         p.stdin.write(b"one\ntwo\n")
         p.stdin.flush()
         log = h.logs + "/a.log"

@@ -283,6 +283,13 @@ class Migrate(Case):
             with open(other, "w", encoding="ascii") as f:
                 f.write(text.replace(*change, 1))
             refused(why, "supervisord", other)
+        another = subprocess.Popen(["supervisord", "infinity"], executable="/bin/sleep")
+        self.addCleanup(another.wait)
+        self.addCleanup(another.kill)
+        h.write("another.pid", "%d\n" % another.pid)
+        with open(other, "w", encoding="ascii") as f:
+            f.write(text.replace("pidfile=%s/s.pid" % h.dir, "pidfile=%s/another.pid" % h.dir))
+        refused("is no child of supervisord, process %d" % another.pid, "supervisord", other)
         h.worker("w3")
         h.ok("POST", "/agentd/v1/reload")
         r = self.migrate(h, "supervisord", self.conf)
@@ -297,6 +304,65 @@ class Migrate(Case):
         self.assertEqual((told["peer"], {w["alias"]: w["pid"] for w in told["workers"]}), (self.peer, pids))
         h.stop()
 
+    def is_held(self, h):
+        """As long as there is a way back no worker's file is there that agentd would start by itself."""
+        if os.path.exists(h.state + "/migration") and "\nstate held\n" in read(h.state + "/migration"):
+            for name in os.listdir(h.workers):
+                if name.endswith(".conf") and name != "own.conf" and not name.startswith("."):
+                    self.assertTrue(os.path.exists("%s/%s.d/zz-agentctl-migrate.conf" % (h.workers, name)), name)
+
+    def test_undo_is_killed(self):
+        """The peer goes on when nothing of it is agentd's any more, not before."""
+        h = self.up()
+        pids = self.begin(h)
+        for call, most in (("unlink", 7), ("rmdir", 6), ("connect", 6), ("pidfd_send_signal", 1)):
+            for n in range(1, most + 1) if harness.ALL else (1, most):
+                self.good(h, "supervisord", self.conf, "--hold")
+                r = self.migrate(h, "--undo", front=("strace", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", "inject=%s:signal=KILL:when=%d" % (call, n)))
+                with self.subTest("%s %d" % (call, n)):
+                    if r.returncode:
+                        self.assertTrue(call == "pidfd_send_signal" or not os.path.exists(h.state + "/migration") or stat_of(self.peer)[0] == "T")
+                        if os.path.exists(h.state + "/migration"):
+                            self.good(h, "--undo")
+                    self.is_the_peers(h, pids)
+        h.stop()
+
+    def test_another_process_of_its_number(self):
+        """What is on record is known by its start, too: neither signalled nor given anything."""
+        h = self.up()
+        pids = self.begin(h)
+        self.good(h, "supervisord", self.conf, "--hold")
+        text = read(h.state + "/migration")
+        start = stat_of(self.peer)[2]
+        self.assertIn("\npeer %d %d\n" % (self.peer, start), text)
+        with open(h.state + "/migration", "w", encoding="ascii") as f:
+            f.write(text.replace("peer %d %d\n" % (self.peer, start), "peer %d %d\n" % (self.peer, start + 1)))
+        r = self.migrate(h, "--undo")
+        self.assertEqual((r.returncode, "the peer has ended" in r.stderr, stat_of(self.peer)[0]), (1, True, "T"), r)
+        with open(h.state + "/migration", "w", encoding="ascii") as f:
+            f.write(text)
+        self.good(h, "--undo")
+        self.is_the_peers(h, pids)
+        h.stop()
+
+    def test_undo_waits_for_readers(self):
+        """The peer reads again when nobody else does."""
+        h = self.up()
+        pids = self.speakers(h)
+        before = set(self.drains())
+        self.good(h, "supervisord", self.conf, "--hold")
+        slow = [p for p in self.drains() if p not in before][0]
+        os.kill(slow, signal.SIGSTOP)
+        t, box = harness.background(self.migrate, h, "--undo")
+        eventually(lambda: all(w["state"] == "DOWN" for a, w in h.all().items() if a != "own"))
+        self.assertEqual((stat_of(self.peer)[0], box), ("T", []))
+        os.kill(slow, signal.SIGCONT)
+        t.join()
+        self.assertEqual(box[0].returncode, 0, box)
+        self.assertFalse(harness.is_alive(slow))
+        self.is_the_peers(h, pids)
+        h.stop()
+
     def killed_at(self, call, points):
         """Each process has one owner, and the next call finishes it, or undoes it."""
         h = self.up()
@@ -309,6 +375,7 @@ class Migrate(Case):
             with self.subTest("%s %d" % (call, n)):
                 self.assertTrue(all(stat_of(p) and stat_of(p)[0] != "Z" for p in pids.values() if p), "one has ended")
                 ended = not stat_of(self.peer) or stat_of(self.peer)[0] == "Z"
+                self.is_held(h)
                 record = read(h.state + "/migration") if os.path.exists(h.state + "/migration") else ""
                 if record and not ended and i % 2 and "\nstate held\n" in record:
                     self.good(h, "--undo")

@@ -125,6 +125,16 @@ class Tests(run.Tests):
         assert self.show("ActiveState", "supervisor.service") == "active"
         self.do("agentctl", "migrate", "--undo")
         assert running() == pids, status()
+        # a unit that can't be disabled: on record is by then that there is no way back, and again that there is one
+        self.write("/opt/no/systemctl", "#!/bin/sh\ncase $* in *disable*) cp /var/lib/agentd/migration /opt/no; ls /etc/agentd/workers.d/*.d >/opt/no/held; exit 1;; esac\n"
+                                        "exec /usr/bin/systemctl \"$@\"\n")
+        self.do("chmod", "+x", "/opt/no/systemctl")
+        r = self.box.run("env", "PATH=/opt/no:/usr/sbin:/usr/bin", "agentctl", "migrate", "supervisord", conf)
+        assert r.returncode == 1 and "the peer is halted still: call again, or with --undo" in r.stderr, r
+        assert "\nstate ending\n" in self.do("cat", "/opt/no/migration") and "\nstate held\n" in self.do("cat", "/var/lib/agentd/migration")
+        assert self.do("cat", "/opt/no/held").count("zz-agentctl-migrate.conf") == 2
+        self.do("agentctl", "migrate", "--undo")
+        assert running() == pids, status()
         self.do("agentctl", "migrate", "supervisord", conf)
         assert {a: self.workers()[a]["pid"] for a in pids} == pids, self.workers()
         assert self.show("ActiveState", "supervisor.service") == "inactive"
