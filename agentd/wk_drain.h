@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 struct wk;
+struct snap_tree;
 
 /* The program's path: it lies where the given program of agentd's does. */
 void wk_drain_init(const char *beside);
@@ -16,7 +17,8 @@ void wk_drain_init(const char *beside);
  * there is nothing of that kind; or -errno. That one should not read any more by then. */
 int wk_drain_start(struct wk *w, pid_t owner);
 
-/* It writes what it has read, and ends; that is not waited for. */
-void wk_drain_end(const struct wk *w);
+/* Those of w, to be told to end: they write what they have read; that is not waited for. Frees the list. */
+void wk_drain_find(const struct wk *w, struct snap_tree *ret);
+void wk_drain_end(struct snap_tree *drains);
 
 #endif

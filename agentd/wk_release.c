@@ -136,15 +136,16 @@ static void let_go(struct wk *w)
 static void give(struct wk *w, struct op *o, const struct pidref *to)
 {
     pid_t pid = w->main.pid;
+    struct snap_tree drains;
     int r;
 
-    wk_drain_end(w); /* its output has another reader again */
-    r = move_out(w, to);
-
-    if (r < 0) {
+    wk_drain_find(w, &drains);
+    if ((r = move_out(w, to)) < 0) {
+        snap_tree_done(&drains);
         refuse(w, o, "it can't be moved into the cgroup of process %d: %s", (int)to->pid, strerror(-r));
         return;
     }
+    wk_drain_end(&drains); /* its output has another reader again */
     let_go(w);
     wk_put_facts(w, FACTS_NONE);
     history_given(w); /* after the facts: by them it would be the next agentd's again */

@@ -9,9 +9,10 @@
 
 #define DRAIN_PROGRAM "agentd-drain" /* at most 15 bytes: it is told by its name in /proc/PID/stat */
 
-/* "agentd-drain IN:OUT ...": descriptors that it is started with; others that it has stay open as long as it
- * runs. It hears no signal, as the worker's are not for it, but this one with this value (sigqueue(3)): it
- * writes what it has read, reads no more, and ends. */
+/* "agentd-drain IN:OUT ... [HELD:-]": descriptors that it is started with. IN is read until nobody writes
+ * into it; HELD, the end of a pipe that is written into, is held open until nobody reads it. It hears no
+ * signal, as the worker's are not for it, but this one with this value (sigqueue(3)): it writes what it has
+ * read, reads no more, and ends. */
 #define DRAIN_SIGNAL SIGRTMIN
 #define DRAIN_VALUE 0x44524149
 

@@ -11,11 +11,11 @@
 #include "base/str.h"
 #include "drain/drain.h"
 
-#define PIPES 2 /* standard output and standard error */
+#define PIPES 3 /* standard output and error, and input */
 #define CHUNK 65536
 
 struct end {
-    int in, out;
+    int in, out; /* out -1: in is only held */
 };
 
 static volatile sig_atomic_t told_to_end;
@@ -50,9 +50,13 @@ static int take(const char *word, struct end *ret)
     if (!(colon = strchr(text, ':')))
         return -EINVAL;
     *colon = 0;
-    if (str_to_u64(text, INT32_MAX, &in) < 0 || str_to_u64(colon + 1, INT32_MAX, &out) < 0)
+    if (str_to_u64(text, INT32_MAX, &in) < 0)
         return -EINVAL;
-    *ret = (struct end){(int)in, (int)out};
+    *ret = (struct end){(int)in, -1};
+    if (!str_eq(colon + 1, "-") && str_to_u64(colon + 1, INT32_MAX, &out) < 0)
+        return -EINVAL;
+    if (!str_eq(colon + 1, "-"))
+        ret->out = (int)out;
     if (flock(ret->in, LOCK_EX | LOCK_NB) < 0)
         return -errno;
     return fd_nonblock(ret->in, 1);
@@ -62,7 +66,7 @@ static int take(const char *word, struct end *ret)
 static void move(struct end *e)
 {
     static char chunk[CHUNK];
-    ssize_t n = read(e->in, chunk, sizeof(chunk));
+    ssize_t n = e->out < 0 ? 0 : read(e->in, chunk, sizeof(chunk));
 
     if (n > 0)
         fd_write_all(e->out, chunk, (size_t)n);
@@ -85,14 +89,15 @@ static void run(struct end *ends, size_t n)
 
     sigemptyset(&none);
     for (size_t i = 0; i < n; i++) /* without a writer since before they were opened, poll says nothing */
-        move(&ends[i]);
+        if (ends[i].out >= 0)
+            move(&ends[i]);
     while (!told_to_end && is_open(ends, n)) {
         for (size_t i = 0; i < n; i++)
-            polls[i] = (struct pollfd){.fd = ends[i].in, .events = POLLIN};
+            polls[i] = (struct pollfd){.fd = ends[i].in, .events = ends[i].out < 0 ? 0 : POLLIN};
         if (ppoll(polls, n, NULL, &none) <= 0)
             continue;
         for (size_t i = 0; i < n; i++)
-            if (polls[i].revents)
+            if (polls[i].revents) /* of one that is held: POLLERR, its last reader has gone */
                 move(&ends[i]);
     }
 }
@@ -106,7 +111,7 @@ int main(int argc, char *argv[])
     set_signals();
     prctl(PR_SET_DUMPABLE, 0L);
     if (argc < 2 || argc > 1 + PIPES) {
-        fputs(DRAIN_PROGRAM " is started by agentd: IN:OUT ..., numbers of descriptors\n", stderr);
+        fputs(DRAIN_PROGRAM " is started by agentd: IN:OUT or HELD:- ..., numbers of descriptors\n", stderr);
         return 2;
     }
     for (int i = 1; i < argc; i++) {
