@@ -86,14 +86,46 @@ static void remove_drop_ins(const struct migrate *m)
     }
 }
 
+static void file_of(const struct migrate *m, const char *alias, char path[PATH_MAX + 80])
+{
+    snprintf(path, PATH_MAX + 80, "%s/%s.conf", m->folder, alias);
+}
+
+/* Import has written it, and not an administrator, by its first line. */
+static bool is_imported(const char *path)
+{
+    char text[512];
+
+    if (fd_read_file(AT_FDCWD, path, text, sizeof(text)) <= 0)
+        return false;
+    text[strcspn(text, "\n")] = 0;
+    return str_starts(text, "# From ") && strstr(text, "by `agentctl import`");
+}
+
 static void remove_workers(const struct migrate *m)
 {
     char path[PATH_MAX + 80];
 
     for (size_t i = 0; i < m->n; i++) {
-        snprintf(path, sizeof(path), "%s/%s.conf", m->folder, m->rows[i].alias);
-        unlink(path);
+        file_of(m, m->rows[i].alias, path);
+        if (is_imported(path))
+            unlink(path);
     }
+}
+
+/* Nothing is written over: not any file at the first call, and no administrator's later. */
+static int judge_files(const struct migrate *m, bool first)
+{
+    char path[PATH_MAX + 80];
+
+    for (size_t i = 0; i < m->n; i++) {
+        file_of(m, m->rows[i].alias, path);
+        if (access(path, F_OK) == 0 && (first || !is_imported(path))) {
+            options_complain("migrate: %s is there already", path);
+            return -1;
+        }
+    }
+    return 0;
 }
 
 /* The drop-ins first: a worker's file alone would be started at the next reload, whoever asks for that. */
@@ -136,19 +168,28 @@ static bool is_settled(const char *state)
     return str_eq(state, "DOWN") || str_eq(state, "BACKOFF") || str_eq(state, "COOLDOWN");
 }
 
-/* 1: it is there, and *ret_pid is its main process's, 0 without one; 0: there is none; -1: told. One that
- * is about to start finds its condition unmet, and is down in a moment: that is waited for. */
-static int find_worker(const struct migrate *m, const char *alias, pid_t *ret_pid)
+struct worker {
+    pid_t pid;   /* of its main process, 0 without one */
+    bool wanted; /* up */
+};
+
+/* 1: it is there; 0: there is none; -1: told. One that is about to start finds its condition unmet, and is
+ * down in a moment: that is waited for. */
+static int find_worker(const struct migrate *m, const char *alias, struct worker *ret)
 {
-    char path[200], state[OUT_TEXT] = "";
+    char path[200], state[OUT_TEXT] = "", goal[OUT_TEXT];
     int code = EXIT_DONE, found = -1;
 
     http_path(path, sizeof(path), "/agentd/v1/workers/", alias, "");
     for (int waited = 0; found < 0 && code == EXIT_DONE && waited < SETTLE_MS; waited += LOOK_MS) {
         struct http_reply r;
         code = http_ask(m->o, "GET", path, &r);
-        *ret_pid = code == EXIT_DONE ? (pid_t)out_number(&r.json, r.data, "pid") : 0;
-        if (code == EXIT_DONE && (*ret_pid || is_settled(out_text(&r.json, r.data, "state", state))))
+        *ret = (struct worker){0};
+        if (code == EXIT_DONE) {
+            ret->pid = (pid_t)out_number(&r.json, r.data, "pid");
+            ret->wanted = str_eq(out_text(&r.json, r.data, "goal", goal), "UP");
+        }
+        if (code == EXIT_DONE && (ret->pid || is_settled(out_text(&r.json, r.data, "state", state))))
             found = 1;
         else if (code == EXIT_REFUSED && r.status == 404)
             found = 0;
@@ -182,8 +223,8 @@ static int move(const struct migrate *m, enum wire_verb verb, const char *alias,
 
 static int take_one(const struct migrate *m, const struct migrate_row *row)
 {
-    pid_t pid;
-    int found = find_worker(m, row->alias, &pid);
+    struct worker w;
+    int found = find_worker(m, row->alias, &w);
 
     if (found <= 0) {
         if (found == 0)
@@ -194,7 +235,7 @@ static int take_one(const struct migrate *m, const struct migrate_row *row)
     }
     if (!row->process.pid) /* the peer had it stopped */
         return post_worker(m, row->alias, "/stop");
-    if (pid == row->process.pid || !migrate_is(&row->process))
+    if (w.pid == row->process.pid || !migrate_is(&row->process))
         return 0;
     return move(m, WIRE_VERB_ADOPT, row->alias, row->process.pid);
 }
@@ -224,31 +265,61 @@ static int halt_peer(const struct migrate *m)
     return 0;
 }
 
-/* What ended while nobody could start it is started now. */
+/* By its file, if that can be read still. */
+static bool runs_once(const struct migrate *m, const char *alias)
+{
+    const struct import_worker *w = import_find(&m->import, alias);
+
+    for (size_t i = 0; w && i < w->n; i++)
+        if (str_eq(w->lines[i].key, "Restart") && str_eq(w->lines[i].value, "no"))
+            return true;
+    return false;
+}
+
+/* What ended while nobody could start it is started now, unless it was to end, or an operator has stopped it.
+ * After a boot nothing has run. */
 static int start_ended(const struct migrate *m)
 {
     int bad = 0;
-    pid_t pid;
+    struct worker w;
 
-    for (size_t i = 0; i < m->n; i++)
-        if (m->rows[i].process.pid && find_worker(m, m->rows[i].alias, &pid) == 1 && !pid)
-            bad |= post_worker(m, m->rows[i].alias, "/start");
+    for (size_t i = 0; i < m->n; i++) {
+        const struct migrate_row *row = &m->rows[i];
+        if (!row->process.pid || find_worker(m, row->alias, &w) != 1 || w.pid || !w.wanted ||
+            (runs_once(m, row->alias) && !m->earlier_boot))
+            continue;
+        bad |= post_worker(m, row->alias, "/start");
+    }
     return bad;
 }
 
 static int give_back(const struct migrate *m)
 {
-    pid_t pid;
+    struct worker w;
 
     for (size_t i = 0; i < m->n; i++) {
         const struct migrate_row *row = &m->rows[i];
-        int found = find_worker(m, row->alias, &pid);
+        int found = find_worker(m, row->alias, &w);
         if (found < 0)
             return -1;
-        if (found && pid && pid == row->process.pid &&
+        if (found && w.pid && w.pid == row->process.pid &&
             move(m, WIRE_VERB_RELEASE, row->alias, m->peer.pid) < 0)
             return -1;
     }
+    return 0;
+}
+
+/* One that a worker's user holds up is waited for, but not for ever: a line of that worker may be torn, and
+ * all others have their supervisor again. */
+static int leave_outputs(const struct migrate *m)
+{
+    pid_t reader;
+    int r = migrate_await_no_readers(m, &reader);
+
+    if (r == -ETIMEDOUT)
+        options_complain("migrate: process %d reads still beside the peer", (int)reader);
+    else if (r < 0)
+        return told("the pipes of the peer can't be looked at", r);
     return 0;
 }
 
@@ -260,25 +331,13 @@ static int take_outputs(const struct migrate *m)
     pid_t writer;
     int r = migrate_await_readers(m, &writer);
 
-    if (r == -ETIMEDOUT && give_back(m) == 0 && take_all(m) == 0)
+    if (r == -ETIMEDOUT && give_back(m) == 0 && leave_outputs(m) == 0 && take_all(m) == 0)
         r = migrate_await_readers(m, &writer);
     if (r == -ETIMEDOUT)
-        options_complain("migrate: nobody would read what process %d writes once the peer has ended, and its "
-                         "next write would end it",
-                         (int)writer);
-    else if (r < 0)
-        told("the pipes of the peer can't be looked at", r);
-    return r;
-}
-
-static int leave_outputs(const struct migrate *m)
-{
-    pid_t reader;
-    int r = migrate_await_no_readers(m, &reader);
-
-    if (r == -ETIMEDOUT)
-        options_complain("migrate: process %d reads still what is the peer's to read: call again",
-                         (int)reader);
+        options_complain(
+            "migrate: nobody would have the other end of process %d's pipe once the peer has ended, "
+            "and that may end it",
+            (int)writer);
     else if (r < 0)
         told("the pipes of the peer can't be looked at", r);
     return r;
@@ -292,6 +351,17 @@ static int remove_files(const struct migrate *m)
     return reload(m);
 }
 
+/* Another than that of the record: what it is, its file says. */
+static bool peer_runs(struct migrate *m)
+{
+    if (!m->import.n_sources) {
+        m->import.format = m->kind;
+        if (import_read(&m->import, m->config) < 0)
+            return false;
+    }
+    return migrate_runs(m);
+}
+
 static int forget(const struct migrate *m)
 {
     int r = migrate_forget(m);
@@ -299,20 +369,43 @@ static int forget(const struct migrate *m)
     return r < 0 ? told(m->record, r) : 0;
 }
 
+/* It goes on, whatever failed before: on record it stays then, and is undone again. */
+static int resume_peer(const struct migrate *m)
+{
+    int r = migrate_hold_unit(m, false), sent = migrate_signal(m, SIGCONT);
+
+    return sent < 0 ? told("the peer can't go on", sent) : r;
+}
+
+/* The peer of the record has ended, and another one runs: that has all of it, by its file. */
+static int leave_to_another(const struct migrate *m)
+{
+    if (m->ending) {
+        options_complain("migrate: the peer was started again, and agentd has all of it: stop the peer, and "
+                         "call again");
+        return -1;
+    }
+    options_complain("migrate: the peer was started anew meanwhile: what was begun is undone");
+    return remove_files(m) < 0 || migrate_hold_unit(m, false) < 0 ? -1 : forget(m);
+}
+
 static int undo(struct migrate *m)
 {
-    int r;
+    int bad;
 
+    if (!migrate_is(&m->peer) && !m->ending && peer_runs(m))
+        return leave_to_another(m);
     if (m->ending || !migrate_is(&m->peer)) {
         options_complain("migrate: the peer %s: call agentctl migrate without --undo, and it is finished",
                          m->ending ? "is being ended"
                                    : "has ended, there is nobody to give its processes to");
         return -1;
     }
-    if (give_back(m) < 0 || leave_outputs(m) < 0 || remove_files(m) < 0)
+    if (give_back(m) < 0 || leave_outputs(m) < 0)
         return -1;
-    if ((r = migrate_hold_unit(m, false)) < 0 || (r = migrate_signal(m, SIGCONT)) < 0)
-        return told("the peer can't go on", r);
+    bad = remove_files(m);
+    if (resume_peer(m) < 0 || bad < 0)
+        return -1;
     return forget(m);
 }
 
@@ -347,6 +440,8 @@ static int end_peer(const struct migrate *m)
 
     if ((r = migrate_signal(m, SIGKILL)) < 0 || (r = migrate_await_end(m)) < 0)
         return told("the peer can't be ended", r);
+    if ((r = migrate_await_unit(m)) < 0) /* its end is judged by what the drop-in says */
+        return r;
     return migrate_hold_unit(m, false);
 }
 
@@ -364,11 +459,8 @@ static int commit(struct migrate *m)
  * at boot is the owner. */
 static int after_boot(struct migrate *m)
 {
-    m->import.format = m->kind;
-    if (import_read(&m->import, m->config) < 0)
-        return -1;
     m->peer = (struct migrate_process){0};
-    if (!m->ending || migrate_runs(m)) {
+    if (!m->ending || peer_runs(m)) {
         options_complain(
             "migrate: the host was started anew meanwhile: what was begun is undone, and the peer "
             "has all of it");
@@ -400,10 +492,10 @@ static int judge_rows(const struct migrate *m)
 
 static int judge_agentd(const struct migrate *m)
 {
-    pid_t pid;
+    struct worker w;
 
     for (size_t i = 0; i < m->n; i++) {
-        int found = find_worker(m, m->rows[i].alias, &pid);
+        int found = find_worker(m, m->rows[i].alias, &w);
         if (found > 0)
             options_complain("migrate: agentd has a worker %s already", m->rows[i].alias);
         if (found != 0)
@@ -421,7 +513,7 @@ static int look_at_peer(struct migrate *m)
     m->import.format = m->kind;
     if (import_read(&m->import, m->config) < 0 || migrate_find(m) < 0 || judge_rows(m) < 0)
         return -1;
-    return judge_agentd(m);
+    return judge_agentd(m) < 0 ? -1 : judge_files(m, true);
 }
 
 static void tell_rows(const struct migrate *m, const char *does)
@@ -487,6 +579,8 @@ static int begin(struct migrate *m)
         tell_rows(m, "would be taken over");
         return EXIT_DONE;
     }
+    if (reload(m) < 0) /* what keeps agentd from it now would do so later */
+        return EXIT_REFUSED;
     if ((r = migrate_save(m)) < 0) {
         told(m->record, r);
         return EXIT_REFUSED;
@@ -509,7 +603,11 @@ static int again(struct migrate *m)
         return EXIT_DONE;
     }
     m->import.format = m->kind;
-    return import_read(&m->import, m->config) < 0 ? EXIT_REFUSED : go_on(m);
+    if (import_read(&m->import, m->config) < 0 && !m->ending)
+        return EXIT_REFUSED;
+    if (!migrate_is(&m->peer) && migrate_runs(m))
+        return leave_to_another(m) < 0 ? EXIT_REFUSED : EXIT_DONE;
+    return !m->ending && (judge_rows(m) < 0 || judge_files(m, false) < 0) ? EXIT_REFUSED : go_on(m);
 }
 
 static int setting(const struct options *o, const char *key, const char *otherwise, char value[PATH_MAX])

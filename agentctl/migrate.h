@@ -61,14 +61,15 @@ bool migrate_runs(const struct migrate *m);
 
 /* --- migrate_unit.c: 0, or a negative number, and it was told --- */
 int migrate_find_unit(struct migrate *m); /* sets unit */
-/* It is not started anew by systemd when it ends (on), nor does its end run anything; or as before. */
+/* Nothing makes systemd start it (on), and its end runs nothing; or as before. */
 int migrate_hold_unit(const struct migrate *m, bool on);
 int migrate_retire_unit(const struct migrate *m); /* it is not started at the next boot either */
+int migrate_await_unit(const struct migrate *m);  /* until systemd has seen its end, 10 s at most */
 
 /* --- migrate_pipes.c: wait up to 10 s, while the halted peer is there. 0; -ETIMEDOUT, and the pid; or -errno
  * --- */
-/* agentd-drain reads each pipe that the peer reads and anybody else writes into. */
-int migrate_await_readers(const struct migrate *m, pid_t *ret_writer);
+/* agentd-drain has each pipe between the peer and anybody else, as the peer has it. */
+int migrate_await_readers(const struct migrate *m, pid_t *ret_user);
 int migrate_await_no_readers(const struct migrate *m, pid_t *ret_reader); /* it reads none any more */
 
 /* --- migrate_record.c --- */

@@ -106,15 +106,32 @@ int migrate_await_end(const struct migrate *m)
     return -ETIMEDOUT;
 }
 
+/* All its threads: one may be just making another process. */
+static bool is_stopped(const struct migrate_process *p)
+{
+    char path[48];
+    struct dirent *e;
+    bool stopped = true;
+    DIR *dir;
+
+    snprintf(path, sizeof(path), "/proc/%d/task", (int)p->pid);
+    if (!(dir = opendir(path)))
+        return true; /* it has ended */
+    while (stopped && (e = readdir(dir))) {
+        pid_t thread = (pid_t)strtol(e->d_name, NULL, 10);
+        uint64_t start;
+        char state;
+        int parent;
+        stopped = thread <= 0 || !read_stat(thread, &state, &parent, &start) || strchr("TtZX", state);
+    }
+    closedir(dir);
+    return stopped;
+}
+
 int migrate_await_stop(const struct migrate *m)
 {
-    uint64_t start;
-    char state;
-    int parent;
-
     for (int waited = 0; waited < END_MS; waited += LOOK_MS) {
-        if (!read_stat(m->peer.pid, &state, &parent, &start) || start != m->peer.start || state == 'T' ||
-            state == 't' || state == 'Z')
+        if (is_stopped(&m->peer))
             return 0;
         poll(NULL, 0, LOOK_MS);
     }
@@ -283,6 +300,11 @@ static int add_row(struct migrate *m, const char *alias, pid_t pid)
             m->config);
         return -1;
     }
+    if (pid && !row.process.pid) {
+        options_complain("migrate: %s, process %d, has just ended: try again when it runs or is stopped",
+                         alias, (int)pid);
+        return -1;
+    }
     if (array_room(&m->rows, m->n, &m->size, sizeof(*m->rows)) < 0)
         return -1;
     str_copy(row.alias, sizeof(row.alias), alias);
@@ -354,8 +376,15 @@ static int list_obagent(struct migrate *m)
     put_home(m, setting(m, "runDir", ""), folder);
     for (size_t i = 0; i < m->import.n_workers; i++) {
         const char *alias = m->import.workers[i]->alias;
+        pid_t pid;
         snprintf(path, sizeof(path), "%s/%s.pid", folder, alias);
-        if (add_row(m, alias, read_pid(path)) < 0)
+        if ((pid = read_pid(path)) <= 0) { /* stopped, or just between two: that can't be told */
+            options_complain(
+                "migrate: %s names no process of %s: start it, or take it out of %s, and try again", path,
+                alias, m->config);
+            return -1;
+        }
+        if (add_row(m, alias, pid) < 0)
             return -1;
     }
     return 0;

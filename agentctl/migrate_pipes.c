@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What the peer's processes write may go into pipes that the peer reads: once it is gone, a write ends the
- * writer (SIGPIPE, pipe(7)). Which pipes those are, who writes into them, and whether somebody else reads
- * them, as /proc/PID/fd shows it. Never opens one. */
+ * writer (SIGPIPE, pipe(7)), and who reads what it writes finds the end. Which pipes those are, who else has
+ * them, and whether agentd-drain does, as /proc/PID/fd shows it. Never opens one. */
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -22,9 +22,10 @@
 #define LOOK_MS 20
 
 struct pipe {
-    uint64_t no;  /* its inode's number; all are of one file system */
-    pid_t writer; /* any, but for the peer; 0: nobody */
-    pid_t reader; /* an agentd-drain; 0: none */
+    uint64_t no;          /* its inode's number; all are of one file system */
+    mode_t peer, drain;   /* how each has it open: S_IRUSR, S_IWUSR */
+    pid_t writer, reader; /* any, but for these two; 0: nobody */
+    pid_t drain_pid;
 };
 
 struct pipes {
@@ -64,13 +65,15 @@ static int each_pipe(pid_t pid, struct pipes *p, pipe_fn fn)
     return r;
 }
 
-static int take_read(struct pipes *p, uint64_t no, mode_t mode, pid_t pid)
+static int take_peers(struct pipes *p, uint64_t no, mode_t mode, pid_t pid)
 {
-    if (!(mode & S_IRUSR) || find(p, no))
-        return 0;
-    if (array_room(&p->v, p->n, &p->size, sizeof(*p->v)) < 0)
+    struct pipe *x = find(p, no);
+
+    if (!x && array_room(&p->v, p->n, &p->size, sizeof(*p->v)) < 0)
         return -ENOMEM;
-    p->v[p->n++] = (struct pipe){.no = no};
+    if (!x)
+        *(x = &p->v[p->n++]) = (struct pipe){.no = no};
+    x->peer |= mode & (S_IRUSR | S_IWUSR);
     return 0;
 }
 
@@ -87,17 +90,20 @@ static int take_use(struct pipes *p, uint64_t no, mode_t mode, pid_t pid)
 {
     struct pipe *x = find(p, no);
 
-    if (x && mode & S_IWUSR)
-        x->writer = pid;
-    if (x && mode & S_IRUSR && is_drain(pid))
-        x->reader = pid;
+    if (x && is_drain(pid)) {
+        x->drain |= mode & (S_IRUSR | S_IWUSR);
+        x->drain_pid = pid;
+    } else if (x) {
+        x->writer = mode & S_IWUSR ? pid : x->writer;
+        x->reader = mode & S_IRUSR ? pid : x->reader;
+    }
     return 0;
 }
 
-/* Those that the peer reads, and who else has them. 0 or -errno. */
+/* Those of the peer, and who else has them. 0 or -errno. */
 static int look(pid_t peer, struct pipes *ret)
 {
-    int r = each_pipe(peer, ret, take_read);
+    int r = each_pipe(peer, ret, take_peers);
     struct dirent *e;
     DIR *dir;
 
@@ -114,14 +120,16 @@ static int look(pid_t peer, struct pipes *ret)
     return r;
 }
 
+/* With the peer its last reader would go, or its last writer: nobody would have it in its place. */
 static bool is_unread(const struct pipe *p)
 {
-    return p->writer && !p->reader;
+    return (p->peer & S_IRUSR && p->writer && !(p->drain & S_IRUSR)) ||
+           (p->peer & S_IWUSR && p->reader && !(p->drain & S_IWUSR));
 }
 
 static bool is_read(const struct pipe *p)
 {
-    return p->reader != 0;
+    return p->drain != 0;
 }
 
 /* The first that is so, *ret->no is 0 without one. 0 or -errno. */
@@ -153,12 +161,12 @@ static int await_none(const struct migrate *m, bool (*is)(const struct pipe *p),
     return 0;
 }
 
-int migrate_await_readers(const struct migrate *m, pid_t *ret_writer)
+int migrate_await_readers(const struct migrate *m, pid_t *ret_user)
 {
     struct pipe p;
     int r = await_none(m, is_unread, &p);
 
-    *ret_writer = p.writer;
+    *ret_user = p.writer ? p.writer : p.reader;
     return r;
 }
 
@@ -167,6 +175,6 @@ int migrate_await_no_readers(const struct migrate *m, pid_t *ret_reader)
     struct pipe p;
     int r = await_none(m, is_read, &p);
 
-    *ret_reader = p.reader;
+    *ret_reader = p.drain_pid;
     return r;
 }

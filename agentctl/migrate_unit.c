@@ -3,6 +3,7 @@
  * systemctl show. systemd.unit(5), systemd.service(5). */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,6 +16,8 @@
 
 #define RUNTIME "/run/systemd/system"
 #define SAID_MAX (1 << 20)
+#define END_MS 10000
+#define LOOK_MS 50
 #define ANCESTORS 64 /* looks up the tree */
 
 /* --- systemctl ------------------------------------------------------------------------------------------ */
@@ -41,7 +44,8 @@ static int show(const struct migrate *m, struct buf *ret)
         word("systemctl"),
         word("show"),
         word("--property=MainPID,Restart,RestartForceExitStatus,KillMode,ExecStop,ExecStopPost,"
-             "WatchdogUSec,TriggeredBy,UpheldBy,UnitFileState,WantedBy,RequiredBy"),
+             "WatchdogUSec,TriggeredBy,UpheldBy,OnSuccess,BoundBy,UnitFileState,WantedBy,RequiredBy,"
+             "ActiveState"),
         word("--"),
         word(m->unit),
         NULL};
@@ -114,6 +118,10 @@ static const char *unfit(const struct buf *said, char value[MIGRATE_VALUE])
         return "starts it: stop and disable that first";
     if (*property(said, "UpheldBy", value))
         return "keeps it up: that can't be disabled from here";
+    if (*property(said, "OnSuccess", value))
+        return "would be started by its end: take it out of OnSuccess= first";
+    if (*property(said, "BoundBy", value))
+        return "would be stopped with it: take it out of that one's BindsTo= first";
     property(said, "WatchdogUSec", value);
     if (*value && !str_eq(value, "0") && !str_eq(value, "infinity"))
         return "is its WatchdogSec=: halted it would be killed. Unset it first, and restart the unit";
@@ -122,6 +130,19 @@ static const char *unfit(const struct buf *said, char value[MIGRATE_VALUE])
         (*property(said, "WantedBy", value) || *property(said, "RequiredBy", value)))
         return "starts it at boot, and it has no [Install] section: remove that first";
     return NULL;
+}
+
+/* Without a unit: who has started it may do so again. One that was left to process 1 has nobody. */
+static int judge_parent(const struct migrate *m)
+{
+    pid_t parent = migrate_parent(m->peer.pid);
+
+    if (parent == 1)
+        return 0;
+    options_complain("migrate: the peer is a child of process %d, which may start it anew: end that one, or "
+                     "let systemd run the peer, first",
+                     (int)parent);
+    return -1;
 }
 
 static int judge(struct migrate *m, const struct buf *said)
@@ -139,7 +160,7 @@ static int judge(struct migrate *m, const struct buf *said)
     }
     if (main && main != m->peer.pid) { /* started by hand out of some service: not its business */
         m->unit[0] = 0;
-        return 0;
+        return judge_parent(m);
     }
     if ((why = unfit(said, value)))
         options_complain("migrate: %s: %s %s", m->unit, value, why);
@@ -154,8 +175,9 @@ int migrate_find_unit(struct migrate *m)
     m->unit[0] = 0;
     if (access(RUNTIME, F_OK) == 0)
         find_name(m);
-    if (m->unit[0])
-        r = show(m, &said) < 0 ? -1 : judge(m, &said);
+    if (!m->unit[0])
+        return judge_parent(m);
+    r = show(m, &said) < 0 ? -1 : judge(m, &said);
     buf_free(&said);
     return r;
 }
@@ -165,6 +187,7 @@ int migrate_find_unit(struct migrate *m)
 /* In /run: a reboot forgets it. SuccessExitStatus: killed as it will be it has not failed, which would run
  * OnFailure=. Dependencies can't be taken away from a unit, all else can. */
 static const char drop_in[] = "# agentctl migrate is at work: " MIGRATE_DROP_IN "\n"
+                              "[Unit]\nConditionPathExists=/proc/self/agentctl-migrate\n"
                               "[Service]\nRestart=no\nRestartForceExitStatus=\nSuccessExitStatus=SIGKILL\n"
                               "ExecStop=\nExecStopPost=\nKillMode=process\n";
 
@@ -228,20 +251,48 @@ int migrate_hold_unit(const struct migrate *m, bool on)
 
 /* --- ending it ------------------------------------------------------------------------------------------ */
 
+/* What the unit was before is put back if it can't be done. */
 int migrate_retire_unit(const struct migrate *m)
 {
     struct buf said = BUF_INIT(SAID_MAX);
     char value[MIGRATE_VALUE];
+    bool enabled;
     int r;
 
     if (!*m->unit)
         return 0;
-    r = systemctl("disable", m->unit) < 0 || systemctl("daemon-reload", NULL) < 0 || show(m, &said) < 0 ? -EIO
-                                                                                                        : 0;
-    if (r == 0 && (*property(&said, "WantedBy", value) || *property(&said, "RequiredBy", value))) {
-        options_complain("migrate: %s is disabled, and %s starts it at boot all the same", m->unit, value);
-        r = -EIO;
+    if ((r = show(m, &said)) == 0) {
+        enabled = str_eq(property(&said, "UnitFileState", value), "enabled");
+        buf_reset(&said);
+        r = systemctl("disable", m->unit) < 0 || systemctl("daemon-reload", NULL) < 0 || show(m, &said) < 0
+                ? -EIO
+                : 0;
+        if (r == 0 && (*property(&said, "WantedBy", value) || *property(&said, "RequiredBy", value))) {
+            options_complain("migrate: %s is disabled, and %s starts it all the same", m->unit, value);
+            r = -EIO;
+        }
+        if (r < 0 && enabled)
+            systemctl("enable", m->unit);
     }
     buf_free(&said);
     return r;
+}
+
+int migrate_await_unit(const struct migrate *m)
+{
+    char value[MIGRATE_VALUE] = "";
+    int r = 0;
+
+    for (int waited = 0; *m->unit && r == 0 && waited < END_MS; waited += LOOK_MS) {
+        struct buf said = BUF_INIT(SAID_MAX);
+        if ((r = show(m, &said)) == 0)
+            property(&said, "ActiveState", value);
+        buf_free(&said);
+        if (r < 0 || str_eq(value, "inactive") || str_eq(value, "failed"))
+            return r;
+        poll(NULL, 0, LOOK_MS);
+    }
+    if (*m->unit)
+        options_complain("migrate: %s is %s still", m->unit, value);
+    return *m->unit ? -ETIMEDOUT : 0;
 }

@@ -53,6 +53,9 @@ while True:
 
 # Says as many lines as it is asked for, numbered; ends at the end of its standard input, if that is a pipe.
 SPEAKER = """import os, signal, socket, stat, sys, threading
+if len(sys.argv) > 3:  # its own file
+    for n in (1, 2):
+        os.dup2(os.open(sys.argv[3], os.O_WRONLY | os.O_CREAT | os.O_APPEND), n)
 if stat.S_ISFIFO(os.fstat(0).st_mode):
     threading.Thread(target=lambda: (sys.stdin.read(), os._exit(3)), daemon=True).start()
 signal.signal(signal.SIGTERM, lambda sig, frame: (print("bye", flush=True), sys.exit(0)))
@@ -141,7 +144,7 @@ class Migrate(Case):
         with open(self.conf, "w", encoding="ascii") as f:
             f.write("[unix_http_server]\nfile={0}/s.sock\n[supervisord]\npidfile={0}/s.pid\nlogfile={0}/s.log\nchildlogdir={0}\n"
                     "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n"
-                    "[supervisorctl]\nserverurl=unix://{0}/s.sock\n[program:off]\ncommand=/bin/sleep infinity\nautostart=false\n".format(h.dir))
+                    "[supervisorctl]\nserverurl=unix://{0}/s.sock\n[program:off]\ncommand=/bin/sleep infinity\nautostart=false\nstartsecs=0\n".format(h.dir))
             for i in range(WORKERS):
                 command = "/usr/bin/python3 %s %d" % (server, ports[i]) if ports else harness.WORKER + " --children 1 --env"
                 f.write("[program:w%d]\ncommand=%s %s\nstartsecs=0\nautorestart=true\n" % (i, command, self.mark(i)))
@@ -243,6 +246,9 @@ class Migrate(Case):
     def test_one_that_ends_meanwhile(self):
         """Nobody starts it while the peer is halted; who has it at the end does."""
         h = self.up()
+        text = read(self.conf)
+        h.write("supervisord.conf", text.replace("%s\nstartsecs=0\nautorestart=true" % self.mark(4), "%s\nstartsecs=0\nautorestart=false" % self.mark(4)))
+        self.assertNotEqual(read(self.conf), text)
         pids = self.begin(h)
         self.good(h, "supervisord", self.conf, "--hold")
         os.kill(pids["w1"], signal.SIGKILL)
@@ -251,12 +257,17 @@ class Migrate(Case):
         now = eventually(lambda: (lambda s: s["w1"] not in (0, pids["w1"]) and s)(self.supervised()))
         self.assertEqual({**now, "w1": 0}, {**pids, "w1": 0})
         self.good(h, "supervisord", self.conf, "--hold")
-        os.kill(now["w2"], signal.SIGKILL)
-        h.until("w2", "DOWN")
+        for alias in ("w2", "w4"):
+            os.kill(now[alias], signal.SIGKILL)
+            h.until(alias, "DOWN")
+        h.ok("POST", "/agentd/v1/workers/w3/stop")
         self.good(h, "supervisord", self.conf)
         w2 = h.until("w2", "UP")
         self.assertEqual((w2["ownership"], w2["pid"] != now["w2"]), ("child", True))
-        del now["w2"]
+        for alias in ("w3", "w4"):  # stopped by an operator; once and no more, by its file
+            self.assertEqual((h.record(alias)["state"], h.record(alias)["pid"]), ("DOWN", 0), alias)
+        for alias in ("w2", "w3", "w4"):
+            del now[alias]
         self.is_ours(h, now)
         h.stop()
 
@@ -290,6 +301,15 @@ class Migrate(Case):
         with open(other, "w", encoding="ascii") as f:
             f.write(text.replace("pidfile=%s/s.pid" % h.dir, "pidfile=%s/another.pid" % h.dir))
         refused("is no child of supervisord, process %d" % another.pid, "supervisord", other)
+        h.worker("w3")
+        r = self.migrate(h, "supervisord", self.conf)
+        self.assertEqual((r.returncode, "w3.conf is there already" in r.stderr), (1, True), r)
+        h.write("workers.d/w3.conf", "no worker")
+        os.rename(h.workers + "/w3.conf", h.workers + "/x3.conf")
+        r = self.migrate(h, "supervisord", self.conf)
+        self.assertEqual((r.returncode, "reload" in r.stderr, stat_of(self.peer)[0] != "T"), (1, True, True), r)
+        self.assertEqual((sorted(os.listdir(h.workers)), os.path.exists(h.state + "/migration")), (["own.conf", "x3.conf"], False))
+        h.remove("x3")
         h.worker("w3")
         h.ok("POST", "/agentd/v1/reload")
         r = self.migrate(h, "supervisord", self.conf)
@@ -337,10 +357,12 @@ class Migrate(Case):
         self.assertIn("\npeer %d %d\n" % (self.peer, start), text)
         with open(h.state + "/migration", "w", encoding="ascii") as f:
             f.write(text.replace("peer %d %d\n" % (self.peer, start), "peer %d %d\n" % (self.peer, start + 1)))
+        os.rename(h.dir + "/s.pid", h.dir + "/away.pid")
         r = self.migrate(h, "--undo")
         self.assertEqual((r.returncode, "the peer has ended" in r.stderr, stat_of(self.peer)[0]), (1, True, "T"), r)
         with open(h.state + "/migration", "w", encoding="ascii") as f:
             f.write(text)
+        os.rename(h.dir + "/away.pid", h.dir + "/s.pid")
         self.good(h, "--undo")
         self.is_the_peers(h, pids)
         h.stop()
@@ -407,16 +429,15 @@ class Migrate(Case):
         # it hangs behind the list, before the record is written: "supervisorctl" by another name
         os.mkdir(h.dir + "/bin")
         with open(h.dir + "/bin/supervisorctl", "w", encoding="ascii") as f:
-            f.write("#!/bin/sh\n/usr/bin/supervisorctl \"$@\"\ncode=$?\nkill -KILL %d\n"
-                    "until /usr/bin/supervisorctl -c %s status w3 | grep -qv -e ' %d,' -e STARTING; do :; done >&2\nexit $code\n" % (pids["w3"], self.conf, pids["w3"]))
+            f.write("#!/bin/sh\n/usr/bin/supervisorctl \"$@\"\ncode=$?\n/usr/bin/supervisorctl -c %s start off >&2\nexit $code\n" % self.conf)
         os.chmod(h.dir + "/bin/supervisorctl", 0o755)
         h.env["PATH"] = h.dir + "/bin:" + os.environ["PATH"]
         r = self.migrate(h, "supervisord", self.conf)
         self.assertEqual((r.returncode, r.stdout), (1, ""), r)
         self.assertRegex(r.stderr, "has started process [0-9]+ meanwhile: call again\n.*it is undone\n")
         del h.env["PATH"]
-        now = eventually(lambda: (lambda s: s["w3"] and s)(self.supervised()))
-        self.assertEqual({**now, "w3": 0}, {**pids, "w3": 0})
+        now = eventually(lambda: (lambda s: s["off"] and s)(self.supervised()))
+        self.assertEqual({**now, "off": 0}, pids)
         self.is_the_peers(h, now)
         self.good(h, "supervisord", self.conf)
         self.is_ours(h, now)
@@ -436,13 +457,14 @@ class Migrate(Case):
         h.stop()
 
     def speakers(self, h):
-        """supervisord with w0 to w4 that speak: w1 with both outputs as one, w2's error output to a file that is named."""
+        """supervisord with w0 to w4 that speak: w1 with both outputs as one, w2's error output to a file that is named, w3 into a file
+        that it has opened itself."""
         ports = self.ports = [harness.free_port() for _ in range(WORKERS)]
         speaker = h.write("speaker", SPEAKER)
         text = read(self.conf)
         for i in range(WORKERS):
             old = "command=%s --children 1 --env %s\n" % (harness.WORKER, self.mark(i))
-            new = "command=/usr/bin/python3 %s %d %s\n" % (speaker, ports[i], self.mark(i))
+            new = "command=/usr/bin/python3 %s %d %s%s\n" % (speaker, ports[i], self.mark(i), " %s/w3.own" % h.dir if i == 3 else "")
             self.assertIn(old, text)
             text = text.replace(old, new + {1: "redirect_stderr=true\n", 2: "stderr_logfile=%s/w2.err\n" % h.dir}.get(i, ""))
         h.write("supervisord.conf", text)
@@ -460,7 +482,7 @@ class Migrate(Case):
 
     def said(self, path):
         """The numbers of the lines in it."""
-        return [int(line.split()[1]) for line in read(path).splitlines() if line.startswith("line ")] if os.path.exists(path) else []
+        return [int(line.split()[1]) for line in read(path).splitlines(True) if line.startswith("line ") and line.endswith("\n")] if os.path.exists(path) else []
 
     def peers_file(self, h, i):
         return [h.dir + "/" + n for n in os.listdir(h.dir) if n.startswith("w%d-stdout---" % i)][0]
@@ -475,20 +497,20 @@ class Migrate(Case):
         pids = self.speakers(h)
         before = set(self.drains())
         mine = lambda: [p for p in self.drains() if p not in before]
-        first = {i: len(self.said(self.peers_file(h, i))) for i in range(WORKERS)}
-        self.assertEqual(set(first.values()), {0})
+        own = [3]  # its lines are never the peer's or agentd's
+        others = [i for i in range(WORKERS) if i not in own]
         self.speak(3)
-        for i in range(WORKERS):
+        for i in others:
             eventually(lambda k=i: self.said(self.peers_file(h, k)) == [1, 2, 3])
         self.good(h, "supervisord", self.conf, "--hold")
         self.assertEqual(len(mine()), WORKERS)
         self.speak(20000)  # more than the pipe holds
-        for i in range(WORKERS):
+        for i in others:
             eventually(lambda k=i: self.said("%s/w%d.log" % (h.logs, k)) == list(range(4, 20004)))
         self.good(h, "--undo")
         eventually(lambda: not mine())
         self.speak(2)
-        for i in range(WORKERS):
+        for i in others:
             eventually(lambda k=i: self.said(self.peers_file(h, k)) == [1, 2, 3, 20004, 20005])
         self.good(h, "supervisord", self.conf)
         self.is_ours(h, pids)
@@ -499,8 +521,9 @@ class Migrate(Case):
         eventually(lambda: all(w["state"] == "UP" for a, w in h.all().items() if a != "off"))
         self.speak(5)
         expected = list(range(4, 20004)) + list(range(20006, 20021))
-        for i in range(WORKERS):
+        for i in others:
             eventually(lambda k=i: self.said("%s/w%d.log" % (h.logs, k)) == expected)
+        eventually(lambda: self.said(h.dir + "/w3.own") == list(range(1, 20021)))
         for i, path in ((0, h.logs + "/w0.log"), (1, h.logs + "/w1.log"), (2, h.dir + "/w2.err")):
             eventually(lambda p=path: "error 20020\n" in read(p), what="%d's error output" % i)
         self.assertNotIn("error", read(h.logs + "/w2.log"))
@@ -526,7 +549,7 @@ class Migrate(Case):
         self.is_ours(h, pids)
         self.speak(1000)
         for i in range(WORKERS):
-            eventually(lambda k=i: self.said("%s/w%d.log" % (h.logs, k)) == list(range(1, 1001)))
+            eventually(lambda k=i: self.said(h.dir + "/w3.own" if k == 3 else "%s/w%d.log" % (h.logs, k)) == list(range(1, 1001)))
         h.stop()
 
     def test_two_at_once(self):
@@ -585,6 +608,37 @@ class Migrate(Case):
         self.assertFalse(os.path.exists(h.state + "/migration"))
         h.stop()
 
+    def test_peer_started_anew(self):
+        """Another peer than that of the record has all of it: nobody else starts anything."""
+        h = self.up()
+        for words in ((), ("--undo",)):
+            old = self.begin(h)
+            self.good(h, "supervisord", self.conf, "--hold")
+            os.kill(self.peer, signal.SIGKILL)
+            eventually(lambda: not stat_of(self.peer) or stat_of(self.peer)[0] == "Z")
+            os.unlink(h.dir + "/s.pid")
+            pids = self.begin(h)
+            r = self.migrate(h, *words)
+            self.assertEqual((r.returncode, "was started anew meanwhile: what was begun is undone" in r.stderr), (0, True), r)
+            eventually(lambda: set(h.all()) == {"own"})
+            self.is_the_peers(h, pids)
+            self.assertFalse([p for p in old.values() if p and harness.is_alive(p)])
+            os.kill(self.peer, signal.SIGTERM)
+            eventually(lambda: not stat_of(self.peer) or stat_of(self.peer)[0] == "Z")
+        h.stop()
+
+    def test_peer_of_another(self):
+        """Who has started the peer may do so again."""
+        h = self.up()
+        p = subprocess.Popen(["supervisord", "-n", "-c", self.conf], stdout=subprocess.DEVNULL)
+        self.addCleanup(p.wait)
+        self.addCleanup(p.kill)
+        eventually(lambda: sum(map(bool, self.supervised().values())) == WORKERS)
+        r = self.migrate(h, "supervisord", self.conf)
+        self.assertEqual((r.returncode, "is a child of process %d, which may start it anew" % os.getpid() in r.stderr), (1, True), r)
+        self.assertNotEqual(stat_of(p.pid)[0], "T")
+        h.stop()
+
     def test_agentd_dies(self):
         """Before the migration is finished; its successor has what it had."""
         h = self.up()
@@ -614,9 +668,7 @@ class Migrate(Case):
             f.write("runDir: ${obagent.home.path}/run\nservices:\n")
             for name, argv in services.items():
                 f.write("  %s:\n    program: %s\n    args: %s\n    minLiveTime: 3s\n" % (name, argv[0], json.dumps(argv[1:])))
-        p = subprocess.Popen([program, home + "/run", json.dumps(services)])
-        self.addCleanup(p.wait)
-        self.addCleanup(p.kill)
+        subprocess.run(["setsid", "-f", program, home + "/run", json.dumps(services)], check=True, timeout=harness.DEADLINE)
         self.peer = eventually(lambda: self.read_pid(home + "/run/ob_agentd.pid"))
         self.peers.append(self.peer)
         pids = {n: self.read_pid(home + "/run/%s.pid" % n) for n in services}
@@ -627,7 +679,6 @@ class Migrate(Case):
         again = eventually(lambda: (lambda n: n != pids["ob_monagent"] and n)(self.read_pid(home + "/run/ob_monagent.pid")))
         pids["ob_monagent"] = again
         self.good(h, "obagent", home + "/conf/agentd.yaml")
-        p.wait(harness.DEADLINE)
         self.is_ours(h, pids)
         h.stop()
 
