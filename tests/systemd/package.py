@@ -126,6 +126,7 @@ class Tests(run.Tests):
         self.do("agentctl", "migrate", "--undo")
         assert running() == pids, status()
         # a unit that can't be disabled: on record is by then that there is no way back, and again that there is one
+        self.do("mkdir", "-p", "/opt/no")
         self.write("/opt/no/systemctl", "#!/bin/sh\ncase $* in *disable*) cp /var/lib/agentd/migration /opt/no; ls /etc/agentd/workers.d/*.d >/opt/no/held; exit 1;; esac\n"
                                         "exec /usr/bin/systemctl \"$@\"\n")
         self.do("chmod", "+x", "/opt/no/systemctl")
