@@ -20,8 +20,8 @@ typedef void (*wk_command_fn)(const struct wk_exit *end, const char *why, void *
  * is -errno, and done is never called. */
 struct wk_command *wk_command_start(struct wk *w, const struct cfg_command *c, char *const *told,
                                     wk_command_fn done, void *arg, int *error);
-/* The same, and it is passed these descriptors as its 3, 4 ...; they are its own from now on, also if it could
- * not be started. */
+/* The same, and it is passed these descriptors as its 3, 4 ...; they are its own from now on, also if it
+ * could not be started. */
 #define WK_COMMAND_FDS 4
 struct wk_command *wk_command_start_with(struct wk *w, const struct cfg_command *c, const int *fds,
                                          unsigned n_fds, wk_command_fn done, void *arg, int *error);
