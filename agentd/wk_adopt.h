@@ -20,6 +20,10 @@ void wk_adopt_hold(struct wk *w); /* waits for the end of what is held */
 void wk_take(const struct wire_call *call);
 /* wk_release.c: the way back: its processes are given to whoever had them; answers the call. */
 void wk_release(const struct wire_call *call);
+/* Of both calls: the operation that it begins, and its worker; NULL: it was answered. */
+struct op *wk_take_begin(const struct wire_call *call, struct wk **ret);
+/* The operation ends, and nothing has changed. */
+__attribute__((format(printf, 3, 4))) void wk_take_refuse(struct wk *w, struct op *o, const char *fmt, ...);
 int wk_take_rest(struct wk *w); /* moves what is below main into the leaf; 0 or -errno */
 /* wk_image.c: over an exec of agentd. load puts in what is known, resume makes it go on; in between the other
  * rooms are made whole. */

@@ -169,14 +169,6 @@ int wk_drain_start(struct wk *w, pid_t owner)
 
 /* --- its end -------------------------------------------------------------------------------------------- */
 
-static bool is_drain(pid_t pid)
-{
-    char path[32], name[20];
-
-    snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-    return fd_read_file(AT_FDCWD, path, name, sizeof(name)) > 0 && str_eq(name, DRAIN_PROGRAM "\n");
-}
-
 void wk_drain_find(const struct wk *w, struct snap_tree *ret)
 {
     size_t n = 0;
@@ -185,7 +177,7 @@ void wk_drain_find(const struct wk *w, struct snap_tree *ret)
     if (w->leaf.fd < 0 || snap_tree_of_leaf(&w->leaf, ret) < 0)
         return;
     for (size_t i = 0; i < ret->n; i++)
-        if (is_drain(ret->pids[i]))
+        if (drain_is(ret->pids[i]))
             ret->pids[n++] = ret->pids[i];
     ret->n = n;
 }
@@ -196,7 +188,7 @@ void wk_drain_end(struct snap_tree *drains)
     enum caps_scope scope = caps_enter(CAPS_SIGNAL);
 
     for (size_t i = 0; i < drains->n; i++)
-        if (is_drain(drains->pids[i]))
+        if (drain_is(drains->pids[i]))
             sigqueue(drains->pids[i], DRAIN_SIGNAL, (union sigval){.sival_int = DRAIN_VALUE});
     caps_enter(scope);
     snap_tree_done(drains);

@@ -4,13 +4,11 @@
  * without a signal. Its main process is moved last: an agentd that dies on the way finds it in the leaf, and
  * has the worker as before, or finds it elsewhere, and touches nothing. */
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "agentd/helper.h"
 #include "agentd/history.h"
-#include "agentd/link.h"
 #include "agentd/loop.h"
 #include "agentd/op.h"
 #include "agentd/reap.h"
@@ -38,18 +36,6 @@ static void free_release(struct release *t)
 {
     pidref_done(&t->to);
     free(t);
-}
-
-static void refuse(struct wk *w, struct op *o, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static void refuse(struct wk *w, struct op *o, const char *fmt, ...)
-{
-    char text[300];
-    va_list ap;
-
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof(text), fmt, ap);
-    va_end(ap);
-    op_refused(w, o, WIRE_E_ADOPT_REFUSED, text);
 }
 
 /* --- the move ------------------------------------------------------------------------------------------- */
@@ -142,7 +128,8 @@ static void give(struct wk *w, struct op *o, const struct pidref *to)
     wk_drain_find(w, &drains);
     if ((r = move_out(w, to)) < 0) {
         snap_tree_done(&drains);
-        refuse(w, o, "it can't be moved into the cgroup of process %d: %s", (int)to->pid, strerror(-r));
+        wk_take_refuse(w, o, "it can't be moved into the cgroup of process %d: %s", (int)to->pid,
+                       strerror(-r));
         return;
     }
     wk_drain_end(&drains); /* its output has another reader again */
@@ -186,11 +173,11 @@ static void on_looked(int status, const char *p, size_t n, void *arg)
         return;
     }
     if (status == 2)
-        refuse(w, o, "agentd has started it: it carries its mark, and would be ended as a leftover");
+        wk_take_refuse(w, o, "agentd has started it: it carries its mark, and would be ended as a leftover");
     else if (status != 0)
-        refuse(w, o, "its environment could not be looked at");
+        wk_take_refuse(w, o, "its environment could not be looked at");
     else if (w->state != WK_UP || w->main.pid != t->main || w->main.start != t->start)
-        refuse(w, o, "it is not the same, or not up, any more");
+        wk_take_refuse(w, o, "it is not the same, or not up, any more");
     else
         give(w, o, &t->to);
     free_release(t);
@@ -211,7 +198,7 @@ static void begin(struct wk *w, struct op *o, pid_t to)
     const char *why = unfit(w, to);
 
     if (!t || pidref_open(&t->to, to) < 0) {
-        refuse(w, o, "there is no process %d", (int)to);
+        wk_take_refuse(w, o, "there is no process %d", (int)to);
         free(t);
         return;
     }
@@ -220,26 +207,19 @@ static void begin(struct wk *w, struct op *o, pid_t to)
     t->main = w->main.pid;
     t->start = w->main.start;
     if (why)
-        refuse(w, o, "%s", why);
+        wk_take_refuse(w, o, "%s", why);
     else if (helper_start(run_look, w, on_looked, t, LOOK_TIMEOUT_US, 64))
         return;
     else
-        refuse(w, o, "no helper can be started to look at it");
+        wk_take_refuse(w, o, "no helper can be started to look at it");
     free_release(t);
 }
 
 void wk_release(const struct wire_call *c)
 {
-    struct wk *w = sup_find_alias(c->name);
-    struct op *o;
+    struct wk *w;
+    struct op *o = wk_take_begin(c, &w);
 
-    if (op_repeats(c))
-        return;
-    if (!w || w->op || w->removed)
-        link_reply(&(struct wire_reply){.call = c->call,
-                                        .error = w ? WIRE_E_CONFLICT : WIRE_E_NO_PROCESS,
-                                        .message = w ? "another operation of this worker is under way"
-                                                     : "there is no worker of this alias"});
-    else if ((o = op_begin_of(w, c)))
+    if (o)
         begin(w, o, (pid_t)c->pid);
 }

@@ -45,8 +45,7 @@ static void free_take(struct take *t)
     free(t);
 }
 
-static void refuse(struct wk *w, struct op *o, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-static void refuse(struct wk *w, struct op *o, const char *fmt, ...)
+void wk_take_refuse(struct wk *w, struct op *o, const char *fmt, ...)
 {
     char text[700];
     va_list ap;
@@ -55,6 +54,21 @@ static void refuse(struct wk *w, struct op *o, const char *fmt, ...)
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
     op_refused(w, o, WIRE_E_ADOPT_REFUSED, text);
+}
+
+struct op *wk_take_begin(const struct wire_call *c, struct wk **ret)
+{
+    struct wk *w = *ret = sup_find_alias(c->name);
+
+    if (op_repeats(c))
+        return NULL;
+    if (w && !w->op && !w->removed)
+        return op_begin_of(w, c);
+    link_reply(&(struct wire_reply){.call = c->call,
+                                    .error = w ? WIRE_E_CONFLICT : WIRE_E_NO_PROCESS,
+                                    .message = w ? "another operation of this worker is under way"
+                                                 : "there is no worker of this alias"});
+    return NULL;
 }
 
 /* --- the proof ------------------------------------------------------------------------------------------ */
@@ -211,7 +225,7 @@ static void take(struct wk *w, struct op *o, struct take *t)
     int r;
 
     if (wk_host.cgroups.fd >= 0 && (r = wk_start_leaf(w)) < 0) {
-        refuse(w, o, "its cgroup can't be made: %s", strerror(-r));
+        wk_take_refuse(w, o, "its cgroup can't be made: %s", strerror(-r));
         return;
     }
     op_aim(w, o, &t->ref);
@@ -224,11 +238,11 @@ static void take(struct wk *w, struct op *o, struct take *t)
     if (r < 0 || still != PIDREF_SAME) {
         give_back(w);
         if (r < 0)
-            refuse(w, o, "it can't be moved into the worker's cgroup: %s", strerror(-r));
+            wk_take_refuse(w, o, "it can't be moved into the worker's cgroup: %s", strerror(-r));
         else
-            refuse(w, o,
-                   still == PIDREF_GONE ? "it ended meanwhile"
-                                        : "it can't be told whether it is still the same");
+            wk_take_refuse(w, o,
+                           still == PIDREF_GONE ? "it ended meanwhile"
+                                                : "it can't be told whether it is still the same");
         return;
     }
     op_taken(w, o);
@@ -260,13 +274,13 @@ static void on_judged(int status, const char *p, size_t n, void *arg)
         return;
     }
     if (status != 0)
-        refuse(w, o, "process %d: %s", (int)t->ref.pid, n ? p : "it could not be looked at");
+        wk_take_refuse(w, o, "process %d: %s", (int)t->ref.pid, n ? p : "it could not be looked at");
     else if (!is_free(w))
-        refuse(w, o, "the worker is not down");
+        wk_take_refuse(w, o, "the worker is not down");
     else if (w->def->hash_all != t->def_hash)
-        refuse(w, o, "the worker's definition changed meanwhile");
+        wk_take_refuse(w, o, "the worker's definition changed meanwhile");
     else if (pidref_check(&t->ref) != PIDREF_SAME)
-        refuse(w, o, "process %d ended meanwhile", (int)t->ref.pid);
+        wk_take_refuse(w, o, "process %d ended meanwhile", (int)t->ref.pid);
     else
         take(w, o, t);
     free_take(t);
@@ -299,7 +313,7 @@ static void begin(struct wk *w, struct op *o, pid_t pid, pid_t reader)
     int r;
 
     if (!t || (r = pidref_open(&t->ref, pid)) < 0) {
-        refuse(w, o, "there is no process %d", (int)pid);
+        wk_take_refuse(w, o, "there is no process %d", (int)pid);
         free(t);
         return;
     }
@@ -308,28 +322,19 @@ static void begin(struct wk *w, struct op *o, pid_t pid, pid_t reader)
     t->def_hash = w->def->hash_all;
     t->reader = reader;
     if ((why = unfit(w, pid, reader)))
-        refuse(w, o, "%s", why);
+        wk_take_refuse(w, o, "%s", why);
     else if (helper_start(run_judge, &q, on_judged, t, JUDGE_TIMEOUT_US, 1024))
         return;
     else
-        refuse(w, o, "no helper can be started to look at it");
+        wk_take_refuse(w, o, "no helper can be started to look at it");
     free_take(t);
 }
 
 void wk_take(const struct wire_call *c)
 {
-    struct wk *w = sup_find_alias(c->name);
-    struct op *o;
+    struct wk *w;
+    struct op *o = wk_take_begin(c, &w);
 
-    if (op_repeats(c))
-        return;
-    if (!w || w->op || w->removed) {
-        link_reply(&(struct wire_reply){.call = c->call,
-                                        .error = w ? WIRE_E_CONFLICT : WIRE_E_NO_PROCESS,
-                                        .message = w ? "another operation of this worker is under way"
-                                                     : "there is no worker of this alias"});
-        return;
-    }
-    if ((o = op_begin_of(w, c)))
+    if (o)
         begin(w, o, (pid_t)c->pid, (pid_t)c->from);
 }
