@@ -129,6 +129,8 @@ void import_free(struct import *im);
 
 /* The worker's file. */
 void import_text(const struct import_worker *w, struct buf *b);
+/* It begins as that does, and so was not written by hand; but not for a systemd unit, which is as it was. */
+bool import_is_text(const char *text);
 
 /* --- import_words.c --- */
 

@@ -318,6 +318,17 @@ static void put_section(const struct import_worker *w, enum import_section s, st
     }
 }
 
+#define HEAD "# From "
+#define TAIL ", by `agentctl import`.\n"
+
+bool import_is_text(const char *text)
+{
+    const char *end = strchr(text, '\n');
+    size_t n = end ? (size_t)(end + 1 - text) : 0;
+
+    return n > strlen(TAIL) && str_starts(text, HEAD) && str_starts(end + 1 - strlen(TAIL), TAIL);
+}
+
 void import_text(const struct import_worker *w, struct buf *b)
 {
     char origin[256];
@@ -326,7 +337,7 @@ void import_text(const struct import_worker *w, struct buf *b)
         buf_str(b, w->raw);
         return;
     }
-    buf_printf(b, "# From %s, by `agentctl import`.\n", str_escape(origin, sizeof(origin), w->origin));
+    buf_printf(b, HEAD "%s" TAIL, str_escape(origin, sizeof(origin), w->origin));
     for (int s = 0; s < IMPORT_SECTIONS; s++)
         put_section(w, (enum import_section)s, b);
 }

@@ -5,7 +5,7 @@ libagentctl_a_SOURCES = agentctl/agent.c agentctl/ask.c agentctl/audit.c agentct
 	agentctl/import_monit.c agentctl/import_monit.h agentctl/import_monit_if.c agentctl/import_monit_parse.c agentctl/import_node.c agentctl/import_node.h agentctl/import_obagent.c \
 	agentctl/import_pm2.c agentctl/import_pm2.h agentctl/import_pm2_keys.c agentctl/import_supervisor.c agentctl/import_supervisor.h agentctl/import_supervisor_keys.c agentctl/import_tell.c \
 	agentctl/import_unit.c agentctl/import_words.c agentctl/import_write.c agentctl/import_yaml.c \
-	agentctl/logs.c agentctl/migrate.c agentctl/migrate.h agentctl/migrate_peer.c agentctl/migrate_pipes.c agentctl/migrate_record.c agentctl/migrate_unit.c agentctl/obagent.c \
+	agentctl/logs.c agentctl/migrate.c agentctl/migrate.h agentctl/migrate_files.c agentctl/migrate_peer.c agentctl/migrate_pipes.c agentctl/migrate_record.c agentctl/migrate_unit.c agentctl/obagent.c \
 	agentctl/options.c agentctl/options.def agentctl/options.h agentctl/out.c agentctl/out.h agentctl/past.c agentctl/private.c agentctl/private.h agentctl/reload.c agentctl/rows.c agentctl/rows.h agentctl/search.c agentctl/setup.c agentctl/status.c agentctl/status.h agentctl/takeover.c agentctl/top.c agentctl/verbs.c agentctl/verbs.def agentctl/verbs.h
 bin_PROGRAMS += bin/agentctl
 bin_agentctl_SOURCES = agentctl/main.c

@@ -1,16 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agentctl/migrate.h"
 
-#include <dirent.h>
 #include <errno.h>
-#include <fcntl.h>
-#include <fnmatch.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agentctl/conf.h"
@@ -18,125 +14,10 @@
 #include "agentctl/out.h"
 #include "agentctl/private.h"
 #include "agentctl/verbs.h"
-#include "base/fd.h"
 #include "base/str.h"
 
-/* What keeps agentd from starting a worker that is not taken over yet, or is just being given back. */
 #define SETTLE_MS 10000
 #define LOOK_MS 20
-static const char drop_in[] = "# agentctl migrate is at work: nothing is started meanwhile.\n"
-                              "[Unit]\nConditionPathExists=/proc/self/agentctl-migrate\n";
-
-static int told(const char *what, int error)
-{
-    options_complain("migrate: %s: %s", what, strerror(-error));
-    return -1;
-}
-
-/* --- files ---------------------------------------------------------------------------------------------- */
-
-static void paths_of(const struct migrate *m, const char *alias, char folder[PATH_MAX + 80],
-                     char file[PATH_MAX + 120])
-{
-    snprintf(folder, PATH_MAX + 80, "%s/%s.conf.d", m->folder, alias);
-    snprintf(file, PATH_MAX + 120, "%s/" MIGRATE_DROP_IN, folder);
-}
-
-static int put_drop_in(const struct migrate *m, const char *alias)
-{
-    char folder[PATH_MAX + 80], file[PATH_MAX + 120];
-    _cleanup_close_ int fd = -1;
-    int r;
-
-    paths_of(m, alias, folder, file);
-    if (mkdir(folder, 0755) < 0 && errno != EEXIST)
-        return told(folder, -errno);
-    if ((fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644)) < 0)
-        return told(file, -errno);
-    r = fd_write_all(fd, drop_in, strlen(drop_in));
-    return r < 0 || (r = fsync(fd) < 0 ? -errno : 0) < 0 ? told(file, r) : 0;
-}
-
-/* What import was writing when it was killed. */
-static void remove_temporaries(const struct migrate *m, const char *alias)
-{
-    char pattern[IMPORT_ALIAS + 32], path[PATH_MAX + 300];
-    DIR *dir = opendir(m->folder);
-    struct dirent *e;
-
-    snprintf(pattern, sizeof(pattern), ".%s.conf.????????", alias);
-    while (dir && (e = readdir(dir)))
-        if (fnmatch(pattern, e->d_name, 0) == 0) {
-            snprintf(path, sizeof(path), "%s/%s", m->folder, e->d_name);
-            unlink(path);
-        }
-    if (dir)
-        closedir(dir);
-}
-
-static void remove_drop_ins(const struct migrate *m)
-{
-    char folder[PATH_MAX + 80], file[PATH_MAX + 120];
-
-    for (size_t i = 0; i < m->n; i++) {
-        paths_of(m, m->rows[i].alias, folder, file);
-        unlink(file);
-        rmdir(folder); /* unless there is more in it */
-        remove_temporaries(m, m->rows[i].alias);
-    }
-}
-
-static void file_of(const struct migrate *m, const char *alias, char path[PATH_MAX + 80])
-{
-    snprintf(path, PATH_MAX + 80, "%s/%s.conf", m->folder, alias);
-}
-
-/* Import has written it, and not an administrator, by its first line. */
-static bool is_imported(const char *path)
-{
-    char text[512];
-
-    if (fd_read_file(AT_FDCWD, path, text, sizeof(text)) <= 0)
-        return false;
-    text[strcspn(text, "\n")] = 0;
-    return str_starts(text, "# From ") && strstr(text, "by `agentctl import`");
-}
-
-static void remove_workers(const struct migrate *m)
-{
-    char path[PATH_MAX + 80];
-
-    for (size_t i = 0; i < m->n; i++) {
-        file_of(m, m->rows[i].alias, path);
-        if (is_imported(path))
-            unlink(path);
-    }
-}
-
-/* Nothing is written over: not any file at the first call, and no administrator's later. */
-static int judge_files(const struct migrate *m, bool first)
-{
-    char path[PATH_MAX + 80];
-
-    for (size_t i = 0; i < m->n; i++) {
-        file_of(m, m->rows[i].alias, path);
-        if (access(path, F_OK) == 0 && (first || !is_imported(path))) {
-            options_complain("migrate: %s is there already", path);
-            return -1;
-        }
-    }
-    return 0;
-}
-
-/* The drop-ins first: a worker's file alone would be started at the next reload, whoever asks for that. */
-static int write_files(struct migrate *m)
-{
-    for (size_t i = 0; i < m->n; i++)
-        if (put_drop_in(m, m->rows[i].alias) < 0)
-            return -1;
-    return import_write(&m->import, m->folder, true) == EXIT_DONE ? 0 : -1;
-}
-
 /* --- agentd --------------------------------------------------------------------------------------------- */
 
 static int post(const struct migrate *m, const char *path)
@@ -257,7 +138,7 @@ static int halt_peer(const struct migrate *m)
     if (r < 0)
         return -1;
     if ((r = migrate_signal(m, SIGSTOP)) < 0 || (r = migrate_await_stop(m)) < 0)
-        return told("the peer can't be halted", r);
+        return migrate_told("the peer can't be halted", r);
     if ((stray = migrate_stray(m))) {
         options_complain("migrate: the peer has started process %d meanwhile: call again", (int)stray);
         return -1;
@@ -319,7 +200,7 @@ static int leave_outputs(const struct migrate *m)
     if (r == -ETIMEDOUT)
         options_complain("migrate: process %d reads still beside the peer", (int)reader);
     else if (r < 0)
-        return told("the pipes of the peer can't be looked at", r);
+        return migrate_told("the pipes of the peer can't be looked at", r);
     return 0;
 }
 
@@ -339,15 +220,15 @@ static int take_outputs(const struct migrate *m)
             "and that may end it",
             (int)writer);
     else if (r < 0)
-        told("the pipes of the peer can't be looked at", r);
+        migrate_told("the pipes of the peer can't be looked at", r);
     return r;
 }
 
 /* The workers first, then their files, then the peer: each process has one owner all the time. */
 static int remove_files(const struct migrate *m)
 {
-    remove_workers(m);
-    remove_drop_ins(m);
+    migrate_remove_workers(m);
+    migrate_remove_drop_ins(m);
     return reload(m);
 }
 
@@ -366,7 +247,7 @@ static int forget(const struct migrate *m)
 {
     int r = migrate_forget(m);
 
-    return r < 0 ? told(m->record, r) : 0;
+    return r < 0 ? migrate_told(m->record, r) : 0;
 }
 
 /* It goes on, whatever failed before: on record it stays then, and is undone again. */
@@ -374,7 +255,7 @@ static int resume_peer(const struct migrate *m)
 {
     int r = migrate_hold_unit(m, false), sent = migrate_signal(m, SIGCONT);
 
-    return sent < 0 ? told("the peer can't go on", sent) : r;
+    return sent < 0 ? migrate_told("the peer can't go on", sent) : r;
 }
 
 /* The peer of the record has ended, and another one runs: that has all of it, by its file. */
@@ -417,7 +298,7 @@ static int set_ending(struct migrate *m, bool ending)
 
     m->ending = ending;
     r = migrate_save(m);
-    return r < 0 ? told(m->record, r) : 0;
+    return r < 0 ? migrate_told(m->record, r) : 0;
 }
 
 /* From here on there is no way back. Not started at boot any more is the peer before agentd starts anything:
@@ -439,7 +320,7 @@ static int end_peer(const struct migrate *m)
     int r;
 
     if ((r = migrate_signal(m, SIGKILL)) < 0 || (r = migrate_await_end(m)) < 0)
-        return told("the peer can't be ended", r);
+        return migrate_told("the peer can't be ended", r);
     if ((r = migrate_await_unit(m)) < 0) /* its end is judged by what the drop-in says */
         return r;
     return migrate_hold_unit(m, false);
@@ -449,7 +330,7 @@ static int commit(struct migrate *m)
 {
     if (retire(m) < 0)
         return -1;
-    remove_drop_ins(m);
+    migrate_remove_drop_ins(m);
     if (reload(m) < 0 || end_peer(m) < 0 || start_ended(m) < 0)
         return -1;
     return forget(m);
@@ -507,13 +388,13 @@ static int judge_agentd(const struct migrate *m)
 static int look_at_peer(struct migrate *m)
 {
     if (!realpath(m->o->words[2], m->config))
-        return told(m->o->words[2], -errno);
+        return migrate_told(m->o->words[2], -errno);
     if (strchr(m->config, '\n')) /* it would end its line on record */
-        return told(m->config, -EINVAL);
+        return migrate_told(m->config, -EINVAL);
     m->import.format = m->kind;
     if (import_read(&m->import, m->config) < 0 || migrate_find(m) < 0 || judge_rows(m) < 0)
         return -1;
-    return judge_agentd(m) < 0 ? -1 : judge_files(m, true);
+    return judge_agentd(m) < 0 ? -1 : migrate_judge_files(m, true);
 }
 
 static void tell_rows(const struct migrate *m, const char *does)
@@ -559,7 +440,7 @@ static int go_on(struct migrate *m)
 
     if (m->ending)
         return finish(m);
-    if ((!gone && halt_peer(m) < 0) || write_files(m) < 0 || reload(m) < 0 || take_all(m) < 0 ||
+    if ((!gone && halt_peer(m) < 0) || migrate_write_files(m) < 0 || reload(m) < 0 || take_all(m) < 0 ||
         take_outputs(m) < 0)
         return give_up(m);
     if (m->o->hold && !gone) {
@@ -582,7 +463,7 @@ static int begin(struct migrate *m)
     if (reload(m) < 0) /* what keeps agentd from it now would do so later */
         return EXIT_REFUSED;
     if ((r = migrate_save(m)) < 0) {
-        told(m->record, r);
+        migrate_told(m->record, r);
         return EXIT_REFUSED;
     }
     return go_on(m);
@@ -607,7 +488,7 @@ static int again(struct migrate *m)
         return EXIT_REFUSED;
     if (!migrate_is(&m->peer) && migrate_runs(m))
         return leave_to_another(m) < 0 ? EXIT_REFUSED : EXIT_DONE;
-    return !m->ending && (judge_rows(m) < 0 || judge_files(m, false) < 0) ? EXIT_REFUSED : go_on(m);
+    return !m->ending && (judge_rows(m) < 0 || migrate_judge_files(m, false) < 0) ? EXIT_REFUSED : go_on(m);
 }
 
 static int setting(const struct options *o, const char *key, const char *otherwise, char value[PATH_MAX])
@@ -616,7 +497,7 @@ static int setting(const struct options *o, const char *key, const char *otherwi
     int r = conf_find(o->config ? o->config : OPTIONS_CONFIG, key, value, PATH_MAX, path);
 
     if (r < 0)
-        return told(path, r);
+        return migrate_told(path, r);
     if (r == 0)
         str_copy(value, PATH_MAX, otherwise);
     return 0;
@@ -630,7 +511,7 @@ static int prepare(struct migrate *m)
         setting(m->o, "StateDirectory", "/var/lib/agentd", state) < 0)
         return -1;
     if (snprintf(m->record, sizeof(m->record), "%s/" WIRE_MIGRATION_FILE, state) >= (int)sizeof(m->record))
-        return told(state, -ENAMETOOLONG);
+        return migrate_told(state, -ENAMETOOLONG);
     return 0;
 }
 
@@ -641,7 +522,7 @@ static int lock(const struct migrate *m)
     if (r == -EWOULDBLOCK)
         options_complain("migrate: another agentctl migrate is at work");
     else if (r < 0)
-        told(m->record, r);
+        migrate_told(m->record, r);
     return r;
 }
 
@@ -673,7 +554,7 @@ int migrate_run(const struct options *o)
         str_copy(m.kind, sizeof(m.kind), o->words[1]);
     code = EXIT_REFUSED;
     if (prepare(&m) == 0 && lock(&m) == 0 && (found = migrate_load(&m)) < 0)
-        told(m.record, found);
+        migrate_told(m.record, found);
     else if (found == 1)
         code = again(&m);
     else if (found == 0 && o->count == 1)

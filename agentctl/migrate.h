@@ -42,6 +42,16 @@ struct migrate {
     struct import import;
 };
 
+/* --- migrate_files.c: 0, or -1, and it was told. --- */
+int migrate_told(const char *what, int error); /* says what -errno is of; -1 */
+int migrate_put_drop_in(const char *folder, const char *text);
+void migrate_remove_drop_in(const char *folder); /* and the folder, unless there is more in it */
+/* Nothing is written over: no file at all at the first call, and no administrator's later. */
+int migrate_judge_files(const struct migrate *m, bool first);
+int migrate_write_files(struct migrate *m); /* each with a drop-in that keeps agentd from starting it */
+void migrate_remove_drop_ins(const struct migrate *m);
+void migrate_remove_workers(const struct migrate *m); /* those that are import's */
+
 /* --- migrate_peer.c: who it is and what it runs. 0, or -1, and it was told. --- */
 int migrate_find(struct migrate *m);
 /* The same process as it was. */
@@ -55,7 +65,7 @@ int migrate_await_end(const struct migrate *m);  /* of the peer; 0 or -errno */
 pid_t migrate_stray(const struct migrate *m);
 pid_t migrate_parent(pid_t pid); /* 0: there is no such process */
 /* Runs a program by PATH, and reads what it says if said is not NULL. Its exit status, or -errno. */
-int migrate_program(char *const words[], struct buf *said);
+int migrate_program(const char *const words[], struct buf *said);
 /* Whether the peer that the configuration speaks of runs, whoever has started it; for after a reboot. */
 bool migrate_runs(const struct migrate *m);
 

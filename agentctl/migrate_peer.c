@@ -168,7 +168,7 @@ pid_t migrate_stray(const struct migrate *m)
 
 /* --- programs ------------------------------------------------------------------------------------------- */
 
-int migrate_program(char *const words[], struct buf *said)
+int migrate_program(const char *const words[], struct buf *said)
 {
     posix_spawn_file_actions_t actions;
     int ends[2] = {-1, -1}, status, error;
@@ -181,7 +181,8 @@ int migrate_program(char *const words[], struct buf *said)
     posix_spawn_file_actions_init(&actions);
     if (said)
         posix_spawn_file_actions_adddup2(&actions, ends[1], STDOUT_FILENO);
-    error = posix_spawnp(&pid, words[0], &actions, NULL, words, environ);
+    /* it takes them as they are, posix_spawn(3): only its declaration is older than const */
+    error = posix_spawnp(&pid, words[0], &actions, NULL, (char **)(uintptr_t)words, environ);
     posix_spawn_file_actions_destroy(&actions);
     fd_close(ends[1]);
     while (!error && said && ((n = read(ends[0], chunk, sizeof(chunk))) > 0 || (n < 0 && errno == EINTR)))
@@ -194,11 +195,6 @@ int migrate_program(char *const words[], struct buf *said)
         if (errno != EINTR)
             return -errno;
     return WIFEXITED(status) ? WEXITSTATUS(status) : 255;
-}
-
-static char *word(const char *s)
-{
-    return (char *)(uintptr_t)s;
 }
 
 /* --- the peer's process --------------------------------------------------------------------------------- */
@@ -335,7 +331,7 @@ static int take_status(struct migrate *m, char *line)
 
 static int list_supervisor(struct migrate *m)
 {
-    char *const words[] = {word("supervisorctl"), word("-c"), m->config, word("status"), NULL};
+    const char *const words[] = {"supervisorctl", "-c", m->config, "status", NULL};
     struct buf said = BUF_INIT(SAID_MAX);
     char *save = NULL, *text;
     int r = migrate_program(words, &said), bad = 0;

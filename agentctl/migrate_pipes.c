@@ -14,7 +14,6 @@
 
 #include "agentctl/migrate.h"
 #include "base/array.h"
-#include "base/fd.h"
 #include "base/str.h"
 #include "drain/drain.h"
 
@@ -77,20 +76,12 @@ static int take_peers(struct pipes *p, uint64_t no, mode_t mode, pid_t pid)
     return 0;
 }
 
-/* Not agentd, which has it open too until agentd-drain runs, or has failed to. */
-static bool is_drain(pid_t pid)
-{
-    char path[32], name[20];
-
-    snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
-    return fd_read_file(AT_FDCWD, path, name, sizeof(name)) > 0 && str_eq(name, DRAIN_PROGRAM "\n");
-}
-
+/* agentd has it open too, until agentd-drain runs, or has failed to: that is no drain. */
 static int take_use(struct pipes *p, uint64_t no, mode_t mode, pid_t pid)
 {
     struct pipe *x = find(p, no);
 
-    if (x && is_drain(pid)) {
+    if (x && drain_is(pid)) {
         x->drain |= mode & (S_IRUSR | S_IWUSR);
         x->drain_pid = pid;
     } else if (x) {

@@ -37,7 +37,6 @@ static int put(const struct migrate *m, struct buf *b)
     for (size_t i = 0; i < m->n; i++)
         buf_printf(b, "worker %s %d %" PRIu64 "\n", m->rows[i].alias, (int)m->rows[i].process.pid,
                    m->rows[i].process.start);
-    buf_str(b, "end\n");
     return b->error;
 }
 
@@ -125,7 +124,7 @@ static bool take_line(struct migrate *m, char *line, char boot[BOOT])
     char *value = strchr(line, ' ');
 
     if (!value)
-        return str_eq(line, "end");
+        return false;
     *value++ = 0;
     if (str_eq(line, "boot"))
         str_copy(boot, BOOT, value);

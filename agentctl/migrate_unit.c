@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "agentctl/migrate.h"
@@ -22,14 +21,9 @@
 
 /* --- systemctl ------------------------------------------------------------------------------------------ */
 
-static char *word(const char *s)
-{
-    return (char *)(uintptr_t)s;
-}
-
 static int systemctl(const char *verb, const char *unit)
 {
-    char *const words[] = {word("systemctl"), word("--quiet"), word(verb), word(unit), NULL};
+    const char *const words[] = {"systemctl", "--quiet", verb, unit, NULL};
     int r = migrate_program(words, NULL);
 
     if (r != 0)
@@ -40,14 +34,14 @@ static int systemctl(const char *verb, const char *unit)
 /* What systemd has of the unit now. 0, or -EIO, and it was told. Free ret. */
 static int show(const struct migrate *m, struct buf *ret)
 {
-    char *const words[] = {
-        word("systemctl"),
-        word("show"),
-        word("--property=MainPID,Restart,RestartForceExitStatus,KillMode,ExecStop,ExecStopPost,"
-             "WatchdogUSec,TriggeredBy,UpheldBy,OnSuccess,BoundBy,UnitFileState,WantedBy,RequiredBy,"
-             "ActiveState"),
-        word("--"),
-        word(m->unit),
+    const char *const words[] = {
+        "systemctl",
+        "show",
+        "--property=MainPID,Restart,RestartForceExitStatus,KillMode,ExecStop,ExecStopPost,"
+        "WatchdogUSec,TriggeredBy,UpheldBy,OnSuccess,BoundBy,UnitFileState,WantedBy,RequiredBy,"
+        "ActiveState",
+        "--",
+        m->unit,
         NULL};
     int r = migrate_program(words, ret);
 
@@ -191,19 +185,6 @@ static const char drop_in[] = "# agentctl migrate is at work: " MIGRATE_DROP_IN 
                               "[Service]\nRestart=no\nRestartForceExitStatus=\nSuccessExitStatus=SIGKILL\n"
                               "ExecStop=\nExecStopPost=\nKillMode=process\n";
 
-static int put_drop_in(const char *folder, const char *path)
-{
-    _cleanup_close_ int fd = -1;
-    int r = 0;
-
-    if ((mkdir(folder, 0755) < 0 && errno != EEXIST) ||
-        (fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644)) < 0)
-        r = -errno;
-    if (r < 0 || (r = fd_write_all(fd, drop_in, strlen(drop_in))) < 0)
-        options_complain("migrate: %s: %s", path, strerror(-r));
-    return r;
-}
-
 /* Another drop-in may sort behind ours. 0, or -EIO, and it was told. */
 static int check_hold(const struct migrate *m)
 {
@@ -231,19 +212,16 @@ static int check_hold(const struct migrate *m)
 
 int migrate_hold_unit(const struct migrate *m, bool on)
 {
-    char folder[PATH_MAX], path[PATH_MAX + 64];
+    char folder[PATH_MAX];
     int r;
 
     if (!*m->unit)
         return 0;
     snprintf(folder, sizeof(folder), RUNTIME "/%s.d", m->unit);
-    snprintf(path, sizeof(path), "%s/" MIGRATE_DROP_IN, folder);
-    if (on && (r = put_drop_in(folder, path)) < 0)
+    if (on && (r = migrate_put_drop_in(folder, drop_in)) < 0)
         return r;
-    if (!on) {
-        unlink(path);
-        rmdir(folder); /* unless there is more in it */
-    }
+    if (!on)
+        migrate_remove_drop_in(folder);
     if ((r = systemctl("daemon-reload", NULL)) < 0)
         return r;
     return on ? check_hold(m) : 0;

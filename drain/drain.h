@@ -5,7 +5,14 @@
 #ifndef DRAIN_DRAIN_H
 #define DRAIN_DRAIN_H
 
+#include <fcntl.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <sys/types.h>
+
+#include "base/fd.h"
+#include "base/str.h"
 
 #define DRAIN_PROGRAM "agentd-drain" /* at most 15 bytes: it is told by its name in /proc/PID/stat */
 
@@ -15,5 +22,14 @@
  * read, reads no more, and ends. */
 #define DRAIN_SIGNAL SIGRTMIN
 #define DRAIN_VALUE 0x44524149
+
+/* By its name: a process of a worker may have it too, and must not gain by it. */
+static inline bool drain_is(pid_t pid)
+{
+    char path[32], name[20];
+
+    snprintf(path, sizeof(path), "/proc/%d/comm", (int)pid);
+    return fd_read_file(AT_FDCWD, path, name, sizeof(name)) > 0 && str_eq(name, DRAIN_PROGRAM "\n");
+}
 
 #endif

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/fd.h"
@@ -109,7 +108,6 @@ int main(int argc, char *argv[])
     int r = 0;
 
     set_signals();
-    prctl(PR_SET_DUMPABLE, 0L);
     if (argc < 2 || argc > 1 + PIPES) {
         fputs(DRAIN_PROGRAM " is started by agentd: IN:OUT or HELD:- ..., numbers of descriptors\n", stderr);
         return 2;
