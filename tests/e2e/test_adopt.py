@@ -2,6 +2,7 @@
 """What agentd takes over after its death, what it refuses, and what an administrator hands to it."""
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import stat
@@ -413,9 +414,10 @@ class ByHand(Case):
             return [int(line) for line in f]
 
     def test_its_output(self):
-        """Who reads it is gone: what it writes goes to where it would have gone, and its input has no end."""
-        h = self.make(command="/bin/cat")
-        p = self.spawn("/bin/cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        """Who reads it is gone: what it writes goes to where it would have gone, and its input has no end; by a program of its user's."""
+        h = self.make(command="/bin/cat", service="User=nobody")
+        who = pwd.getpwnam("nobody")
+        p = self.spawn("/bin/cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE, user=who.pw_uid, group=who.pw_gid, extra_groups=[])
         r = self.adopt(h, "a", p.pid, "--reader", str(os.getpid()))
         if not self.cgroup:
             self.assertEqual((r.returncode, "without cgroups nobody can read on" in r.stderr), (1, True), r)
@@ -423,6 +425,7 @@ class ByHand(Case):
         self.assertEqual(r.returncode, 0, r)
         drain, = [x for x in self.members(h) if x != p.pid]
         eventually(lambda: harness.name_of(drain) == "agentd-drain")
+        self.assertEqual(os.stat("/proc/%d" % drain).st_uid, who.pw_uid)
         p.stdout.close()
         for sig in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGRTMIN):
             os.kill(drain, sig)  # the worker's, not for it
@@ -446,14 +449,17 @@ class ByHand(Case):
     def test_its_own_pipe(self):
         """What the given process does not read is left to whoever reads it."""
         h = self.make(command="/bin/cat")
-        p = self.spawn("/bin/cat", stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        other = self.spawn("/bin/sleep", "infinity")
+        end, into = os.pipe()
+        p = self.spawn("/bin/cat", stdin=subprocess.PIPE, stdout=into)
+        other = self.spawn("/bin/sleep", "infinity", stdout=into)  # as the parent of a pipeline: it writes into it, too
+        os.close(into)
         self.assertEqual(self.adopt(h, "a", p.pid, "--reader", str(other.pid)).returncode, 0 if self.cgroup else 1)
         if self.cgroup:
             self.assertEqual(self.members(h), [p.pid])
             p.stdin.write(b"one\n")
             p.stdin.flush()
-            self.assertEqual(p.stdout.readline(), b"one\n")
+            self.assertEqual(os.read(end, 100), b"one\n")
+        os.close(end)
         for words in (("--reader", "x"), ("--reader", "1")):
             self.assertEqual(self.adopt(h, "a", p.pid, *words).returncode, 2)
         h.stop()

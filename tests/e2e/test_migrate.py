@@ -81,6 +81,11 @@ def read(path):
         return f.read()
 
 
+def killed_by(call, n):
+    """Before a command: it is killed at its n-th of these system calls."""
+    return ("strace", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", "inject=%s:signal=KILL:when=%d" % (call, n))
+
+
 class Sampler(threading.Thread):
     """Which processes carry a mark in their arguments, again and again: never two of one."""
 
@@ -176,6 +181,17 @@ class Migrate(Case):
         self.assertEqual(r.returncode, 0, r)
         return r.stdout
 
+    def on_record(self, h):
+        """What is under way; "": nothing."""
+        path = h.state + "/migration"
+        return read(path) if os.path.exists(path) else ""
+
+    def edit_record(self, h, old, new):
+        text = self.on_record(h)
+        self.assertIn(old, text)
+        with open(h.state + "/migration", "w", encoding="ascii") as f:
+            f.write(text.replace(old, new))
+
     def is_ours(self, h, pids):
         """All of it is agentd's, the same processes, and the peer has ended."""
         now = h.all()
@@ -184,7 +200,7 @@ class Migrate(Case):
         self.assertEqual({a: (now[a]["state"], now[a]["goal"]) for a in pids}, {a: ("UP", "UP") if p else ("DOWN", "DOWN") for a, p in pids.items()})
         eventually(lambda: not stat_of(self.peer) or stat_of(self.peer)[0] == "Z")
         self.assertEqual([f for f in os.listdir(h.workers) if f.endswith(".d")], [])
-        self.assertFalse(os.path.exists(h.state + "/migration"))
+        self.assertEqual(self.on_record(h), "")
         for alias, pid in pids.items():
             if pid:
                 self.assertIn("/w-" + alias, open("/proc/%d/cgroup" % pid, encoding="ascii").read())
@@ -193,7 +209,7 @@ class Migrate(Case):
         """All of it is as it was."""
         self.assertEqual(set(h.all()), {"own"})
         self.assertEqual(sorted(os.listdir(h.workers)), ["own.conf"])
-        self.assertFalse(os.path.exists(h.state + "/migration"))
+        self.assertEqual(self.on_record(h), "")
         self.assertEqual(self.supervised(), pids)
 
     def test_under_load(self):
@@ -326,7 +342,7 @@ class Migrate(Case):
 
     def is_held(self, h):
         """As long as there is a way back no worker's file is there that agentd would start by itself."""
-        if os.path.exists(h.state + "/migration") and "\nstate held\n" in read(h.state + "/migration"):
+        if "\nstate held\n" in self.on_record(h):
             for name in os.listdir(h.workers):
                 if name.endswith(".conf") and name != "own.conf" and not name.startswith("."):
                     self.assertTrue(os.path.exists("%s/%s.d/zz-agentctl-migrate.conf" % (h.workers, name)), name)
@@ -338,11 +354,11 @@ class Migrate(Case):
         for call, most in (("unlink", 7), ("rmdir", 6), ("connect", 6), ("pidfd_send_signal", 1)):
             for n in range(1, most + 1) if harness.ALL else (1, most):
                 self.good(h, "supervisord", self.conf, "--hold")
-                r = self.migrate(h, "--undo", front=("strace", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", "inject=%s:signal=KILL:when=%d" % (call, n)))
+                r = self.migrate(h, "--undo", front=killed_by(call, n))
                 with self.subTest("%s %d" % (call, n)):
                     if r.returncode:
-                        self.assertTrue(call == "pidfd_send_signal" or not os.path.exists(h.state + "/migration") or stat_of(self.peer)[0] == "T")
-                        if os.path.exists(h.state + "/migration"):
+                        self.assertTrue(call == "pidfd_send_signal" or not self.on_record(h) or stat_of(self.peer)[0] == "T")
+                        if self.on_record(h):
                             self.good(h, "--undo")
                     self.is_the_peers(h, pids)
         h.stop()
@@ -352,16 +368,12 @@ class Migrate(Case):
         h = self.up()
         pids = self.begin(h)
         self.good(h, "supervisord", self.conf, "--hold")
-        text = read(h.state + "/migration")
-        start = stat_of(self.peer)[2]
-        self.assertIn("\npeer %d %d\n" % (self.peer, start), text)
-        with open(h.state + "/migration", "w", encoding="ascii") as f:
-            f.write(text.replace("peer %d %d\n" % (self.peer, start), "peer %d %d\n" % (self.peer, start + 1)))
+        was, other = ("\npeer %d %d\n" % (self.peer, stat_of(self.peer)[2] + more) for more in (0, 1))
+        self.edit_record(h, was, other)
         os.rename(h.dir + "/s.pid", h.dir + "/away.pid")
         r = self.migrate(h, "--undo")
         self.assertEqual((r.returncode, "the peer has ended" in r.stderr, stat_of(self.peer)[0]), (1, True, "T"), r)
-        with open(h.state + "/migration", "w", encoding="ascii") as f:
-            f.write(text)
+        self.edit_record(h, other, was)
         os.rename(h.dir + "/away.pid", h.dir + "/s.pid")
         self.good(h, "--undo")
         self.is_the_peers(h, pids)
@@ -391,14 +403,14 @@ class Migrate(Case):
         pids = self.begin(h)
         reached = 0
         for i, n in enumerate(points):
-            r = self.migrate(h, "supervisord", self.conf, front=("strace", "-qq", "-o", "/dev/null", "-e", "trace=" + call, "-e", "inject=%s:signal=KILL:when=%d" % (call, n)))
+            r = self.migrate(h, "supervisord", self.conf, front=killed_by(call, n))
             killed = r.returncode != 0
             reached += killed
             with self.subTest("%s %d" % (call, n)):
                 self.assertTrue(all(stat_of(p) and stat_of(p)[0] != "Z" for p in pids.values() if p), "one has ended")
                 ended = not stat_of(self.peer) or stat_of(self.peer)[0] == "Z"
                 self.is_held(h)
-                record = read(h.state + "/migration") if os.path.exists(h.state + "/migration") else ""
+                record = self.on_record(h)
                 if record and not ended and i % 2 and "\nstate held\n" in record:
                     self.good(h, "--undo")
                     self.is_the_peers(h, pids)
@@ -572,11 +584,9 @@ class Migrate(Case):
         for p in [self.peer, *filter(None, pids.values())]:
             os.kill(p, signal.SIGKILL)
         eventually(lambda: not any(harness.is_alive(p) for p in pids.values() if p))
-        text = read(h.state + "/migration")
-        self.assertIn("\nstate held\n", text)
         boot = read("/proc/sys/kernel/random/boot_id").strip()
-        with open(h.state + "/migration", "w", encoding="ascii") as f:
-            f.write(text.replace(boot, boot[::-1]).replace("state held", "state " + state))
+        self.edit_record(h, boot, boot[::-1])
+        self.edit_record(h, "\nstate held\n", "\nstate %s\n" % state)
         h.start()
         eventually(lambda: {a: w["state"] for a, w in h.all().items()} == {"own": "UP", **{a: "DOWN" for a in pids}})
 
@@ -605,7 +615,7 @@ class Migrate(Case):
         self.assertEqual((r.returncode, "it is finished" in r.stderr), (0, True), r)
         now = eventually(lambda: (lambda s: all(s[a]["state"] == "UP" for a, p in pids.items() if p) and s)(h.all()))
         self.assertEqual({now[a]["ownership"] for a, p in pids.items() if p}, {"child"})
-        self.assertFalse(os.path.exists(h.state + "/migration"))
+        self.assertEqual(self.on_record(h), "")
         h.stop()
 
     def test_peer_started_anew(self):
