@@ -446,6 +446,19 @@ class ByHand(Case):
         eventually(lambda: not is_alive(drain))
         h.stop()
 
+    def test_what_can_not_be_written(self):
+        """It is lost, as if the worker had written it, and the worker goes on: more than its pipe holds."""
+        end, into = os.pipe()
+        with open("/dev/full", "wb", buffering=0) as full:
+            drain = subprocess.Popen([harness.STAGED + "/agentd-drain", "%d:%d" % (end, full.fileno())], pass_fds=(end, full.fileno()))
+        os.close(end)
+        with open(into, "wb") as worker:
+            worker.write(b"x" * 1000000)
+        self.assertEqual(drain.wait(harness.DEADLINE), 0)
+        for words in ((), ("x",), ("3",), ("99:1",), ("3:x",)):
+            r = subprocess.run([harness.STAGED + "/agentd-drain", *words], capture_output=True, timeout=harness.DEADLINE, check=False)
+            self.assertEqual((r.returncode, r.stdout, b"agentd-drain" in r.stderr), (2, b"", True), words)
+
     def test_its_own_pipe(self):
         """What the given process does not read is left to whoever reads it."""
         h = self.make(command="/bin/cat")

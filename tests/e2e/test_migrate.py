@@ -380,20 +380,34 @@ class Migrate(Case):
         h.stop()
 
     def test_undo_waits_for_readers(self):
-        """The peer reads again when nobody else does."""
+        """The peer reads again when nobody else does; but a worker's user who holds his reader up does not hold up all others for ever."""
         h = self.up()
         pids = self.speakers(h)
-        before = set(self.drains())
         self.good(h, "supervisord", self.conf, "--hold")
-        slow = [p for p in self.drains() if p not in before][0]
+        slow = self.drain_of("w0")
         os.kill(slow, signal.SIGSTOP)
-        t, box = harness.background(self.migrate, h, "--undo")
-        eventually(lambda: all(w["state"] == "DOWN" for a, w in h.all().items() if a != "own"))
-        self.assertEqual((stat_of(self.peer)[0], box), ("T", []))
+        r = self.migrate(h, "--undo")
+        self.assertEqual((r.returncode, "process %d reads still beside the peer" % slow in r.stderr), (0, True), r)
+        self.is_the_peers(h, pids)
         os.kill(slow, signal.SIGCONT)
-        t.join()
-        self.assertEqual(box[0].returncode, 0, box)
-        self.assertFalse(harness.is_alive(slow))
+        eventually(lambda: not harness.is_alive(slow))
+        self.assertEqual(self.supervised(), pids)
+        h.stop()
+
+    def test_file_of_an_administrator(self):
+        """Written while the peer is halted: not written over, not removed."""
+        h = self.up()
+        pids = self.begin(h)
+        self.good(h, "supervisord", self.conf, "--hold")
+        theirs = "[Service]\nExecStart=/bin/sleep infinity\n"
+        h.write("workers.d/w1.conf", theirs)
+        r = self.migrate(h)
+        self.assertEqual((r.returncode, "w1.conf is there already" in r.stderr, stat_of(self.peer)[0]), (1, True, "T"), r)
+        self.good(h, "--undo")
+        self.assertEqual((read(h.workers + "/w1.conf"), sorted(os.listdir(h.workers))), (theirs, ["own.conf", "w1.conf"]))
+        h.remove("w1")
+        h.ok("POST", "/agentd/v1/reload")
+        eventually(lambda: set(h.all()) == {"own"})
         self.is_the_peers(h, pids)
         h.stop()
 
@@ -502,6 +516,9 @@ class Migrate(Case):
     def drains(self):
         return [p for p in harness.pids() if harness.name_of(p) == "agentd-drain" and harness.is_alive(p)]
 
+    def drain_of(self, alias):
+        return next(p for p in self.drains() if "/w-%s" % alias in read("/proc/%d/cgroup" % p))
+
     def test_output(self):
         """Each line once, in the order in which they were said: by the peer, by agentd-drain, by the peer, by agentd-drain over agentd's
         death; and the worker's end ends that."""
@@ -547,22 +564,27 @@ class Migrate(Case):
         eventually(lambda: socket.socket().connect_ex(("127.0.0.1", self.ports[0])) == 0)
         h.stop()
 
-    def test_a_reader_dies(self):
-        """What has no reader when the peer is to be ended gets one; without it nothing is ended."""
+    def a_drain_dies(self, alias):
+        """What nobody has the other end of when the peer is to be ended gets one; without it nothing is ended."""
         h = self.up()
         pids = self.speakers(h)
-        before = set(self.drains())
         self.good(h, "supervisord", self.conf, "--hold")
-        mine = [p for p in self.drains() if p not in before]
-        os.kill(mine[0], signal.SIGKILL)
-        os.kill(mine[1], signal.SIGKILL)
-        eventually(lambda: not harness.is_alive(mine[0]) and not harness.is_alive(mine[1]))
+        dead = self.drain_of(alias)
+        os.kill(dead, signal.SIGKILL)
+        eventually(lambda: not harness.is_alive(dead))
         self.good(h)
         self.is_ours(h, pids)
         self.speak(1000)
         for i in range(WORKERS):
             eventually(lambda k=i: self.said(h.dir + "/w3.own" if k == 3 else "%s/w%d.log" % (h.logs, k)) == list(range(1, 1001)))
         h.stop()
+
+    def test_a_reader_dies(self):
+        self.a_drain_dies("w0")
+
+    def test_a_writer_dies(self):
+        """w3 has nothing of the peer's but its standard input."""
+        self.a_drain_dies("w3")
 
     def test_two_at_once(self):
         h = self.up()
