@@ -185,24 +185,30 @@ static void on_found(int status, const char *p, size_t n, void *arg)
 }
 
 /* systemd.service(5), GuessMainPID=: of the orphans that it has left to us the first. A daemon forks twice,
- * so the first that is seen may be on its way out: it has to be there for two looks. */
+ * so the first that is seen may be on its way out: it has to be there for two looks. 0: nobody is there;
+ * NOT_YET: somebody is, who is another's child yet: between two reads that one may have ended. */
+#define NOT_YET (-1)
 static pid_t guess(const struct wk *w)
 {
     struct pidref_stat st;
     struct snap_tree tree;
     uint64_t first = 0;
     pid_t pid = 0;
+    bool alive = false;
 
     if (w->leaf.fd < 0 || snap_tree_of_leaf(&w->leaf, &tree) < 0)
         return 0;
-    for (size_t i = 0; i < tree.n; i++)
-        if (pidref_read_stat(tree.pids[i], &st) == 0 && st.state != 'Z' && st.ppid == getpid() &&
-            (!pid || st.start < first)) {
+    for (size_t i = 0; i < tree.n; i++) {
+        if (pidref_read_stat(tree.pids[i], &st) < 0 || st.state == 'Z')
+            continue;
+        alive = true;
+        if (st.ppid == getpid() && (!pid || st.start < first)) {
             pid = tree.pids[i];
             first = st.start;
         }
+    }
     snap_tree_done(&tree);
-    return pid;
+    return pid ? pid : alive ? NOT_YET : 0;
 }
 
 static void on_guessed(int fd, short what, void *arg)
@@ -210,7 +216,7 @@ static void on_guessed(int fd, short what, void *arg)
     struct wk *w = arg;
 
     loop_free(&w->find_again);
-    if (guess(w) == w->guessed && wk_main_set(w, w->guessed) == 0)
+    if (w->guessed != NOT_YET && guess(w) == w->guessed && wk_main_set(w, w->guessed) == 0)
         take(w);
     else
         wk_main_find(w);

@@ -3,6 +3,7 @@
 fail, hang, are missing or are killed. Type=oneshot and Type=forking."""
 import os
 import signal
+import subprocess
 
 import harness
 from harness import Case, both, eventually
@@ -344,6 +345,20 @@ class Forking(Commands):
             if how == stranger:  # it was asked for several times meanwhile
                 self.assertEqual(h.log().count("PIDFile=%s/pid %s" % (h.dir, why)), 1)
             h.stop()
+
+    def test_child_of_another(self):
+        """Whoever is there and was left to nobody yet is waited for, as long as a start may take: between two looks its parent may end."""
+        if not self.cgroup:
+            return
+        h = self.prepare()
+        other = subprocess.Popen(["/bin/sleep", "infinity"])
+        self.addCleanup(other.wait)
+        self.addCleanup(other.kill)
+        script = h.write("joins", "#!/bin/sh\necho %d >%s/w-a/cgroup.procs\n" % (other.pid, h.cgroup_dir()), 0o755)
+        h.worker("a", command=script, service="Type=forking\nRestart=no\nTimeoutStartSec=500ms")
+        h.start()
+        self.assertEqual(h.until("a", "DOWN")["reason"], "start-timeout")
+        h.stop()
 
     def test_guess(self):
         h = self.prepare()
