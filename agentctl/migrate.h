@@ -76,7 +76,7 @@ int migrate_hold_unit(const struct migrate *m, bool on);
 int migrate_retire_unit(const struct migrate *m); /* it is not started at the next boot either */
 int migrate_await_unit(const struct migrate *m);  /* until systemd has seen its end, 10 s at most */
 
-/* --- migrate_pipes.c: wait up to 10 s, while the halted peer is there. 0; -ETIMEDOUT, and the pid; or -errno
+/* --- migrate_pipes.c: wait up to 5 s, while the halted peer is there. 0; -ETIMEDOUT, and the pid; or -errno
  * --- */
 /* agentd-drain has each pipe between the peer and anybody else, as the peer has it. */
 int migrate_await_readers(const struct migrate *m, pid_t *ret_user);

@@ -17,7 +17,7 @@
 #include "base/str.h"
 #include "drain/drain.h"
 
-#define WAIT_MS 10000
+#define WAIT_MS 5000 /* a program of a few pages is started, or ends */
 #define LOOK_MS 20
 
 struct pipe {

@@ -599,13 +599,17 @@ class Migrate(Case):
         self.is_ours(h, pids)
         h.stop()
 
+    def end(self, pids):
+        """The peer and what it runs, at once: it would take its time."""
+        for p in [self.peer, *filter(None, pids.values())]:
+            os.kill(p, signal.SIGKILL)
+        eventually(lambda: not any(harness.is_alive(p) for p in [self.peer, *pids.values()] if p))
+
     def reboot(self, h, pids, state):
         """As if the host had been started anew while it was held, or just being ended."""
         self.good(h, "supervisord", self.conf, "--hold")
         h.kill()
-        for p in [self.peer, *filter(None, pids.values())]:
-            os.kill(p, signal.SIGKILL)
-        eventually(lambda: not any(harness.is_alive(p) for p in pids.values() if p))
+        self.end(pids)
         boot = read("/proc/sys/kernel/random/boot_id").strip()
         self.edit_record(h, boot, boot[::-1])
         self.edit_record(h, "\nstate held\n", "\nstate %s\n" % state)
@@ -624,8 +628,7 @@ class Migrate(Case):
             self.assertEqual((r.returncode, "what was begun is undone" in r.stderr), (0, True), r)
             eventually(lambda: set(h.all()) == {"own"})
             self.is_the_peers(h, pids)
-            os.kill(self.peer, signal.SIGTERM)
-            eventually(lambda: not stat_of(self.peer) or stat_of(self.peer)[0] == "Z")
+            self.end(pids)
         h.stop()
 
     def test_reboot_at_its_end(self):
@@ -655,8 +658,7 @@ class Migrate(Case):
             eventually(lambda: set(h.all()) == {"own"})
             self.is_the_peers(h, pids)
             self.assertFalse([p for p in old.values() if p and harness.is_alive(p)])
-            os.kill(self.peer, signal.SIGTERM)
-            eventually(lambda: not stat_of(self.peer) or stat_of(self.peer)[0] == "Z")
+            self.end(pids)
         h.stop()
 
     def test_peer_of_another(self):
